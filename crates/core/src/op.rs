@@ -1,0 +1,131 @@
+//! The words between the machines and a driver: what is asked ([`Op`]) and what is answered
+//! ([`Completion`]).
+//!
+//! The seam is the operation, not readiness: a readiness driver tries, arms and reports; a
+//! completion driver submits. A driver may answer at once. See the driver crate's `Driver` trait
+//! for the rules both sides keep.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::ops::{BitOr, BitOrAssign};
+
+use crate::id::Id;
+
+/// A request to the driver about one resource it has adopted.
+#[derive(Debug)]
+pub enum Op<'a> {
+    /// Report [`Completion::Readable`] whenever bytes or the end of the stream wait to be taken.
+    RecvStart(Id),
+    /// Stop reporting. What arrives meanwhile waits in the driver or the kernel.
+    RecvStop(Id),
+    /// Send these buffers, in order. Answered at once with [`Completion::Sent`] (of less than was
+    /// given, perhaps), or pending: then nothing was taken and one [`Completion::Sendable`] follows.
+    Send {
+        /// The stream to send on.
+        id: Id,
+        /// At most [`MAX_BUFFERS`] are looked at.
+        bufs: &'a [IoSlice<'a>],
+    },
+    /// Send the end of the stream; receiving goes on. Always answered at once with
+    /// [`Completion::Sent`] of 0 bytes or the error.
+    Shutdown(Id),
+    /// Report [`Completion::Acceptable`] whenever a connection waits to be accepted.
+    AcceptStart(Id),
+    /// Stop reporting connections.
+    AcceptStop(Id),
+    /// Connect an adopted, unconnected stream. One [`Completion::Connected`], now or later.
+    Connect {
+        /// The stream to connect.
+        id: Id,
+        /// The peer.
+        addr: SocketAddr,
+    },
+    /// Report [`Completion::Watched`] in every wait in which the descriptor is ready for one of
+    /// `interest` (level-triggered). Replaces the interest watched before; empty means no more.
+    Watch {
+        /// A resource adopted as a watch.
+        id: Id,
+        /// What to watch for.
+        interest: Interest,
+    },
+    /// Forget the resource and close its descriptor if the driver owns it. Always answered at once
+    /// with [`Completion::Closed`]; completions of this id that are still queued are dropped.
+    Close(Id),
+}
+
+/// The driver's answer to an [`Op`].
+#[derive(Debug)]
+pub enum Completion {
+    /// A hint that `take` may have something. Any number of times after [`Op::RecvStart`].
+    Readable(Id),
+    /// A pending [`Op::Send`] is over: there is room again, send what is left.
+    Sendable(Id),
+    /// How many bytes a send took, or why the stream cannot be written any more.
+    Sent(Id, io::Result<usize>),
+    /// A hint that `accept` may have something. Any number of times after [`Op::AcceptStart`].
+    Acceptable(Id),
+    /// The outcome of [`Op::Connect`].
+    Connected(Id, io::Result<()>),
+    /// What a watched descriptor is ready for: errors and hang-ups count as both.
+    Watched(Id, Interest),
+    /// The resource is gone and its id dead.
+    Closed(Id),
+    /// The operation is not one for this resource, or the operating system refused to arm it.
+    Failed(Id, io::Error),
+}
+
+/// Buffers looked at in one [`Op::Send`]: POSIX guarantees 16, Linux and the BSDs take 1024; past
+/// 64 the gain is gone.
+pub const MAX_BUFFERS: usize = 64;
+
+/// Readable, writable, both or neither: what is watched for, and what a watched descriptor is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Interest(u8);
+
+impl Interest {
+    /// Neither.
+    pub const NONE: Self = Self(0);
+    /// Reading would not block.
+    pub const READ: Self = Self(1);
+    /// Writing would not block.
+    pub const WRITE: Self = Self(2);
+    /// Both.
+    pub const BOTH: Self = Self(3);
+
+    /// Whether reading is included.
+    #[must_use]
+    pub const fn reads(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// Whether writing is included.
+    #[must_use]
+    pub const fn writes(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// Whether neither is included.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What is in `self` and not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+}
+
+impl BitOr for Interest {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Interest {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}

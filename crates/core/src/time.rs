@@ -1,0 +1,57 @@
+//! Points on the loop's clock.
+
+use std::time::Duration;
+
+/// A point on the clock of one driver, in whole nanoseconds since an origin that only that driver
+/// knows. Only [`Time`]s of the same driver can be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(u64);
+
+impl Time {
+    /// The origin.
+    pub const ZERO: Self = Self(0);
+    /// Later than anything that will happen.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// The point `nanos` nanoseconds after the origin.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the origin.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Seconds since the origin, as asyncio's `loop.time()` gives them.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "f64 is exact to a nanosecond for 104 days, to a microsecond for 285 years")]
+    pub fn as_secs_f64(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+
+    /// The first whole nanosecond that is not before `secs`. Anything before the origin is the
+    /// origin, anything too far off (and NaN) is [`Time::NEVER`].
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and the sign is checked")]
+    pub fn from_secs_f64(secs: f64) -> Self {
+        if secs.is_nan() {
+            return Self::NEVER;
+        }
+        Self((secs * 1e9).ceil().max(0.0) as u64)
+    }
+
+    /// `self` plus `delay`, at most [`Time::NEVER`].
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero if it is before.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}

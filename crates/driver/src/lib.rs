@@ -1,0 +1,109 @@
+//! Everything the event loop asks of the operating system, behind one contract.
+//!
+//! A [`Driver`] owns descriptors, buffers and the wait. It is driven by one thread, the owner of
+//! the loop; only its [`Waker`] may be used from others. Several drivers are compiled together and
+//! chosen at run time ([`AnyDriver`]): readiness over epoll, poll or select, and a simulation.
+//!
+//! # The contract
+//!
+//! 1. [`Driver::submit`] never blocks; an op answered at once has no later completion.
+//! 2. A pending op gets exactly one final completion; start-type ops (`RecvStart`, `AcceptStart`,
+//!    `Watch`) any number until they are stopped.
+//! 3. Completions of one resource and direction come in order.
+//! 4. After `Close(id)` the id is dead: a late kernel event is dropped by its generation. A
+//!    descriptor belongs to exactly one owner and is closed once.
+//! 5. `Readable` and `Acceptable` are hints, [`Driver::take`] and [`Driver::accept`] are the truth.
+//!    Data that arrived for a stopped read wait in the driver or the kernel.
+//! 6. `wait(Some(ZERO))` polls; `wait(None)` sleeps until work or wake; a wait that a signal
+//!    interrupts is empty. A wait never returns early because of its time-out's rounding.
+//! 7. Time comes only from [`Driver::now`]: real or simulated.
+
+#![deny(unsafe_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::time::Duration;
+
+use oxlip_core::id::Id;
+use oxlip_core::op::{Completion, Op};
+use oxlip_core::time::Time;
+
+/// All OS effects of one event loop. See the crate's head for the rules.
+pub trait Driver {
+    /// What the driver adopts: an owned descriptor, or its simulated counterpart.
+    type Socket;
+
+    /// `epoll`, `poll`, `select`, `sim`…
+    fn name(&self) -> &'static str;
+
+    /// The loop's clock.
+    fn now(&self) -> Time;
+
+    /// Takes ownership of a non-blocking socket and names it. No system call is made: it is armed
+    /// by the first op that needs it. On error the socket is closed.
+    ///
+    /// # Errors
+    /// The driver cannot wait for such a descriptor (select: its number is `FD_SETSIZE` or more).
+    fn adopt(&mut self, socket: Self::Socket, role: Role) -> io::Result<Id>;
+
+    /// Names a descriptor that somebody else owns and may close at any time, for `Op::Watch` only.
+    ///
+    /// # Errors
+    /// As [`Driver::adopt`], and for a driver without descriptors (`Unsupported`).
+    fn borrow(&mut self, fd: RawSocket) -> io::Result<Id>;
+
+    /// Asks for an operation.
+    fn submit(&mut self, op: Op<'_>) -> Poll<Completion>;
+
+    /// What has arrived on a stream: a lease on the driver's receive buffer, valid until the next
+    /// call. Never blocks.
+    ///
+    /// # Errors
+    /// Those of recv(2), except `WouldBlock` and `Interrupted` ([`Received::Nothing`]).
+    fn take(&mut self, id: Id) -> io::Result<Received<'_>>;
+
+    /// As [`Driver::take`], into the caller's buffer: how many bytes, `Some(0)` at the end of the
+    /// stream, `None` if nothing is there.
+    ///
+    /// # Errors
+    /// Those of recv(2).
+    fn take_into(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<Option<usize>>;
+
+    /// The next waiting connection: a non-blocking, close-on-exec socket that is not yet adopted,
+    /// and the peer's address (`None` where it has none, as with Unix sockets).
+    ///
+    /// # Errors
+    /// Those of accept(2), except `WouldBlock`, `Interrupted` and `ConnectionAborted` (`None`).
+    fn accept(&mut self, id: Id) -> io::Result<Option<(Self::Socket, Option<SocketAddr>)>>;
+
+    /// Waits until something completes, the time-out passes or the waker is used, and appends what
+    /// completed.
+    ///
+    /// # Errors
+    /// The multiplexer itself failed: nothing that a caller can mend.
+    fn wait(&mut self, timeout: Option<Duration>, completions: &mut Vec<Completion>) -> io::Result<()>;
+
+    /// A handle that ends a wait from any thread.
+    fn waker(&self) -> Waker;
+}
+
+/// What an adopted socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Bytes both ways: connected, or to be connected by `Op::Connect`.
+    Stream,
+    /// A bound, listening socket.
+    Listener,
+}
+
+/// The answer of [`Driver::take`].
+#[derive(Debug)]
+pub enum Received<'a> {
+    /// Bytes, at least one.
+    Data(&'a [u8]),
+    /// The peer has sent its end of the stream.
+    Eof,
+    /// Nothing yet: the hint was stale.
+    Nothing,
+}
