@@ -1,0 +1,3 @@
+//! The bare echo server: what the kernel alone costs.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The native load generator of the benchmarks.
+
+fn main() {}
