@@ -1,0 +1,103 @@
+# The one entry point: `make` lists what there is. Everything that is made stays in the clone:
+# private environments in .venv*/, Rust's output in target/, wheels in build/.
+
+# Which interpreter: by default the newest of 3.13 … 3.10 that works here (tools/find-python).
+PYTHON ?= $(shell tools/find-python)
+HOST ?= 127.0.0.1
+PORT ?= 8080
+APP ?= examples/webapp.py
+# Test processes at a time.
+JOBS ?= 2
+# More words for pytest, for example: make test-python ARGS="tests/cli -x".
+ARGS ?=
+
+RELEASE := .venv
+CHECKED ?= .venv-test
+SOURCES := $(shell find crates python -name __pycache__ -prune -o -type f -print 2>/dev/null) \
+	$(wildcard Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo "Settings: PYTHON=$(or $(PYTHON),(none found)) HOST=$(HOST) PORT=$(PORT) APP=$(APP) JOBS=$(JOBS)"
+
+.PHONY: run
+run: $(RELEASE)/.oxlip ## Build, then serve the example page, or any program: APP=path HOST= PORT=
+	@HOST=$(HOST) PORT=$(PORT) exec $(RELEASE)/bin/python -m oxlip run $(APP) $(ARGS)
+
+.PHONY: test
+test: test-rust test-python ## Every test: Rust, then Python
+
+.PHONY: test-rust
+test-rust: ## The crates' tests, with nextest where it is installed
+	@tools/check-rust
+	@if cargo nextest --version >/dev/null 2>&1; \
+	then cargo nextest run --workspace; \
+	else cargo test --workspace --tests --quiet; fi
+	cargo test --workspace --doc --quiet
+
+.PHONY: test-python
+test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: ARGS="tests/cli -x"
+	$(CHECKED)/bin/python -m pytest -n $(JOBS) $(ARGS)
+
+.PHONY: test-pythons
+test-pythons: ## The Python tests on every other interpreter of 3.10 … 3.12 that is here
+	@for version in 3.10 3.11 3.12; do \
+		python=$$(tools/find-python $$version 2>/dev/null) || { echo "Python $$version: not here"; continue; }; \
+		echo "Python $$version"; \
+		$(MAKE) --no-print-directory test-python PYTHON=$$python CHECKED=.venv-test-$$version \
+			CARGO_TARGET_DIR=target/python-$$version || exit 1; \
+	done
+
+.PHONY: lint
+lint: $(CHECKED)/.oxlip ## Format, lints, types, stubs and architecture: warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(CHECKED)/bin/ruff check
+	$(CHECKED)/bin/ruff format --check
+	$(CHECKED)/bin/mypy
+	$(CHECKED)/bin/python -m mypy.stubtest oxlip._native --mypy-config-file pyproject.toml
+	$(CHECKED)/bin/python tests/architecture.py
+
+.PHONY: format
+format: $(CHECKED)/.requirements ## Rewrite the sources in the project's format
+	cargo fmt --all
+	$(CHECKED)/bin/ruff check --fix --quiet
+	$(CHECKED)/bin/ruff format
+
+.PHONY: bench
+bench: $(RELEASE)/.oxlip ## Compare with asyncio, uvloop and rloop side by side (see benches/)
+	$(RELEASE)/bin/python benches/run.py $(ARGS)
+
+.PHONY: build
+build: $(RELEASE)/.oxlip ## Build the wheel (build/wheels) and install it in .venv
+
+.PHONY: clean
+clean: ## Remove everything that was made
+	rm -rf .venv .venv-test* build target
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+# An environment with the development tools; the first thing a fresh clone does.
+%/.requirements: requirements-dev.txt
+	@tools/check-rust
+	@test -n "$(PYTHON)" || { tools/find-python; exit 1; }
+	@echo "Installing the development tools in $* ($(PYTHON))"
+	@test -x $*/bin/pip || $(PYTHON) -m venv --clear $*
+	@$*/bin/pip install --quiet --requirement requirements-dev.txt
+	@touch $@
+
+# The extension is installed as users get it, from a wheel, so that two builds can stand side by
+# side: the release in .venv, and for the tests one that is quick to build and checks itself.
+$(RELEASE)/.oxlip: PROFILE = release
+$(CHECKED)/.oxlip: PROFILE = dev
+%/.oxlip: %/.requirements $(SOURCES)
+	@tools/check-rust
+	@echo "Building oxlip in $* ($(PROFILE))"
+	@rm -rf build/wheels/$*
+	@$*/bin/maturin build --quiet --profile $(PROFILE) --compatibility linux \
+		--interpreter $*/bin/python --out build/wheels/$*
+	@$*/bin/pip install --quiet --force-reinstall --no-deps build/wheels/$*/*.whl
+	@touch $@
+.SECONDARY:
