@@ -17,8 +17,20 @@
 //! 6. `wait(Some(ZERO))` polls; `wait(None)` sleeps until work or wake; a wait that a signal
 //!    interrupts is empty. A wait never returns early because of its time-out's rounding.
 //! 7. Time comes only from [`Driver::now`]: real or simulated.
+//! 8. A dead id is harmless: an op on it answers `Failed(NotFound)` (`Close`: `Closed`), and there is
+//!    nothing to take from it. An op that does not suit the resource answers
+//!    `Failed(InvalidInput)`.
 
 #![deny(unsafe_code)]
+
+mod any;
+pub mod net;
+mod readiness;
+mod wake;
+
+pub use any::{AnyDriver, AnySocket, NAMES};
+pub use readiness::Readiness;
+pub use wake::Waker;
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,9 +61,18 @@ pub trait Driver {
 
     /// Names a descriptor that somebody else owns and may close at any time, for `Op::Watch` only.
     ///
+    /// A number has one holder: whoever borrows or adopts it next ends the claim of the one before
+    /// (whose descriptor must have been closed for the number to come up again). The earlier id
+    /// gets [`Completion::Failed`] and only waits for its `Close`.
+    ///
     /// # Errors
-    /// As [`Driver::adopt`], and for a driver without descriptors (`Unsupported`).
+    /// As [`Driver::adopt`], for a driver without descriptors (`Unsupported`), and for a number
+    /// that this driver owns (`AlreadyExists`).
     fn borrow(&mut self, fd: RawSocket) -> io::Result<Id>;
+
+    /// Forgets a resource as `Op::Close` does, but hands its socket back instead of closing it.
+    /// `None` for a dead id and for a borrowed descriptor.
+    fn release(&mut self, id: Id) -> Option<Self::Socket>;
 
     /// Asks for an operation.
     fn submit(&mut self, op: Op<'_>) -> Poll<Completion>;
@@ -82,11 +103,18 @@ pub trait Driver {
     ///
     /// # Errors
     /// The multiplexer itself failed: nothing that a caller can mend.
-    fn wait(&mut self, timeout: Option<Duration>, completions: &mut Vec<Completion>) -> io::Result<()>;
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()>;
 
     /// A handle that ends a wait from any thread.
     fn waker(&self) -> Waker;
 }
+
+/// A descriptor by its bare number, for what somebody else owns.
+pub type RawSocket = std::os::fd::RawFd;
 
 /// What an adopted socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,9 @@ pub trait Backend: Sized + Send {
     /// `epoll`, `poll` or `select`.
     const NAME: &'static str;
 
+    /// Descriptors must be below this number: `FD_SETSIZE` for select.
+    const DESCRIPTOR_LIMIT: RawFd = RawFd::MAX;
+
     /// A new, empty multiplexer.
     ///
     /// # Errors

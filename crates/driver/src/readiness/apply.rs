@@ -1,0 +1,129 @@
+//! Bringing the backend up to what is wanted.
+//!
+//! The backend's picture of a borrowed descriptor may be stale: its number was closed, and perhaps
+//! opened again as something else. So a change that finds nothing becomes an addition, and an
+//! addition that finds something a change.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use oxlip_core::id::Id;
+use oxlip_core::op::Interest;
+use oxlip_selectors::backend::Backend;
+use oxlip_selectors::event::Event;
+use oxlip_selectors::interest::Interest as Watched;
+
+use super::BELL;
+use super::resource::{Resource, lost};
+use crate::wake::WakeDescriptor;
+
+/// A multiplexer that watches the waker.
+pub(super) fn new_backend<B: Backend>(bell: &WakeDescriptor) -> io::Result<B> {
+    let mut backend = B::new()?;
+    backend.add(bell.number(), BELL, Watched::READ)?;
+    Ok(backend)
+}
+
+/// Whether the backend can watch such a number at all. The answer is due at adoption, long before
+/// the backend is told.
+pub(super) fn check_number<B: Backend>(number: RawFd) -> io::Result<()> {
+    if number < 0 {
+        return Err(lost());
+    }
+    if number >= B::DESCRIPTOR_LIMIT {
+        let message = format!(
+            "descriptor {number} is not below {}, the limit of {}",
+            B::DESCRIPTOR_LIMIT,
+            B::NAME
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(())
+}
+
+/// Tells the backend what to watch for, if that is not what it does already. After an error it
+/// watches for nothing.
+pub(super) fn change<B: Backend>(
+    backend: &mut B,
+    id: Id,
+    resource: &mut Resource,
+    wanted: Interest,
+) -> io::Result<()> {
+    if resource.armed == wanted {
+        return Ok(());
+    }
+    if wanted.is_none() {
+        forget(backend, resource);
+        return Ok(());
+    }
+    arm(backend, id, resource, wanted)
+}
+
+/// Tells the backend what to watch for, even if it should know.
+pub(super) fn arm<B: Backend>(
+    backend: &mut B,
+    id: Id,
+    resource: &mut Resource,
+    wanted: Interest,
+) -> io::Result<()> {
+    let number = resource.number().ok_or_else(lost)?;
+    let (token, watched) = (id.to_u64(), translate(wanted));
+    let outcome = if resource.is_armed() {
+        match backend.modify(number, token, watched) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                backend.add(number, token, watched)
+            }
+            outcome => outcome,
+        }
+    } else {
+        match backend.add(number, token, watched) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                backend.modify(number, token, watched)
+            }
+            outcome => outcome,
+        }
+    };
+    resource.armed = if outcome.is_ok() {
+        wanted
+    } else {
+        Interest::NONE
+    };
+    outcome
+}
+
+/// The backend watches the resource no more. Errors say that it did not any longer: the number was
+/// closed by its owner.
+pub(super) fn forget<B: Backend>(backend: &mut B, resource: &mut Resource) {
+    if !resource.is_armed() {
+        return;
+    }
+    resource.armed = Interest::NONE;
+    if let Some(number) = resource.number() {
+        let _ = backend.delete(number);
+    }
+}
+
+/// What of the armed interest an event answers.
+#[inline]
+pub(super) fn armed_part(event: &Event, resource: &Resource) -> Interest {
+    let answered = event.readiness.answers(translate(resource.armed));
+    let mut ready = Interest::NONE;
+    if answered.reads() {
+        ready |= Interest::READ;
+    }
+    if answered.writes() {
+        ready |= Interest::WRITE;
+    }
+    ready
+}
+
+/// The core's word for what the backend calls the same: neither crate knows the other.
+#[inline]
+fn translate(interest: Interest) -> Watched {
+    match (interest.reads(), interest.writes()) {
+        (false, false) => Watched::NONE,
+        (true, false) => Watched::READ,
+        (false, true) => Watched::WRITE,
+        (true, true) => Watched::BOTH,
+    }
+}

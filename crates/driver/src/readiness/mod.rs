@@ -1,0 +1,415 @@
+//! The driver over a multiplexer: it tries, arms what would block, and reports.
+//!
+//! Owned and used by one thread. A 1 KiB echo costs three system calls: the wait, one `recv` when
+//! the embedder takes, one `send` when it answers; nothing lies between but array indexing.
+//!
+//! * Interest changes are collected and told to the backend just before the wait, so what is
+//!   stopped and started again within a tick costs nothing. Arming a borrowed descriptor is the
+//!   exception: it goes to the backend at once, because only the kernel knows whether the number
+//!   still is what it was, and because the caller wants the error.
+//! * A stream that wants nothing is not in the backend at all: its hang-up would be reported
+//!   without end.
+//! * A descriptor leaves the backend before it is closed. Epoll keeps what it watches alive under a
+//!   duplicate, so a number closed behind our back may still be reported: such a report finds a
+//!   dead or idle resource, and the backend is then built anew.
+
+mod apply;
+mod receive;
+mod resource;
+mod transfer;
+
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::task::Poll;
+use std::time::Duration;
+
+use oxlip_core::id::{Arena, Id};
+use oxlip_core::op::{Completion, Interest, Op};
+use oxlip_core::time::Time;
+use oxlip_selectors::backend::Backend;
+use oxlip_selectors::event::Event;
+use rustix::time::{ClockId, clock_gettime};
+
+use self::receive::ReceiveBuffer;
+use self::resource::{Holders, Kind, Resource, Source};
+use crate::wake::{WakeDescriptor, Waker};
+use crate::{Driver, RawSocket, Received, Role};
+
+/// A [`Driver`] over any level-triggered multiplexer of `oxlip-selectors`.
+pub struct Readiness<B> {
+    backend: B,
+    bell: WakeDescriptor,
+    resources: Arena<Resource>,
+    holders: Holders,
+    /// Resources whose wanted interest may differ from the armed one.
+    changed: Vec<Id>,
+    /// Final answers for those whose number has gone to another.
+    ousted: Vec<Id>,
+    events: Vec<Event>,
+    buffer: ReceiveBuffer,
+}
+
+/// The waker's token. No id has this word: indices stay below 2^32 − 1.
+const BELL: u64 = u64::MAX;
+
+impl<B: Backend> Readiness<B> {
+    /// A driver with nothing in it but its waker.
+    ///
+    /// # Errors
+    /// The system is out of descriptors or memory.
+    pub fn new() -> io::Result<Self> {
+        let bell = WakeDescriptor::new()?;
+        let mut driver = Self {
+            backend: apply::new_backend(&bell)?,
+            bell,
+            resources: Arena::new(),
+            holders: Holders::default(),
+            changed: Vec::new(),
+            ousted: Vec::new(),
+            events: Vec::new(),
+            buffer: ReceiveBuffer::new(),
+        };
+        driver.events.reserve(64);
+        Ok(driver)
+    }
+
+    /// The descriptor of an adopted socket, to ask for addresses or set options. It must not be
+    /// closed or made blocking.
+    #[must_use]
+    pub fn descriptor(&self, id: Id) -> Option<BorrowedFd<'_>> {
+        self.resources.get(id)?.owned().ok()
+    }
+
+    /// Gives the number to a new holder and ends the claim of the one before, whose descriptor must
+    /// have been closed behind our back.
+    fn hold(&mut self, number: RawFd, resource: Resource) -> Id {
+        let id = self.resources.insert(resource);
+        let previous = self.holders.put(number, id);
+        if let Some((previous, resource)) =
+            previous.and_then(|id| Some((id, self.resources.get_mut(id)?)))
+        {
+            apply::forget(&mut self.backend, resource);
+            resource.lose();
+            self.ousted.push(previous);
+        }
+        id
+    }
+
+    /// Takes the resource out of everything; the descriptor is still open.
+    fn forget(&mut self, id: Id) -> Option<Source> {
+        let mut resource = self.resources.remove(id)?;
+        apply::forget(&mut self.backend, &mut resource);
+        if let Some(number) = resource.number() {
+            self.holders.clear(number, id);
+        }
+        if !self.ousted.is_empty() {
+            self.ousted.retain(|ousted| *ousted != id);
+        }
+        Some(resource.into_source())
+    }
+
+    /// Adds to or takes from what a resource of the given kind wants.
+    #[inline]
+    fn want(&mut self, id: Id, kind: Kind, interest: Interest, wanted: bool) -> Poll<Completion> {
+        match self.resources.get_mut(id) {
+            None => dead(id),
+            Some(resource) if resource.kind() != kind => misuse(id),
+            Some(resource) => {
+                if resource.want(interest, wanted) {
+                    self.changed.push(id);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn watch(&mut self, id: Id, interest: Interest) -> Poll<Completion> {
+        match self.resources.get_mut(id) {
+            None => dead(id),
+            Some(resource) if resource.kind() != Kind::Watch => misuse(id),
+            Some(resource) => {
+                if resource.want_exactly(interest) {
+                    self.changed.push(id);
+                }
+                if interest.is_none() {
+                    return Poll::Pending;
+                }
+                match apply::arm(&mut self.backend, id, resource, interest) {
+                    Ok(()) => Poll::Pending,
+                    Err(error) => {
+                        resource.want_exactly(Interest::NONE);
+                        Poll::Ready(Completion::Failed(id, error))
+                    }
+                }
+            }
+        }
+    }
+
+    /// What could not be armed is answered with its error.
+    fn apply_changes(&mut self, completions: &mut Vec<Completion>) {
+        for id in self.changed.drain(..) {
+            let Some(resource) = self.resources.get_mut(id) else {
+                continue;
+            };
+            let wanted = resource.settle();
+            if let Err(error) = apply::change(&mut self.backend, id, resource, wanted) {
+                completions.push(Completion::Failed(id, error));
+            }
+        }
+    }
+
+    /// Turns one event into completions. False: it was for nobody.
+    #[inline]
+    fn dispatch(&mut self, event: &Event, completions: &mut Vec<Completion>) -> bool {
+        if event.token == BELL {
+            self.bell.clear();
+            return true;
+        }
+        let id = Id::from_u64(event.token);
+        let Some(resource) = self.resources.get_mut(id) else {
+            return false;
+        };
+        let ready = apply::armed_part(event, resource);
+        match resource.kind() {
+            _ if ready.is_none() => return false,
+            Kind::Stream => {
+                if resource.is_connecting() {
+                    let outcome = resource.owned().and_then(transfer::connected);
+                    if resource.end_connecting() {
+                        self.changed.push(id);
+                    }
+                    completions.push(Completion::Connected(id, outcome));
+                }
+                if ready.reads() {
+                    completions.push(Completion::Readable(id));
+                }
+                if ready.writes() && resource.is_sending() {
+                    if resource.end_sending() {
+                        self.changed.push(id);
+                    }
+                    completions.push(Completion::Sendable(id));
+                }
+            }
+            Kind::Listener => completions.push(Completion::Acceptable(id)),
+            Kind::Watch => completions.push(Completion::Watched(id, ready)),
+        }
+        true
+    }
+
+    /// Starts over with a new multiplexer, to be rid of a registration that has outlived its
+    /// descriptor and that nothing can name any more.
+    fn rebuild(&mut self) -> io::Result<()> {
+        self.backend = apply::new_backend(&self.bell)?;
+        let armed: Vec<Id> = self
+            .resources
+            .iter()
+            .filter(|(_, r)| r.is_armed())
+            .map(|(id, _)| id)
+            .collect();
+        for id in armed {
+            if self.resources.get_mut(id).is_some_and(Resource::disarm) {
+                self.changed.push(id);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> Driver for Readiness<B> {
+    type Socket = OwnedFd;
+
+    fn name(&self) -> &'static str {
+        B::NAME
+    }
+
+    /// `CLOCK_MONOTONIC`, the clock of Python's `time.monotonic()`.
+    fn now(&self) -> Time {
+        let now = clock_gettime(ClockId::Monotonic);
+        #[expect(
+            clippy::cast_sign_loss,
+            reason = "the clock counts up from the system's start"
+        )]
+        Time::from_nanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+    }
+
+    fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
+        apply::check_number::<B>(socket.as_raw_fd())?;
+        let kind = match role {
+            Role::Stream => Kind::Stream,
+            Role::Listener => Kind::Listener,
+        };
+        Ok(self.hold(
+            socket.as_raw_fd(),
+            Resource::new(Source::Owned(socket), kind),
+        ))
+    }
+
+    fn borrow(&mut self, fd: RawSocket) -> io::Result<Id> {
+        apply::check_number::<B>(fd)?;
+        let holder = self.holders.get(fd).and_then(|id| self.resources.get(id));
+        if holder.is_some_and(|resource| resource.owned().is_ok()) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(self.hold(fd, Resource::new(Source::Borrowed(fd), Kind::Watch)))
+    }
+
+    fn release(&mut self, id: Id) -> Option<OwnedFd> {
+        self.resources.get(id)?.owned().ok()?;
+        match self.forget(id)? {
+            Source::Owned(socket) => Some(socket),
+            Source::Borrowed(_) | Source::Lost => None,
+        }
+    }
+
+    #[inline]
+    fn submit(&mut self, op: Op<'_>) -> Poll<Completion> {
+        match op {
+            Op::Send { id, bufs } => self.send(id, bufs),
+            Op::RecvStart(id) => self.want(id, Kind::Stream, Interest::READ, true),
+            Op::RecvStop(id) => self.want(id, Kind::Stream, Interest::READ, false),
+            Op::AcceptStart(id) => self.want(id, Kind::Listener, Interest::READ, true),
+            Op::AcceptStop(id) => self.want(id, Kind::Listener, Interest::READ, false),
+            Op::Watch { id, interest } => self.watch(id, interest),
+            Op::Connect { id, addr } => self.connect(id, addr),
+            Op::Shutdown(id) => self.shutdown(id),
+            Op::Close(id) => {
+                drop(self.forget(id));
+                Poll::Ready(Completion::Closed(id))
+            }
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, id: Id) -> io::Result<Received<'_>> {
+        let Some(stream) = self.resources.get_mut(id) else {
+            return Ok(Received::Nothing);
+        };
+        let outcome = self.buffer.receive(stream.stream()?);
+        if matches!(outcome, Ok(Received::Eof) | Err(_)) && stream.end_receiving() {
+            self.changed.push(id);
+        }
+        outcome
+    }
+
+    #[inline]
+    fn take_into(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let Some(stream) = self.resources.get_mut(id) else {
+            return Ok(None);
+        };
+        let outcome = receive::receive_into(stream.stream()?, buffer);
+        let over = match &outcome {
+            Ok(received) => *received == Some(0) && !buffer.is_empty(),
+            Err(_) => true,
+        };
+        if over && stream.end_receiving() {
+            self.changed.push(id);
+        }
+        outcome
+    }
+
+    fn accept(&mut self, id: Id) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+        match self.resources.get(id) {
+            None => Ok(None),
+            Some(listener) => transfer::accept(listener.listener()?),
+        }
+    }
+
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        let before = completions.len();
+        self.apply_changes(completions);
+        completions.extend(
+            self.ousted
+                .drain(..)
+                .map(|id| Completion::Failed(id, resource::lost())),
+        );
+        let timeout = if completions.len() > before {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
+        self.backend.wait(timeout, &mut self.events)?;
+        let mut events = mem::take(&mut self.events);
+        let mut orphans = false;
+        for event in &events {
+            orphans |= !self.dispatch(event, completions);
+        }
+        events.clear();
+        self.events = events;
+        if orphans { self.rebuild() } else { Ok(()) }
+    }
+
+    fn waker(&self) -> Waker {
+        self.bell.waker()
+    }
+}
+
+impl<B: Backend> Readiness<B> {
+    #[inline]
+    fn send(&mut self, id: Id, bufs: &[io::IoSlice<'_>]) -> Poll<Completion> {
+        let Some(stream) = self.resources.get_mut(id) else {
+            return dead(id);
+        };
+        if stream.kind() != Kind::Stream {
+            return misuse(id);
+        }
+        if !stream.is_full() {
+            match stream.owned().and_then(|fd| transfer::send(fd, bufs)) {
+                Ok(sent) => {
+                    stream.set_full(sent.short);
+                    return Poll::Ready(Completion::Sent(id, Ok(sent.bytes)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.set_full(true),
+                Err(error) => return Poll::Ready(Completion::Sent(id, Err(error))),
+            }
+        }
+        if stream.want(Interest::WRITE, true) {
+            self.changed.push(id);
+        }
+        Poll::Pending
+    }
+
+    fn shutdown(&mut self, id: Id) -> Poll<Completion> {
+        let Some(stream) = self.resources.get(id) else {
+            return dead(id);
+        };
+        match stream.stream() {
+            Err(_) => misuse(id),
+            Ok(fd) => Poll::Ready(Completion::Sent(id, transfer::shutdown(fd).map(|()| 0))),
+        }
+    }
+
+    fn connect(&mut self, id: Id, addr: SocketAddr) -> Poll<Completion> {
+        let Some(stream) = self.resources.get_mut(id) else {
+            return dead(id);
+        };
+        if stream.kind() != Kind::Stream || stream.is_connecting() {
+            return misuse(id);
+        }
+        match stream.owned().and_then(|fd| transfer::connect(fd, addr)) {
+            Ok(Poll::Ready(())) => Poll::Ready(Completion::Connected(id, Ok(()))),
+            Ok(Poll::Pending) => {
+                if stream.begin_connecting() {
+                    self.changed.push(id);
+                }
+                Poll::Pending
+            }
+            Err(error) => Poll::Ready(Completion::Connected(id, Err(error))),
+        }
+    }
+}
+
+#[cold]
+fn dead(id: Id) -> Poll<Completion> {
+    Poll::Ready(Completion::Failed(id, io::ErrorKind::NotFound.into()))
+}
+
+#[cold]
+fn misuse(id: Id) -> Poll<Completion> {
+    Poll::Ready(Completion::Failed(id, io::ErrorKind::InvalidInput.into()))
+}
