@@ -1,0 +1,97 @@
+//! Short connections: connect, one byte there and back, close, and again.
+//!
+//! The client ends first, so that the waiting of TIME_WAIT is on its side and the server's close is
+//! the ordinary one after an end of file.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use crate::exchange::{EVENTS, empty_event, open, wait};
+use crate::meter::{Meter, Report};
+use crate::options::Options;
+
+const BYTE: u8 = b'!';
+
+/// One of the connections that are under way at a time.
+struct Visit {
+    stream: TcpStream,
+    began: Instant,
+    answered: bool,
+}
+
+enum Step {
+    Wait,
+    Done,
+}
+
+/// Keeps `connections` short connections under way until the window is over.
+pub(crate) fn run(options: &Options) -> io::Result<Report> {
+    let poll = epoll::create(CreateFlags::CLOEXEC)?;
+    let mut visits = Vec::with_capacity(options.connections);
+    let mut meter = Meter::start(options)?;
+    let mut events = [empty_event(); EVENTS];
+    for index in 0..options.connections {
+        visits.push(Visit::begin(options, &poll, index)?);
+    }
+    loop {
+        let count = wait(&poll, &mut events)?;
+        if count == 0 {
+            meter.fail(&"the server has stopped answering");
+            break;
+        }
+        for event in &events[..count] {
+            let index = event.data.u64() as usize;
+            match visits[index].progress() {
+                Ok(Step::Wait) => continue,
+                Ok(Step::Done) => meter.record(visits[index].began.elapsed()),
+                Err(error) => meter.fail(&error),
+            }
+            // The old stream is closed by this, which also takes it out of the epoll set.
+            visits[index] = Visit::begin(options, &poll, index)?;
+        }
+        if !meter.advance(Instant::now())? {
+            return Ok(meter.report());
+        }
+    }
+    meter.stop()?;
+    Ok(meter.report())
+}
+
+impl Visit {
+    /// On loopback the kernel alone completes a connect: there is nothing to wait for.
+    fn begin(options: &Options, poll: &OwnedFd, index: usize) -> io::Result<Self> {
+        let began = Instant::now();
+        let mut stream = open(options)?;
+        stream.write_all(&[BYTE])?;
+        epoll::add(
+            poll,
+            &stream,
+            EventData::new_u64(index as u64),
+            EventFlags::IN,
+        )?;
+        Ok(Visit {
+            stream,
+            began,
+            answered: false,
+        })
+    }
+
+    fn progress(&mut self) -> io::Result<Step> {
+        let mut bytes = [0; 2];
+        match self.stream.read(&mut bytes) {
+            Ok(0) if self.answered => Ok(Step::Done),
+            Ok(1) if !self.answered && bytes[0] == BYTE => {
+                self.answered = true;
+                self.stream.shutdown(Shutdown::Write)?;
+                Ok(Step::Wait)
+            }
+            Ok(_) => Err(io::Error::other("the echo of one byte was another")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Wait),
+            Err(error) => Err(error),
+        }
+    }
+}

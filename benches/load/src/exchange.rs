@@ -1,0 +1,172 @@
+//! Requests and replies over connections that stay open.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+
+use crate::meter::{Meter, Report};
+use crate::options::Options;
+use crate::pattern::{Pattern, Replies};
+
+/// A server that says nothing for so long has stopped.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// As many events as one wait gives.
+pub(crate) const EVENTS: usize = 256;
+
+const RECEIVE_BUFFER: usize = 256 * 1024;
+
+struct Connection<R> {
+    stream: TcpStream,
+    replies: R,
+    /// Where in the pattern the next byte to be sent is.
+    position: usize,
+    /// Bytes of asked requests that the socket has not taken.
+    unsent: usize,
+    /// When each outstanding request was asked, oldest first.
+    asked: VecDeque<Instant>,
+}
+
+/// Keeps `in_flight` requests outstanding on every connection until the window is over.
+pub(crate) fn run<R: Replies>(
+    options: &Options,
+    pattern: &Pattern,
+    replies: impl Fn(usize) -> R,
+) -> io::Result<Report> {
+    // Registered once for both directions, edge-triggered: no further epoll_ctl.
+    let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+    let poll = epoll::create(CreateFlags::CLOEXEC)?;
+    let mut connections = Vec::with_capacity(options.connections);
+    for index in 0..options.connections {
+        let stream = open(options)?;
+        epoll::add(&poll, &stream, EventData::new_u64(index as u64), interest)?;
+        connections.push(Some(Connection {
+            stream,
+            replies: replies(index),
+            position: pattern.start(index),
+            unsent: 0,
+            asked: VecDeque::with_capacity(options.in_flight),
+        }));
+    }
+
+    let mut meter = Meter::start(options)?;
+    let mut buffer = vec![0; RECEIVE_BUFFER];
+    let mut events = [empty_event(); EVENTS];
+    let mut open = connections.len();
+    for slot in &mut connections {
+        let connection = slot.as_mut().expect("all were just opened");
+        connection.ask(pattern, options.in_flight, Instant::now())?;
+    }
+    while open > 0 {
+        let count = wait(&poll, &mut events)?;
+        if count == 0 {
+            meter.fail(&"the server has stopped answering");
+            break;
+        }
+        for event in &events[..count] {
+            let slot = &mut connections[event.data.u64() as usize];
+            let Some(connection) = slot else { continue };
+            if let Err(error) = connection.progress(pattern, &mut buffer, &mut meter) {
+                meter.fail(&error);
+                *slot = None;
+                open -= 1;
+            }
+        }
+        if !meter.advance(Instant::now())? {
+            return Ok(meter.report());
+        }
+    }
+    meter.stop()?;
+    Ok(meter.report())
+}
+
+impl<R: Replies> Connection<R> {
+    /// Reads what is there, asks as many requests again, and sends what the socket takes.
+    fn progress(
+        &mut self,
+        pattern: &Pattern,
+        buffer: &mut [u8],
+        meter: &mut Meter,
+    ) -> io::Result<()> {
+        loop {
+            let length = match self.stream.read(buffer) {
+                Ok(0) => return Err(io::Error::other("the server closed the connection")),
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            };
+            let answered = self
+                .replies
+                .receive(&buffer[..length])
+                .map_err(|fault| io::Error::other(fault.0))?;
+            let now = Instant::now();
+            for _ in 0..answered {
+                let asked = self.asked.pop_front();
+                let asked = asked.ok_or_else(|| io::Error::other("a reply too many"))?;
+                meter.record(now - asked);
+            }
+            self.ask(pattern, answered, now)?;
+            if length < buffer.len() {
+                // Less than asked for: the socket is empty, and more will be a new edge (epoll(7)).
+                return Ok(());
+            }
+        }
+        self.send(pattern)
+    }
+
+    fn ask(&mut self, pattern: &Pattern, count: usize, now: Instant) -> io::Result<()> {
+        self.unsent += count * pattern.request_len();
+        for _ in 0..count {
+            self.asked.push_back(now);
+        }
+        self.send(pattern)
+    }
+
+    fn send(&mut self, pattern: &Pattern) -> io::Result<()> {
+        while self.unsent > 0 {
+            match self.stream.write(pattern.slice(self.position, self.unsent)) {
+                Ok(sent) => {
+                    self.unsent -= sent;
+                    self.position = pattern.forward(self.position, sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A connected, non-blocking stream without Nagle's delay.
+pub(crate) fn open(options: &Options) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&options.addr, PATIENCE)?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// Waits for events; 0 when the server's time is up.
+pub(crate) fn wait(
+    poll: &impl std::os::fd::AsFd,
+    events: &mut [Event; EVENTS],
+) -> io::Result<usize> {
+    let limit = Timespec::try_from(PATIENCE).expect("a few seconds");
+    loop {
+        match epoll::wait(poll, &mut events[..], Some(&limit)) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+pub(crate) fn empty_event() -> Event {
+    Event {
+        flags: EventFlags::empty(),
+        data: EventData::new_u64(0),
+    }
+}
