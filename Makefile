@@ -2,7 +2,9 @@
 # private environments in .venv*/, Rust's output in target/, wheels in build/.
 
 # Which interpreter: by default the newest of 3.13 … 3.10 that works here (tools/find-python).
-PYTHON ?= $(shell tools/find-python)
+ifndef PYTHON
+PYTHON := $(shell tools/find-python 2>/dev/null)
+endif
 HOST ?= 127.0.0.1
 PORT ?= 8080
 APP ?= examples/webapp.py
@@ -48,7 +50,7 @@ test-pythons: ## The Python tests on every other interpreter of 3.10 … 3.12 th
 		python=$$(tools/find-python $$version 2>/dev/null) || { echo "Python $$version: not here"; continue; }; \
 		echo "Python $$version"; \
 		$(MAKE) --no-print-directory test-python PYTHON=$$python CHECKED=.venv-test-$$version \
-			CARGO_TARGET_DIR=target/python-$$version || exit 1; \
+			CARGO_TARGET_DIR=$(CURDIR)/target/python-$$version || exit 1; \
 	done
 
 .PHONY: lint

@@ -1,0 +1,346 @@
+"""Holds the layers: who may import whom, where `unsafe` may stand, which names are not used.
+
+Runs alone (`python tests/architecture.py` prints the table of file sizes and every problem, and
+exits 1 if there is one) and in pytest (test_architecture.py). Each check takes the root of a source
+tree and returns one line per problem. ARCHITECTURE.md says why the rules are what they are.
+
+The sources are read as text, with comments, strings and the tests at a file's end left out. That is
+enough to hold a rule nobody is trying to break.
+"""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import json
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Normal dependencies. What a crate uses only in its tests or benchmarks is its own affair, as long
+# as it does not turn an arrow round (see `dependencies`).
+DEPENDENCIES = {
+    "oxlip-selectors": {"rustix"},
+    "oxlip-core": {"crossbeam-queue"},
+    "oxlip-driver": {"oxlip-core", "oxlip-selectors", "rustix"},
+    "oxlip": {"oxlip-core", "oxlip-driver"},
+    "oxlip-python": {"oxlip-core", "oxlip-driver", "oxlip-selectors", "pyo3", "rustix"},
+}
+
+
+class Barrier(NamedTuple):
+    """Files in which some words must not occur."""
+
+    files: str
+    words: str
+    reason: str
+    but: tuple[str, ...] = ()
+
+
+OS = r"rustix|libc|std::os|std::fs|std::env|std::process|TcpStream|TcpListener|UdpSocket"
+
+BARRIERS = (
+    Barrier("crates/core/*", OS, "the core sees no operating system"),
+    Barrier("crates/core/*", r"Instant|SystemTime|thread::", "the core has no clock and no thread"),
+    Barrier("crates/core/*", r"oxlip_\w+|pyo3", "the core imports nothing of ours"),
+    *(
+        Barrier(
+            f"crates/core/src/{machine}*",
+            r"crate::(tick|timers|inbox)",
+            "a machine does not see the tick",
+        )
+        for machine in ("stream", "listener", "connect", "write_queue")
+    ),
+    *(
+        Barrier(
+            f"crates/core/src/{tick}*",
+            r"crate::(stream|listener|connect|write_queue)",
+            "the tick does not see the machines",
+        )
+        for tick in ("tick", "timers", "inbox")
+    ),
+    Barrier("crates/selectors/*", r"oxlip_(core|driver)|pyo3", "selectors stand alone"),
+    Barrier(
+        "crates/driver/*",
+        r"oxlip_selectors",
+        "only the readiness driver knows the multiplexers",
+        but=("crates/driver/src/readiness/*",),
+    ),
+    Barrier("crates/driver/src/readiness/*", r"crate::sim", "drivers do not see each other"),
+    Barrier("crates/driver/src/sim/*", r"crate::readiness", "drivers do not see each other"),
+    Barrier("crates/driver/src/sim/*", rf"{OS}|crate::net", "the simulation sees only the core"),
+    Barrier("crates/driver/*", r"pyo3", "Python is known in one crate"),
+    Barrier("crates/runtime/*", r"pyo3|oxlip_selectors", "the runtime stands on driver and core"),
+    Barrier(
+        "crates/python/*",
+        r"oxlip_selectors",
+        "the multiplexers are shown to Python in one file",
+        but=("crates/python/src/selectors.rs",),
+    ),
+)
+
+# Files that may contain `unsafe`, each with the reason. Patterns as in a shell, * crosses folders.
+UNSAFE = {
+    "crates/selectors/src/backend/*.rs": "descriptors are plain numbers, borrowed for one call",
+}
+
+# Words that say nothing about what a thing is; `reactor` is the driver, `engine` the embedder.
+EMPTY_NAMES = {"common", "engine", "handler", "helper", "manager", "processor", "reactor", "util"}
+
+UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|unimplemented!|todo!|dbg!)")
+
+SMELL = 600
+LIMIT = 800
+
+
+class Source(NamedTuple):
+    """One Rust file, without what the checks must not see."""
+
+    path: str
+    lines: list[str]
+    """The whole text, line by line."""
+    code: list[str]
+    """The same lines without comments and strings, up to the tests at the end."""
+
+
+def rust(root: Path) -> Iterator[Source]:
+    """Every Rust file of the crates; `tests/`, `benches/` and `examples/` of a crate are not."""
+    for path in sorted([*root.glob("crates/*/src/**/*.rs"), *root.glob("benches/**/*.rs")]):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        name = path.relative_to(root).as_posix()
+        # A folder's tests.rs is what `#[cfg(test)] mod tests` at a file's end would be.
+        tests = path.name == "tests.rs" or "tests" in path.parent.parts
+        yield Source(name, lines, [] if tests else code_of(lines))
+
+
+def code_of(lines: list[str]) -> list[str]:
+    """The lines without comments and strings, up to the tests at the end."""
+    code = []
+    for line in lines:
+        if line.startswith(("#[cfg(test)]", "#[cfg(all(test", "#[cfg(all(loom, test")):
+            break
+        line = line.replace("'\"'", "' '")
+        line = re.sub(r'"(\\.|[^"\\])*"', '""', line)
+        code.append(re.sub(r"//.*", "", line))
+    return code
+
+
+def python(root: Path) -> list[Path]:
+    """The package's modules."""
+    return sorted(root.glob("python/oxlip/**/*.py"))
+
+
+def packages(root: Path) -> list[dict[str, Any]]:
+    """What cargo says about the workspace's packages."""
+    answer = subprocess.run(
+        ["cargo", "metadata", "--no-deps", "--offline", "--format-version", "1"],
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found: list[dict[str, Any]] = json.loads(answer.stdout)["packages"]
+    return found
+
+
+def dependencies(found: list[dict[str, Any]]) -> list[str]:
+    """A crate depends on what the table allows; in its tests, on nothing above it either."""
+    problems = []
+    for package in found:
+        name = package["name"]
+        if name not in DEPENDENCIES:
+            continue
+        for dependency in package["dependencies"]:
+            other = dependency["name"]
+            allowed = other in DEPENDENCIES[name]
+            if dependency["kind"] is not None:
+                allowed = allowed or not other.startswith("oxlip")
+            elif dependency.get("target") == "cfg(loom)":
+                allowed = allowed or other == "loom"
+            if not allowed:
+                problems.append(f"{name} must not depend on {other}")
+    return problems
+
+
+def arrows(root: Path) -> list[str]:
+    """The barriers between and inside the crates."""
+    problems = []
+    for source in rust(root):
+        barriers = [
+            barrier
+            for barrier in BARRIERS
+            if fnmatch.fnmatch(source.path, barrier.files)
+            and not any(fnmatch.fnmatch(source.path, pattern) for pattern in barrier.but)
+        ]
+        for number, line in enumerate(source.code, 1):
+            for barrier in barriers:
+                if found := re.search(rf"\b({barrier.words})(?!\w)", line):
+                    problems.append(f"{source.path}:{number}: {found[0]}: {barrier.reason}")
+    return problems
+
+
+def imports(root: Path) -> list[str]:
+    """The Python package needs nothing but itself and the standard library."""
+    problems = []
+    for path in python(root):
+        name = path.relative_to(root).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            for imported in names:
+                top = imported.partition(".")[0]
+                if top != "oxlip" and top not in sys.stdlib_module_names:
+                    problems.append(f"{name}: imports {top}, which is not in the standard library")
+    return problems
+
+
+def unsafe(root: Path) -> list[str]:
+    """`unsafe` stands only in the files of the list, each time with its reason."""
+    problems = []
+    used = set()
+    for source in rust(root):
+        if not source.path.startswith("crates/"):
+            continue
+        pattern = next((p for p in UNSAFE if fnmatch.fnmatch(source.path, p)), None)
+        for index, line in enumerate(source.code):
+            if not re.search(r"\bunsafe\b(?! extern \"\" fn\()", line):
+                continue
+            if pattern is None:
+                problems.append(f"{source.path}:{index + 1}: unsafe in a file that is not listed")
+            elif not is_argued(source.lines, index):
+                problems.append(f"{source.path}:{index + 1}: unsafe without a SAFETY comment")
+            used.add(pattern)
+    problems += [f"{pattern}: listed, but has no unsafe" for pattern in UNSAFE.keys() - used]
+    return problems
+
+
+def is_argued(lines: list[str], index: int) -> bool:
+    """Whether the statement of this line, or the comment above it, says why it is sound."""
+    argued = re.compile(r"SAFETY:|# Safety")
+    if argued.search(lines[index]):
+        return True
+    for line in reversed(lines[:index]):
+        text = line.strip()
+        if argued.search(text):
+            return True
+        if not text or (text.endswith((";", "{", "}")) and not text.startswith("//")):
+            return False
+    return False
+
+
+def names(root: Path) -> list[str]:
+    """Modules and types are called what they are."""
+    problems = []
+    files = [Path(source.path) for source in rust(root)]
+    files += [path.relative_to(root) for path in [*python(root), *root.glob("tests/**/*.py")]]
+    for path in files:
+        for part in (*path.parts[:-1], path.stem):
+            if empty := EMPTY_NAMES & words(part):
+                problems.append(f"{path.as_posix()}: {empty.pop()!r} says nothing")
+    for source in rust(root):
+        for number, line in enumerate(source.code, 1):
+            for kind, name in re.findall(r"\b(struct|enum|trait|type|mod) (\w+)", line):
+                if empty := EMPTY_NAMES & words(name):
+                    problems.append(f"{source.path}:{number}: {kind} {name}: {empty.pop()!r}")
+    for path in python(root):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and (empty := EMPTY_NAMES & words(node.name)):
+                place = f"{path.relative_to(root).as_posix()}:{node.lineno}"
+                problems.append(f"{place}: class {node.name}: {empty.pop()!r}")
+    return problems
+
+
+def words(name: str) -> set[str]:
+    """The words of a snake_case or CamelCase name, in the singular."""
+    parts = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
+    return {part.lower().removesuffix("s") for part in parts}
+
+
+def unfinished(root: Path) -> list[str]:
+    """Nothing is left for later."""
+    files = [*root.glob("crates/**/*.rs"), *root.glob("benches/**/*.rs"), *python(root)]
+    return [
+        f"{path.relative_to(root).as_posix()}:{number}: {found[0]}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (found := UNFINISHED.search(line))
+    ]
+
+
+def sizes(root: Path) -> dict[str, dict[str, int]]:
+    """Lines by part and file, without the tests at a file's end."""
+    table: dict[str, dict[str, int]] = {}
+    for source in rust(root):
+        if source.code:
+            part = "/".join(source.path.split("/")[:2])
+            table.setdefault(part, {})[source.path] = len(source.code)
+    for path in [*python(root), *root.glob("benches/**/*.py")]:
+        name = path.relative_to(root).as_posix()
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        table.setdefault("/".join(name.split("/")[:2]), {})[name] = lines
+    return table
+
+
+def too_long(root: Path) -> list[str]:
+    """A file that has to be scrolled for ever has more than one subject."""
+    return [
+        f"{path}: {lines} lines, the limit is {LIMIT}"
+        for files in sizes(root).values()
+        for path, lines in files.items()
+        if lines > LIMIT
+    ]
+
+
+def print_sizes(root: Path) -> None:
+    """One row for each part, then the files that are becoming too long."""
+    table = sizes(root)
+    print(f"{'part':24}{'files':>6}{'lines':>8}{'median':>8}  largest")
+    for part, files in table.items():
+        largest = max(files, key=files.__getitem__)
+        median = int(statistics.median(files.values()))
+        row = f"{part:24}{len(files):6}{sum(files.values()):8}{median:8}"
+        print(f"{row}  {files[largest]:4} {largest.removeprefix(part + '/')}")
+    for files in table.values():
+        for path, lines in files.items():
+            if lines > SMELL:
+                print(f"smells: {path} has {lines} lines (more than {SMELL})")
+
+
+def workspace(root: Path) -> list[str]:
+    """The crates' manifests."""
+    return dependencies(packages(root))
+
+
+CHECKS: tuple[Callable[[Path], list[str]], ...] = (
+    workspace,
+    arrows,
+    imports,
+    unsafe,
+    names,
+    unfinished,
+    too_long,
+)
+
+
+def main() -> int:
+    """Prints the sizes and every problem; 1 if there is one."""
+    print_sizes(ROOT)
+    problems = [problem for check in CHECKS for problem in check(ROOT)]
+    for problem in problems:
+        print(f"architecture: {problem}")
+    print(f"architecture: {len(CHECKS)} checks, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
