@@ -13,5 +13,6 @@
 pub mod backend;
 pub mod event;
 pub mod interest;
+pub mod key;
 pub mod selector;
 pub mod timeout;

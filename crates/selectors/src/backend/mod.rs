@@ -1,4 +1,8 @@
 //! What a multiplexer must provide, and the ones this platform has.
+//!
+//! A backend belongs to the one thread that waits on it. It keeps numbers, never descriptors: what
+//! is watched is owned by somebody else, who takes it out ([`Backend::delete`]) before closing it.
+//! For those who do not, each backend's head says what the system then reports.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -6,6 +10,23 @@ use std::time::Duration;
 
 use crate::event::Event;
 use crate::interest::Interest;
+
+#[cfg(target_os = "linux")]
+pub mod epoll;
+#[cfg(unix)]
+pub mod poll;
+#[cfg(unix)]
+pub mod select;
+
+/// The names of the backends of this platform, the best first.
+pub const NAMES: &[&str] = &[
+    #[cfg(target_os = "linux")]
+    epoll::Epoll::NAME,
+    #[cfg(unix)]
+    poll::Poll::NAME,
+    #[cfg(unix)]
+    select::Select::NAME,
+];
 
 /// One multiplexer of the operating system, level-triggered.
 ///
@@ -15,36 +36,43 @@ pub trait Backend: Sized + Send {
     /// `epoll`, `poll` or `select`.
     const NAME: &'static str;
 
-    /// Descriptors must be below this number: `FD_SETSIZE` for select.
-    const DESCRIPTOR_LIMIT: RawFd = RawFd::MAX;
-
     /// A new, empty multiplexer.
     ///
     /// # Errors
     /// The system is out of descriptors or memory.
     fn new() -> io::Result<Self>;
 
+    /// Whether a descriptor of this number can be watched at all, open or not. No system call.
+    ///
+    /// # Errors
+    /// For select `InvalidInput` naming `FD_SETSIZE` for a descriptor that does not fit.
+    fn check(fd: RawFd) -> io::Result<()> {
+        let _ = fd;
+        Ok(())
+    }
+
     /// Starts watching. `interest` must not be empty.
     ///
     /// # Errors
-    /// `AlreadyExists`, `EBADF`, `EPERM` (epoll: a regular file), and for select `InvalidInput`
-    /// naming `FD_SETSIZE` for a descriptor that does not fit.
+    /// `AlreadyExists`, `EBADF`, `EPERM` (epoll: a regular file), and those of
+    /// [`Backend::check`].
     fn add(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()>;
 
-    /// Replaces token and interest of a watched descriptor.
+    /// Replaces token and interest of a watched descriptor. `interest` must not be empty.
     ///
     /// # Errors
-    /// `NotFound` if it is not watched (any more), `EBADF`.
+    /// `NotFound` if it is not watched (any more), `EBADF` (epoll, where it has been closed).
     fn modify(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()>;
 
     /// Stops watching.
     ///
     /// # Errors
-    /// `NotFound` if it is not watched (any more), `EBADF`.
+    /// `NotFound` if it is not watched (any more), `EBADF` (epoll, where it has been closed).
     fn delete(&mut self, fd: RawFd) -> io::Result<()>;
 
     /// Appends what is ready within `timeout` (`None`: for ever; zero: polls), rounded up to what
-    /// the system can wait for. An interrupted wait appends nothing.
+    /// the system can wait for: one event for each ready descriptor, all of them, in no promised
+    /// order. An interrupted wait appends nothing.
     ///
     /// # Errors
     /// Those of the system call, except `EINTR`.
