@@ -1,0 +1,1 @@
+//! A single-threaded event loop for Rust closures and futures.
