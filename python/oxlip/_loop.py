@@ -1,0 +1,30 @@
+"""`EventLoop`, put together from its parts, and `new_event_loop`."""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio.log import logger
+
+from . import _native
+from ._connect import Connect
+from ._server import Serve
+
+
+class EventLoop(Connect, Serve, _native.EventLoop, asyncio.AbstractEventLoop):
+    """An asyncio event loop whose scheduling, timers, sockets and transports are native.
+
+    `driver` names what waits for the operating system (`oxlip doctor` lists them); `None` means
+    what the environment variable `OXLIP_DRIVER` says, and without it the best that works here.
+    `ValueError` for a name that is not one.
+
+    One thread owns the loop while it runs; only `call_soon_threadsafe()` is for the others.
+    """
+
+    def __init__(self, driver: str | None = None) -> None:
+        super().__init__()
+        logger.debug("Using driver: %s", self.driver)
+
+
+def new_event_loop(driver: str | None = None) -> EventLoop:
+    """A new loop, for `asyncio.Runner(loop_factory=…)` and everything else that takes a factory."""
+    return EventLoop(driver)

@@ -1,0 +1,34 @@
+"""The event loop policy, for programs that make their loop through asyncio's globals.
+
+Policies are deprecated from Python 3.14 on; `oxlip.run` and `oxlip.new_event_loop` need none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import TYPE_CHECKING
+
+from ._loop import EventLoop
+
+if TYPE_CHECKING:
+    _DefaultPolicy = asyncio.DefaultEventLoopPolicy
+else:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        _DefaultPolicy = asyncio.DefaultEventLoopPolicy
+
+
+class EventLoopPolicy(_DefaultPolicy):
+    """The platform's default policy with our loop."""
+
+    def new_event_loop(self) -> EventLoop:
+        """A new loop with the default driver. It does not become the current one."""
+        return EventLoop()
+
+
+def install() -> None:
+    """Makes every loop that asyncio creates from now on, in any thread, ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.set_event_loop_policy(EventLoopPolicy())

@@ -1,0 +1,166 @@
+"""`getaddrinfo` and `getnameinfo`, and which of them need no thread.
+
+A name may need the network, so it is looked up in the default executor. An address literal is only
+parsed: `socket.getaddrinfo` itself does that at once, with every zone, short form and flag of the
+platform, so the answer (or the error) is exactly its own.
+
+Runs on the loop's thread; only the look-up of names leaves it.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import time
+from asyncio.log import logger
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from ._lifecycle import Lifecycle
+
+AddressInfo: TypeAlias = tuple[
+    socket.AddressFamily, socket.SocketKind, int, str, "tuple[str, int] | tuple[str, int, int, int]"
+]
+
+_NUMERIC_NAME = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+_IPV4_DIGITS = frozenset("0123456789abcdefABCDEFxX.")
+
+
+class Resolve(Lifecycle):
+    """Names to addresses and back."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """As `socket.getaddrinfo`, without blocking the loop."""
+        look_up: Callable[..., list[Any]] = socket.getaddrinfo
+        if self.get_debug():
+            look_up = functools.partial(_look_up_and_log, self.slow_callback_duration)
+        query = (host, port, family, type, proto, flags)
+        if _is_numeric(host, port):
+            self._check_closed()
+            return look_up(*query)
+        return await self.run_in_executor(None, look_up, *query)
+
+    async def getnameinfo(
+        self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int = 0
+    ) -> tuple[str, str]:
+        """As `socket.getnameinfo`, without blocking the loop."""
+        if flags & _NUMERIC_NAME == _NUMERIC_NAME:
+            self._check_closed()
+            return socket.getnameinfo(sockaddr, flags)
+        return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+
+    async def _ensure_resolved(
+        self,
+        address: tuple[Any, ...],
+        *,
+        family: int = 0,
+        type: int = socket.SOCK_STREAM,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[AddressInfo]:
+        """The socket addresses of `(host, port[, flowinfo, scope_id])`, at least one.
+
+        An address that is already numeric keeps its port, flow label and scope, which
+        `getaddrinfo` would cut to 16 bits or drop.
+        """
+        host, port, *ipv6_rest = address
+        number = _port_number(port)
+        if number is None or not is_literal(host):
+            found = await self.getaddrinfo(
+                host, port, family=family, type=type, proto=proto, flags=flags
+            )
+        else:
+            # AI_ADDRCONFIG is about which names to look up: it must not veto a loopback address.
+            plain = socket.getaddrinfo(host, 0, family, type, proto, flags & ~socket.AI_ADDRCONFIG)
+            found = [(*info[:4], _complete(info[4], number, ipv6_rest)) for info in plain]
+        if not found:
+            raise OSError("getaddrinfo() returned empty list")
+        return found
+
+
+def is_literal(host: object) -> bool:
+    """Whether `host` is an address and not a name, so that no look-up can follow.
+
+    Narrower than what the C library accepts; whatever is left out is only slower.
+    """
+    if isinstance(host, bytes):
+        text = host.decode("latin-1")
+    elif isinstance(host, str):
+        text = host
+    else:
+        return False
+    if not text.isascii() or "\0" in text:
+        return False
+    address, _, _zone = text.partition("%")
+    if ":" in address:
+        try:
+            socket.inet_pton(socket.AF_INET6, address)
+        except OSError:
+            return False
+        return True
+    # inet_aton alone would allow white space and anything after it.
+    if not _IPV4_DIGITS.issuperset(text):
+        return False
+    try:
+        socket.inet_aton(text)
+    except OSError:
+        return False
+    return True
+
+
+def _is_numeric(host: object, port: object) -> bool:
+    """Whether getaddrinfo(3) has nothing to look up, neither a host nor a service."""
+    if isinstance(port, str):
+        numeric_port = not port or (port.isascii() and port.isdigit())
+    elif isinstance(port, bytes):
+        numeric_port = not port or port.isdigit()
+    else:
+        numeric_port = True
+    return numeric_port and (host is None or is_literal(host))
+
+
+def _port_number(port: Any) -> int | None:
+    if port is None or port == "" or port == b"":
+        return 0
+    try:
+        return int(port)
+    except (TypeError, ValueError):
+        return None
+
+
+def _complete(found: tuple[Any, ...], port: int, ipv6_rest: list[int]) -> tuple[Any, ...]:
+    """A resolved address with the port and the IPv6 parts that its user gave.
+
+    A zone in the address itself wins over a scope beside it.
+    """
+    if len(found) == 2:
+        return (found[0], port)
+    host, _, flowinfo, scope_id = found
+    given_flowinfo, given_scope_id = (*ipv6_rest, 0, 0)[:2]
+    return (host, port, given_flowinfo or flowinfo, scope_id or given_scope_id)
+
+
+def _look_up_and_log(slow: float, host: object, port: object, *rest: Any) -> list[Any]:
+    asked = [f"{host}:{port!r}"]
+    asked += [
+        f"{name}={value!r}"
+        for name, value in zip(("family", "type", "proto", "flags"), rest, strict=True)
+        if value
+    ]
+    text = ", ".join(asked)
+    logger.debug("Get address info %s", text)
+    started = time.monotonic()
+    found = socket.getaddrinfo(host, port, *rest)  # type: ignore[arg-type]
+    took = time.monotonic() - started
+    log = logger.info if took >= slow else logger.debug
+    log("Getting address info %s took %.3fms: %r", text, took * 1e3, found)
+    return found

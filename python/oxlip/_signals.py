@@ -1,0 +1,190 @@
+"""Signals: `add_signal_handler`, and a wait that a signal ends at once.
+
+A handler is an ordinary Python signal handler that only schedules the callback. It needs no
+descriptor, so it cannot lose a signal to another library's wake-up descriptor, and a forked child
+that gets a signal does not run the callback in its parent.
+
+What a descriptor is for is the moment between the interpreter's last look at its signals and the
+kernel's wait: a signal that comes then would stay unseen until something else ends the wait. So
+while the loop runs in the main thread, the interpreter writes each signal to a socket that the
+loop reads (see signal.set_wakeup_fd), unless somebody else has already asked for those writes.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import errno
+import functools
+import signal
+import socket
+import sys
+import threading
+import warnings
+import weakref
+from asyncio import iscoroutine
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from ._base import LoopBase
+
+if sys.version_info >= (3, 14):
+    from inspect import iscoroutinefunction
+else:
+    from asyncio import iscoroutinefunction
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVarTuple, Unpack
+
+    _Ts = TypeVarTuple("_Ts")
+
+_NOBODY = -1
+
+
+class Signals(LoopBase):
+    """Signal handlers of one loop. Only the main thread may add and remove them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._signal_handlers: dict[
+            int, tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]
+        ] = {}
+        self._wakeup_pair: tuple[socket.socket, socket.socket] | None = None
+
+    def add_signal_handler(
+        self, sig: int, callback: Callable[[Unpack[_Ts]], object], *args: Unpack[_Ts]
+    ) -> None:
+        """Calls `callback(*args)` on the loop after each signal `sig`.
+
+        Signals that arrive together may be answered by one call, as with signal(7) itself.
+        `ValueError` for a number that is no signal, `RuntimeError` for one that cannot be caught
+        and outside the main thread.
+        """
+        if iscoroutine(callback) or iscoroutinefunction(callback):
+            raise TypeError("coroutines cannot be used with add_signal_handler()")
+        _check_signal(sig)
+        self._check_closed()
+        self._signal_handlers[sig] = (callback, args, contextvars.copy_context())
+        try:
+            # A weak reference: the signal table must not keep a forgotten loop alive.
+            signal.signal(sig, functools.partial(_schedule, weakref.ref(self)))
+            signal.siginterrupt(sig, False)
+        except (OSError, ValueError) as exc:
+            del self._signal_handlers[sig]
+            raise _why_not(sig, exc) from exc
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Gives `sig` its default action back; `False` if the loop has no handler for it."""
+        _check_signal(sig)
+        if self._signal_handlers.pop(sig, None) is None:
+            return False
+        default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
+        try:
+            signal.signal(sig, default)
+        except OSError as exc:
+            raise _why_not(sig, exc) from exc
+        return True
+
+    def _signal(self, sig: int) -> None:
+        """A signal has come. In the main thread, between any two of its bytecodes."""
+        handler = self._signal_handlers.get(sig)
+        if handler is not None and not self.is_closed():
+            callback, args, context = handler
+            self.call_soon_threadsafe(callback, *args, context=context)
+
+    def _claim_wakeup(self) -> None:
+        """Has signals end the loop's wait, for one run."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if self._wakeup_pair is None:
+            self._wakeup_pair = self._open_wakeup_pair()
+            if self._wakeup_pair is None:
+                return
+        try:
+            before = signal.set_wakeup_fd(self._wakeup_pair[1].fileno(), warn_on_full_buffer=False)
+        except ValueError:
+            return  # The main thread of a subinterpreter: no signals here.
+        if before != _NOBODY:
+            _restore_wakeup_fd(before)
+
+    def _release_wakeup(self) -> None:
+        if self._wakeup_pair is None or threading.current_thread() is not threading.main_thread():
+            return
+        try:
+            current = signal.set_wakeup_fd(_NOBODY)
+        except ValueError:
+            return
+        if current not in (_NOBODY, self._wakeup_pair[1].fileno()):
+            _restore_wakeup_fd(current)
+
+    def _open_wakeup_pair(self) -> tuple[socket.socket, socket.socket] | None:
+        if self.driver == "sim":
+            return None  # It watches no descriptors, and no kernel event outpaces its wait.
+        try:
+            reading, writing = socket.socketpair()
+        except OSError:
+            return None  # Out of descriptors: the loop runs on without.
+        reading.setblocking(False)
+        writing.setblocking(False)
+        self.add_reader(reading, _drain, reading)
+        return reading, writing
+
+    def _close_signals(self) -> None:
+        """Part of `close()`, while the native loop is still open."""
+        if self._wakeup_pair is not None:
+            reading, writing = self._wakeup_pair
+            self._wakeup_pair = None
+            self.remove_reader(reading)
+            reading.close()
+            writing.close()
+        if not self._signal_handlers:
+            return
+        if sys.is_finalizing():
+            warnings.warn(
+                f"Closing the loop {self!r} on interpreter shutdown stage, "
+                "skipping signal handlers removal",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+            self._signal_handlers.clear()
+            return
+        for sig in list(self._signal_handlers):
+            self.remove_signal_handler(sig)
+
+
+def _schedule(loop: weakref.ref[Signals], sig: int, _frame: FrameType | None) -> None:
+    alive = loop()
+    if alive is not None:
+        alive._signal(sig)
+
+
+def _drain(reading: socket.socket) -> None:
+    """The bytes have done their work by ending the wait."""
+    try:
+        while len(reading.recv(4096)) == 4096:
+            pass
+    except (BlockingIOError, InterruptedError):
+        pass
+
+
+def _restore_wakeup_fd(fd: int) -> None:
+    try:
+        signal.set_wakeup_fd(fd)
+    except (ValueError, OSError):
+        pass  # Its owner has closed it without a word.
+
+
+def _check_signal(sig: object) -> None:
+    if not isinstance(sig, int):
+        raise TypeError(f"sig must be an int, not {sig!r}")
+    if sig not in signal.valid_signals():
+        raise ValueError(f"invalid signal number {sig}")
+
+
+def _why_not(sig: int, exc: OSError | ValueError) -> Exception:
+    if isinstance(exc, ValueError):
+        return RuntimeError(str(exc))  # Not the main thread.
+    if exc.errno == errno.EINVAL:
+        return RuntimeError(f"sig {sig} cannot be caught")
+    return exc

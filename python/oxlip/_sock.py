@@ -1,0 +1,119 @@
+"""`sock_recv`, `sock_recv_into`, `sock_sendall`, `sock_accept`, `sock_connect`.
+
+Each tries at once and waits only if it must. Across a wait only the socket object is held, never
+its number: once another thread or task has closed it, the next attempt fails with EBADF, whoever
+the kernel has given the number to.
+
+Runs on the loop's thread. The sockets are the caller's and must be non-blocking.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any
+
+from ._resolve import Resolve
+
+try:
+    import ssl
+except ImportError:
+    ssl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+class SocketCalls(Resolve):
+    """Calls on sockets that are not in the hands of a transport."""
+
+    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
+        """Receives up to `nbytes` bytes; `b""` at the end of the stream."""
+        self._check_socket(sock)
+        while (data := self._sock_recv(sock, nbytes)) is None:
+            ready = self._wait_readable(sock)
+            try:
+                await ready
+            finally:
+                self._unwait(ready)
+        return data
+
+    async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
+        """Receives into `buf`; how many bytes, 0 at the end of the stream."""
+        self._check_socket(sock)
+        while (count := self._sock_recv_into(sock, buf)) is None:
+            ready = self._wait_readable(sock)
+            try:
+                await ready
+            finally:
+                self._unwait(ready)
+        return count
+
+    async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
+        """Sends all of `data`. After an error it is unknown how much went."""
+        self._check_socket(sock)
+        sent = self._sock_send(sock, data) or 0
+        whole = memoryview(data)
+        if sent == whole.nbytes:
+            return
+        rest = whole.cast("B")[sent:]
+        while rest:
+            ready = self._wait_writable(sock)
+            try:
+                await ready
+            finally:
+                self._unwait(ready)
+            rest = rest[self._sock_send(sock, rest) or 0 :]
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """The next connection, as a non-blocking socket, and the peer's address."""
+        self._check_socket(sock)
+        while True:
+            try:
+                connection, address = sock.accept()
+            except (BlockingIOError, InterruptedError):
+                pass
+            else:
+                connection.setblocking(False)
+                return connection, address
+            ready = self._wait_readable(sock)
+            try:
+                await ready
+            finally:
+                self._unwait(ready)
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
+        """Connects `sock`; a host name in `address` is looked up first."""
+        self._check_socket(sock)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            found = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto
+            )
+            address = found[0][4]
+        try:
+            sock.connect(address)
+            return
+        except InterruptedError:
+            pass  # It goes on in the background, see connect(2).
+        except BlockingIOError as exc:
+            if exc.errno == errno.EAGAIN:
+                raise  # Nothing has begun: a Unix socket whose listener's queue is full.
+        ready = self._wait_writable(sock)
+        try:
+            await ready
+        finally:
+            self._unwait(ready)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise OSError(error, f"Connect call failed {address}")
+
+    def _check_socket(self, sock: socket.socket) -> None:
+        check_not_tls(sock)
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+
+
+def check_not_tls(sock: socket.socket) -> None:
+    """`TypeError` for a socket of the `ssl` module, which does its own blocking I/O."""
+    if ssl is not None and isinstance(sock, ssl.SSLSocket):
+        raise TypeError("Socket cannot be of type SSLSocket")
