@@ -6,20 +6,23 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Poll;
 use std::time::Duration;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
-use oxlip_selectors::backend::{Epoll, Poll as PollBackend, Select};
+use oxlip_selectors::backend::epoll::Epoll;
+use oxlip_selectors::backend::poll::Poll as PollBackend;
+use oxlip_selectors::backend::select::Select;
 
+use crate::sim::{Sim, SimSocket};
 use crate::wake::Waker;
-use crate::{Driver, RawSocket, Readiness, Received, Role};
+use crate::{Driver, RawSocket, Readiness, Received, Role, net};
 
 /// The names that [`AnyDriver::new`] takes on this platform, best first.
-pub const NAMES: &[&str] = &["epoll", "poll", "select"];
+pub const NAMES: &[&str] = &["epoll", "poll", "select", "sim"];
 
 /// Any driver of this platform.
 pub struct AnyDriver {
@@ -27,10 +30,15 @@ pub struct AnyDriver {
     reason: &'static str,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each loop, and never moved while in use"
+)]
 enum Choice {
     Epoll(Readiness<Epoll>),
     Poll(Readiness<PollBackend>),
     Select(Readiness<Select>),
+    Sim(Box<Sim>),
 }
 
 /// What an [`AnyDriver`] adopts.
@@ -38,15 +46,21 @@ enum Choice {
 pub enum AnySocket {
     /// A socket of the operating system.
     Os(OwnedFd),
+    /// A socket of a simulation.
+    Sim(SimSocket),
 }
 
-/// Does the same with whichever driver it is.
+/// Does the same with whichever driver it is; `os` and `sim` where the two worlds differ.
 macro_rules! with {
     ($any:expr, $driver:ident => $call:expr) => {
+        with!($any, os $driver => $call, sim $driver => $call)
+    };
+    ($any:expr, os $os:ident => $real:expr, sim $sim:ident => $simulated:expr) => {
         match $any {
-            Choice::Epoll($driver) => $call,
-            Choice::Poll($driver) => $call,
-            Choice::Select($driver) => $call,
+            Choice::Epoll($os) => $real,
+            Choice::Poll($os) => $real,
+            Choice::Select($os) => $real,
+            Choice::Sim($sim) => $simulated,
         }
     };
 }
@@ -65,6 +79,7 @@ impl AnyDriver {
             "epoll" => Choice::Epoll(Readiness::new()?),
             "poll" => Choice::Poll(Readiness::new()?),
             "select" => Choice::Select(Readiness::new()?),
+            "sim" => Choice::Sim(Box::new(Sim::new(0))),
             unknown => {
                 let message = format!(
                     "unknown driver {unknown:?}, choose one of {}",
@@ -93,10 +108,70 @@ impl AnyDriver {
         })
     }
 
+    /// A simulation that is set up already.
+    #[must_use]
+    pub fn simulating(sim: Sim) -> Self {
+        Self {
+            choice: Choice::Sim(Box::new(sim)),
+            reason: "made by the program",
+        }
+    }
+
+    /// The simulation, to make things happen in it.
+    pub fn simulation(&mut self) -> Option<&mut Sim> {
+        match &mut self.choice {
+            Choice::Sim(sim) => Some(sim),
+            Choice::Epoll(_) | Choice::Poll(_) | Choice::Select(_) => None,
+        }
+    }
+
     /// Why it is this driver: half a sentence for people.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.reason
+    }
+
+    /// A listening TCP socket in this driver's world. See [`net::tcp_listen`].
+    ///
+    /// # Errors
+    /// Those of [`net::tcp_listen`].
+    pub fn tcp_listen(&mut self, addr: SocketAddr, backlog: u16) -> io::Result<AnySocket> {
+        with!(&mut self.choice,
+            os _driver => net::tcp_listen(addr, backlog.into(), false).map(AnySocket::Os),
+            sim sim => sim.listen(addr, backlog.into()).map(AnySocket::Sim))
+    }
+
+    /// A TCP socket in this driver's world, to be connected. See [`net::tcp_stream`].
+    ///
+    /// # Errors
+    /// Those of [`net::tcp_stream`].
+    pub fn tcp_stream(&mut self, addr: SocketAddr) -> io::Result<AnySocket> {
+        with!(&mut self.choice,
+            os _driver => net::tcp_stream(addr).map(AnySocket::Os),
+            sim sim => sim.stream(addr).map(AnySocket::Sim))
+    }
+
+    /// The address that an adopted socket is bound to; `None` if it has none of the internet's.
+    #[must_use]
+    pub fn local_addr(&self, id: Id) -> Option<SocketAddr> {
+        with!(&self.choice,
+            os driver => net::local_addr(driver.descriptor(id)?).ok()?,
+            sim sim => sim.local_addr(id))
+    }
+
+    /// The address of an adopted stream's peer, while it is connected.
+    #[must_use]
+    pub fn peer_addr(&self, id: Id) -> Option<SocketAddr> {
+        with!(&self.choice,
+            os driver => net::peer_addr(driver.descriptor(id)?).ok()?,
+            sim sim => sim.peer_addr(id))
+    }
+
+    /// The descriptor of an adopted socket, to ask for addresses or set options; `None` in a
+    /// simulation. It must not be closed or made blocking.
+    #[must_use]
+    pub fn descriptor(&self, id: Id) -> Option<BorrowedFd<'_>> {
+        with!(&self.choice, os driver => driver.descriptor(id), sim _sim => None)
     }
 }
 
@@ -113,8 +188,16 @@ impl Driver for AnyDriver {
     }
 
     fn adopt(&mut self, socket: AnySocket, role: Role) -> io::Result<Id> {
-        let AnySocket::Os(socket) = socket;
-        with!(&mut self.choice, driver => driver.adopt(socket, role))
+        match (&mut self.choice, socket) {
+            (Choice::Epoll(driver), AnySocket::Os(socket)) => driver.adopt(socket, role),
+            (Choice::Poll(driver), AnySocket::Os(socket)) => driver.adopt(socket, role),
+            (Choice::Select(driver), AnySocket::Os(socket)) => driver.adopt(socket, role),
+            (Choice::Sim(sim), AnySocket::Sim(socket)) => sim.adopt(socket, role),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a socket of another world than the driver's",
+            )),
+        }
     }
 
     fn borrow(&mut self, fd: RawSocket) -> io::Result<Id> {
@@ -122,7 +205,9 @@ impl Driver for AnyDriver {
     }
 
     fn release(&mut self, id: Id) -> Option<AnySocket> {
-        with!(&mut self.choice, driver => driver.release(id).map(AnySocket::Os))
+        with!(&mut self.choice,
+            os driver => driver.release(id).map(AnySocket::Os),
+            sim sim => sim.release(id).map(AnySocket::Sim))
     }
 
     #[inline]
@@ -141,8 +226,9 @@ impl Driver for AnyDriver {
     }
 
     fn accept(&mut self, id: Id) -> io::Result<Option<(AnySocket, Option<SocketAddr>)>> {
-        let accepted = with!(&mut self.choice, driver => driver.accept(id))?;
-        Ok(accepted.map(|(socket, peer)| (AnySocket::Os(socket), peer)))
+        Ok(with!(&mut self.choice,
+            os driver => driver.accept(id)?.map(|(socket, peer)| (AnySocket::Os(socket), peer)),
+            sim sim => sim.accept(id)?.map(|(socket, peer)| (AnySocket::Sim(socket), peer))))
     }
 
     fn wait(

@@ -26,10 +26,12 @@
 mod any;
 pub mod net;
 mod readiness;
+pub mod sim;
 mod wake;
 
 pub use any::{AnyDriver, AnySocket, NAMES};
 pub use readiness::Readiness;
+pub use sim::{Sim, SimSocket};
 pub use wake::Waker;
 
 use std::io;

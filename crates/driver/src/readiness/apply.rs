@@ -5,7 +5,6 @@
 //! addition that finds something a change.
 
 use std::io;
-use std::os::fd::RawFd;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::Interest;
@@ -22,23 +21,6 @@ pub(super) fn new_backend<B: Backend>(bell: &WakeDescriptor) -> io::Result<B> {
     let mut backend = B::new()?;
     backend.add(bell.number(), BELL, Watched::READ)?;
     Ok(backend)
-}
-
-/// Whether the backend can watch such a number at all. The answer is due at adoption, long before
-/// the backend is told.
-pub(super) fn check_number<B: Backend>(number: RawFd) -> io::Result<()> {
-    if number < 0 {
-        return Err(lost());
-    }
-    if number >= B::DESCRIPTOR_LIMIT {
-        let message = format!(
-            "descriptor {number} is not below {}, the limit of {}",
-            B::DESCRIPTOR_LIMIT,
-            B::NAME
-        );
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-    }
-    Ok(())
 }
 
 /// Tells the backend what to watch for, if that is not what it does already. After an error it

@@ -235,7 +235,7 @@ impl<B: Backend> Driver for Readiness<B> {
     }
 
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
-        apply::check_number::<B>(socket.as_raw_fd())?;
+        B::check(socket.as_raw_fd())?;
         let kind = match role {
             Role::Stream => Kind::Stream,
             Role::Listener => Kind::Listener,
@@ -247,7 +247,10 @@ impl<B: Backend> Driver for Readiness<B> {
     }
 
     fn borrow(&mut self, fd: RawSocket) -> io::Result<Id> {
-        apply::check_number::<B>(fd)?;
+        if fd < 0 {
+            return Err(resource::lost());
+        }
+        B::check(fd)?;
         let holder = self.holders.get(fd).and_then(|id| self.resources.get(id));
         if holder.is_some_and(|resource| resource.owned().is_ok()) {
             return Err(io::ErrorKind::AlreadyExists.into());

@@ -24,7 +24,7 @@ impl ReceiveBuffer {
     #[inline]
     pub(super) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<Received<'_>> {
         match recv(fd, &mut *self.0, RecvFlags::empty()) {
-            Ok(((data, _), _)) if data.is_empty() => Ok(Received::Eof),
+            Ok((([], _), _)) => Ok(Received::Eof),
             Ok(((data, _), _)) => Ok(Received::Data(data)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
             Err(error) => Err(error.into()),

@@ -217,10 +217,9 @@ impl Holders {
     }
 
     pub(super) fn clear(&mut self, number: RawFd, id: Id) {
-        if let Some(holder) = index(number).and_then(|index| self.0.get_mut(index)) {
-            if *holder == Some(id) {
-                *holder = None;
-            }
+        let holder = index(number).and_then(|index| self.0.get_mut(index));
+        if let Some(holder) = holder.filter(|holder| **holder == Some(id)) {
+            *holder = None;
         }
     }
 }

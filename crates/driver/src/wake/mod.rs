@@ -4,11 +4,13 @@
 //! waits, any number of wakes cost one system call.
 
 mod descriptor;
+mod parking;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use descriptor::WakeDescriptor;
+pub(crate) use parking::Parking;
 
 /// Ends the current wait of a driver, or the next one if none is running.
 ///
