@@ -13,13 +13,11 @@ use std::time::Duration;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
-use oxlip_selectors::backend::epoll::Epoll;
-use oxlip_selectors::backend::poll::Poll as PollBackend;
-use oxlip_selectors::backend::select::Select;
 
+use crate::readiness::{self, Readiness};
 use crate::sim::{Sim, SimSocket};
 use crate::wake::Waker;
-use crate::{Driver, RawSocket, Readiness, Received, Role, net};
+use crate::{Driver, RawSocket, Received, Role, net};
 
 /// The names that [`AnyDriver::new`] takes on this platform, best first.
 pub const NAMES: &[&str] = &["epoll", "poll", "select", "sim"];
@@ -35,9 +33,9 @@ pub struct AnyDriver {
     reason = "one for each loop, and never moved while in use"
 )]
 enum Choice {
-    Epoll(Readiness<Epoll>),
-    Poll(Readiness<PollBackend>),
-    Select(Readiness<Select>),
+    Epoll(readiness::Epoll),
+    Poll(readiness::Poll),
+    Select(readiness::Select),
     Sim(Box<Sim>),
 }
 

@@ -25,12 +25,13 @@
 
 mod any;
 pub mod net;
-mod readiness;
+pub mod readiness;
+mod shortage;
 pub mod sim;
 mod wake;
 
 pub use any::{AnyDriver, AnySocket, NAMES};
-pub use readiness::Readiness;
+pub use shortage::is_shortage;
 pub use sim::{Sim, SimSocket};
 pub use wake::Waker;
 

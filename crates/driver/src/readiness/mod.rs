@@ -22,13 +22,13 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::task::Poll;
+use std::task;
 use std::time::Duration;
 
 use oxlip_core::id::{Arena, Id};
 use oxlip_core::op::{Completion, Interest, Op};
 use oxlip_core::time::Time;
-use oxlip_selectors::backend::Backend;
+use oxlip_selectors::backend::{Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -36,6 +36,13 @@ use self::receive::ReceiveBuffer;
 use self::resource::{Holders, Kind, Resource, Source};
 use crate::wake::{WakeDescriptor, Waker};
 use crate::{Driver, RawSocket, Received, Role};
+
+/// The driver over epoll(7).
+pub type Epoll = Readiness<epoll::Epoll>;
+/// The driver over poll(2): for systems or sandboxes without epoll.
+pub type Poll = Readiness<poll::Poll>;
+/// The driver over select(2): descriptors below `FD_SETSIZE` only.
+pub type Select = Readiness<select::Select>;
 
 /// A [`Driver`] over any level-triggered multiplexer of `oxlip-selectors`.
 pub struct Readiness<B> {
@@ -112,7 +119,13 @@ impl<B: Backend> Readiness<B> {
 
     /// Adds to or takes from what a resource of the given kind wants.
     #[inline]
-    fn want(&mut self, id: Id, kind: Kind, interest: Interest, wanted: bool) -> Poll<Completion> {
+    fn want(
+        &mut self,
+        id: Id,
+        kind: Kind,
+        interest: Interest,
+        wanted: bool,
+    ) -> task::Poll<Completion> {
         match self.resources.get_mut(id) {
             None => dead(id),
             Some(resource) if resource.kind() != kind => misuse(id),
@@ -120,12 +133,12 @@ impl<B: Backend> Readiness<B> {
                 if resource.want(interest, wanted) {
                     self.changed.push(id);
                 }
-                Poll::Pending
+                task::Poll::Pending
             }
         }
     }
 
-    fn watch(&mut self, id: Id, interest: Interest) -> Poll<Completion> {
+    fn watch(&mut self, id: Id, interest: Interest) -> task::Poll<Completion> {
         match self.resources.get_mut(id) {
             None => dead(id),
             Some(resource) if resource.kind() != Kind::Watch => misuse(id),
@@ -134,13 +147,13 @@ impl<B: Backend> Readiness<B> {
                     self.changed.push(id);
                 }
                 if interest.is_none() {
-                    return Poll::Pending;
+                    return task::Poll::Pending;
                 }
                 match apply::arm(&mut self.backend, id, resource, interest) {
-                    Ok(()) => Poll::Pending,
+                    Ok(()) => task::Poll::Pending,
                     Err(error) => {
                         resource.want_exactly(Interest::NONE);
-                        Poll::Ready(Completion::Failed(id, error))
+                        task::Poll::Ready(Completion::Failed(id, error))
                     }
                 }
             }
@@ -267,7 +280,7 @@ impl<B: Backend> Driver for Readiness<B> {
     }
 
     #[inline]
-    fn submit(&mut self, op: Op<'_>) -> Poll<Completion> {
+    fn submit(&mut self, op: Op<'_>) -> task::Poll<Completion> {
         match op {
             Op::Send { id, bufs } => self.send(id, bufs),
             Op::RecvStart(id) => self.want(id, Kind::Stream, Interest::READ, true),
@@ -279,7 +292,7 @@ impl<B: Backend> Driver for Readiness<B> {
             Op::Shutdown(id) => self.shutdown(id),
             Op::Close(id) => {
                 drop(self.forget(id));
-                Poll::Ready(Completion::Closed(id))
+                task::Poll::Ready(Completion::Closed(id))
             }
         }
     }
@@ -354,7 +367,7 @@ impl<B: Backend> Driver for Readiness<B> {
 
 impl<B: Backend> Readiness<B> {
     #[inline]
-    fn send(&mut self, id: Id, bufs: &[io::IoSlice<'_>]) -> Poll<Completion> {
+    fn send(&mut self, id: Id, bufs: &[io::IoSlice<'_>]) -> task::Poll<Completion> {
         let Some(stream) = self.resources.get_mut(id) else {
             return dead(id);
         };
@@ -365,29 +378,29 @@ impl<B: Backend> Readiness<B> {
             match stream.owned().and_then(|fd| transfer::send(fd, bufs)) {
                 Ok(sent) => {
                     stream.set_full(sent.short);
-                    return Poll::Ready(Completion::Sent(id, Ok(sent.bytes)));
+                    return task::Poll::Ready(Completion::Sent(id, Ok(sent.bytes)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.set_full(true),
-                Err(error) => return Poll::Ready(Completion::Sent(id, Err(error))),
+                Err(error) => return task::Poll::Ready(Completion::Sent(id, Err(error))),
             }
         }
         if stream.want(Interest::WRITE, true) {
             self.changed.push(id);
         }
-        Poll::Pending
+        task::Poll::Pending
     }
 
-    fn shutdown(&mut self, id: Id) -> Poll<Completion> {
+    fn shutdown(&mut self, id: Id) -> task::Poll<Completion> {
         let Some(stream) = self.resources.get(id) else {
             return dead(id);
         };
         match stream.stream() {
             Err(_) => misuse(id),
-            Ok(fd) => Poll::Ready(Completion::Sent(id, transfer::shutdown(fd).map(|()| 0))),
+            Ok(fd) => task::Poll::Ready(Completion::Sent(id, transfer::shutdown(fd).map(|()| 0))),
         }
     }
 
-    fn connect(&mut self, id: Id, addr: SocketAddr) -> Poll<Completion> {
+    fn connect(&mut self, id: Id, addr: SocketAddr) -> task::Poll<Completion> {
         let Some(stream) = self.resources.get_mut(id) else {
             return dead(id);
         };
@@ -395,24 +408,24 @@ impl<B: Backend> Readiness<B> {
             return misuse(id);
         }
         match stream.owned().and_then(|fd| transfer::connect(fd, addr)) {
-            Ok(Poll::Ready(())) => Poll::Ready(Completion::Connected(id, Ok(()))),
-            Ok(Poll::Pending) => {
+            Ok(task::Poll::Ready(())) => task::Poll::Ready(Completion::Connected(id, Ok(()))),
+            Ok(task::Poll::Pending) => {
                 if stream.begin_connecting() {
                     self.changed.push(id);
                 }
-                Poll::Pending
+                task::Poll::Pending
             }
-            Err(error) => Poll::Ready(Completion::Connected(id, Err(error))),
+            Err(error) => task::Poll::Ready(Completion::Connected(id, Err(error))),
         }
     }
 }
 
 #[cold]
-fn dead(id: Id) -> Poll<Completion> {
-    Poll::Ready(Completion::Failed(id, io::ErrorKind::NotFound.into()))
+fn dead(id: Id) -> task::Poll<Completion> {
+    task::Poll::Ready(Completion::Failed(id, io::ErrorKind::NotFound.into()))
 }
 
 #[cold]
-fn misuse(id: Id) -> Poll<Completion> {
-    Poll::Ready(Completion::Failed(id, io::ErrorKind::InvalidInput.into()))
+fn misuse(id: Id) -> task::Poll<Completion> {
+    task::Poll::Ready(Completion::Failed(id, io::ErrorKind::InvalidInput.into()))
 }

@@ -5,15 +5,14 @@
 //! unordered map or reads a clock, so the same calls with the same seed give the same network.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::faults::{Dice, Faults};
+use crate::shortage::out_of_descriptors;
 use oxlip_core::id::{Arena, Id};
 use oxlip_core::op::MAX_BUFFERS;
 use oxlip_core::time::Time;
-use rustix::io::Errno;
-
-use super::faults::{Dice, Faults};
 
 pub(super) struct Network {
     pub(super) now: Time,
@@ -63,7 +62,7 @@ enum Connection {
     Asked,
     /// With whom. The other endpoint may be gone.
     With(Id),
-    Failed(Errno),
+    Failed(ErrorKind),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -115,7 +114,7 @@ impl Network {
             addr.set_port(self.free_port());
         }
         if self.listeners.contains_key(&addr) {
-            return Err(Errno::ADDRINUSE.into());
+            return Err(ErrorKind::AddrInUse.into());
         }
         self.open_descriptor()?;
         let listener = Listener {
@@ -220,7 +219,7 @@ impl Network {
 
     fn open_descriptor(&mut self) -> io::Result<()> {
         if self.descriptors >= self.descriptor_limit {
-            return Err(Errno::MFILE.into());
+            return Err(out_of_descriptors());
         }
         self.descriptors += 1;
         Ok(())
@@ -236,12 +235,13 @@ impl Network {
 
     pub(super) fn connect(&mut self, id: Id, addr: SocketAddr) -> io::Result<()> {
         let Some(stream) = self.stream_mut(id) else {
-            return Err(Errno::BADF.into());
+            return Err(ErrorKind::NotFound.into());
         };
         match stream.connection {
             Connection::Unconnected | Connection::Failed(_) => {}
-            Connection::Asked => return Err(Errno::ALREADY.into()),
-            Connection::With(_) => return Err(Errno::ISCONN.into()),
+            Connection::Asked | Connection::With(_) => {
+                return Err(ErrorKind::InvalidInput.into());
+            }
         }
         stream.connection = Connection::Asked;
         stream.remote = Some(addr);
@@ -256,15 +256,15 @@ impl Network {
         match self.stream_ref(id)?.connection {
             Connection::Unconnected | Connection::Asked => None,
             Connection::With(_) => Some(Ok(())),
-            Connection::Failed(errno) => Some(Err(errno.into())),
+            Connection::Failed(kind) => Some(Err(kind.into())),
         }
     }
 
     pub(super) fn accept(&mut self, id: Id) -> io::Result<Option<(Id, SocketAddr)>> {
         let has_one = match self.endpoints.get(id) {
             Some(Endpoint::Listener(listener)) => !listener.waiting.is_empty(),
-            Some(Endpoint::Stream(_)) => return Err(Errno::INVAL.into()),
-            None => return Err(Errno::BADF.into()),
+            Some(Endpoint::Stream(_)) => return Err(ErrorKind::InvalidInput.into()),
+            None => return Err(ErrorKind::NotFound.into()),
         };
         if !has_one {
             return Ok(None);
@@ -292,7 +292,7 @@ impl Network {
             _ => false,
         });
         let answer = match open {
-            None => Connection::Failed(Errno::CONNREFUSED),
+            None => Connection::Failed(ErrorKind::ConnectionRefused),
             Some(listener) => {
                 let accepted =
                     self.insert_stream(addr, Some(caller_addr), Connection::With(caller));
@@ -309,17 +309,17 @@ impl Network {
 
     pub(super) fn send(&mut self, id: Id, bufs: &[IoSlice<'_>]) -> io::Result<Option<SendOutcome>> {
         let Some(stream) = self.stream_ref(id) else {
-            return Err(Errno::BADF.into());
+            return Err(ErrorKind::NotFound.into());
         };
         let Connection::With(peer) = stream.connection else {
             return if matches!(stream.connection, Connection::Asked) {
                 Ok(None)
             } else {
-                Err(Errno::PIPE.into())
+                Err(ErrorKind::BrokenPipe.into())
             };
         };
         if stream.shut || stream.end == Some(End::Reset) {
-            return Err(Errno::PIPE.into());
+            return Err(ErrorKind::BrokenPipe.into());
         }
         let room = stream.room;
         let bufs = &bufs[..bufs.len().min(MAX_BUFFERS)];
@@ -372,13 +372,13 @@ impl Network {
         into: &mut Vec<u8>,
     ) -> io::Result<Option<usize>> {
         let Some(stream) = self.stream_ref(id) else {
-            return Err(Errno::BADF.into());
+            return Err(ErrorKind::NotFound.into());
         };
         let Connection::With(peer) = stream.connection else {
             return if matches!(stream.connection, Connection::Asked) {
                 Ok(None)
             } else {
-                Err(Errno::NOTCONN.into())
+                Err(ErrorKind::NotConnected.into())
             };
         };
         let mut count = stream.arrived.len().min(limit);
@@ -386,7 +386,7 @@ impl Network {
             return match stream.end {
                 None => Ok(None),
                 Some(End::Eof) => Ok(Some(0)),
-                Some(End::Reset) => Err(Errno::CONNRESET.into()),
+                Some(End::Reset) => Err(ErrorKind::ConnectionReset.into()),
             };
         }
         if self.dice.happens(self.faults.short_reads) {

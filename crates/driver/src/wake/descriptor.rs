@@ -103,15 +103,15 @@ mod tests {
                 tv_nsec: 0,
             }),
         )
-        .unwrap()
+        .expect("poll")
             == 1
     }
 
     #[test]
     fn both_channels_ring_once_and_clear() {
         for bell in [
-            WakeDescriptor::eventfd().unwrap(),
-            WakeDescriptor::pipe().unwrap(),
+            WakeDescriptor::eventfd().expect("eventfd"),
+            WakeDescriptor::pipe().expect("pipe"),
         ] {
             assert!(!readable(&bell));
             let waker = bell.waker();
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_waker_outlives_its_driver() {
-        let waker = WakeDescriptor::new().unwrap().waker();
+        let waker = WakeDescriptor::new().expect("eventfd").waker();
         waker.wake();
     }
 }
