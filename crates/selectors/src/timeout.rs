@@ -53,3 +53,69 @@ const LONGEST: Duration = Duration::new(i64::MAX as u64, 0);
 /// Where there is no ppoll(2), time-outs end up as milliseconds in a C int.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{from_secs, millis, timespec};
+
+    #[test]
+    fn milliseconds_are_rounded_up() {
+        for (nanos, expected) in [
+            (0, 0),
+            (1, 1),
+            (999_999, 1),
+            (1_000_000, 1),
+            (1_000_001, 2),
+            (2_500_000, 3),
+        ] {
+            assert_eq!(millis(Some(Duration::from_nanos(nanos))), expected);
+        }
+        assert_eq!(millis(None), -1);
+        assert_eq!(
+            millis(Some(Duration::from_millis(i32::MAX as u64))),
+            i32::MAX
+        );
+        assert_eq!(millis(Some(Duration::MAX)), i32::MAX);
+    }
+
+    #[test]
+    fn the_system_gets_what_it_can_count() {
+        let exact = timespec(Some(Duration::new(3, 7))).expect("a time-out");
+        assert_eq!((exact.tv_sec, exact.tv_nsec), (3, 7));
+        assert!(timespec(None).is_none());
+        let longest = timespec(Some(Duration::MAX)).expect("a time-out");
+        assert!(longest.tv_sec > 0);
+        assert!(longest.tv_nsec < 1_000_000_000);
+    }
+
+    #[test]
+    fn seconds_are_rounded_up_to_nanoseconds() {
+        let nanos = |secs| from_secs(secs).expect("a number").as_nanos();
+        for (secs, expected) in [
+            (0.0, 0),
+            (-0.0, 0),
+            (-1.5, 0),
+            (f64::NEG_INFINITY, 0),
+            (f64::MIN_POSITIVE, 1),
+            (1e-12, 1),
+            (1e-9, 1),
+            (0.5, 500_000_000),
+            (2.25, 2_250_000_000),
+        ] {
+            assert_eq!(nanos(secs), expected, "for {secs}");
+        }
+        assert!(nanos(0.1) >= 100_000_000);
+        // The float next below 1: its fraction rounds up to a whole second.
+        assert_eq!(nanos(1.0 - f64::EPSILON / 2.0), 1_000_000_000);
+    }
+
+    #[test]
+    fn seconds_out_of_range() {
+        assert_eq!(from_secs(f64::NAN), None);
+        for secs in [f64::INFINITY, f64::MAX, 1e30] {
+            assert!(from_secs(secs).expect("a number") >= Duration::from_secs(u64::MAX));
+        }
+    }
+}

@@ -82,7 +82,7 @@ impl Backend for Epoll {
                 break;
             }
             // There may be more. What is ready stays ready: ask again with more room.
-            self.ready.reserve(self.ready.len() * 2);
+            self.ready.reserve(self.ready.len());
             timeout = Some(Duration::ZERO);
         }
         // Taken by value: on x86-64 the kernel's events are packed.
