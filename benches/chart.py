@@ -1,0 +1,146 @@
+"""The results as SVG: horizontal bars, grouped by case, relative to the better uvloop."""
+
+from collections.abc import Sequence
+from html import escape
+
+from cases import Case
+from contestants import Contestant
+from results import Results
+
+WIDTH = 900
+LEFT = 250
+RIGHT = 110
+MARGIN = 16
+BAR = 11
+GAP = 10
+TOP = 78
+FOOT = 44
+# Bars beyond this end in an arrow head: one fast case must not flatten the others.
+LIMIT = 4.0
+
+COLOURS = {
+    "oxlip": "#c2410c",
+    "oxlip-epoll": "#ea580c",
+    "oxlip-poll": "#f59e0b",
+    "oxlip-select": "#fbbf24",
+    "asyncio": "#9ca3af",
+    "uvloop-0.22.1": "#93c5fd",
+    "uvloop": "#3b82f6",
+    "rloop": "#a78bfa",
+    "bare": "#374151",
+}
+
+
+class Chart:
+    """Collects the elements of one drawing."""
+
+    def __init__(self, height: int) -> None:
+        self.height = height
+        self.elements: list[str] = []
+
+    def rectangle(self, x: float, y: float, width: float, height: float, fill: str) -> None:
+        """A filled box."""
+        self.elements.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+            f' fill="{fill}"/>'
+        )
+
+    def line(self, x: float, top: float, bottom: float, colour: str) -> None:
+        """A vertical line."""
+        self.elements.append(
+            f'<line x1="{x:.1f}" y1="{top:.1f}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="{colour}"/>'
+        )
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        size: int = 11,
+        anchor: str = "start",
+        bold: bool = False,
+    ) -> None:
+        """One line of text; `y` is its base line."""
+        weight = ' font-weight="600"' if bold else ""
+        self.elements.append(
+            f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"{weight}>'
+            f"{escape(text)}</text>"
+        )
+
+    def svg(self, title: str) -> str:
+        """The document."""
+        return "\n".join(
+            [
+                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {self.height}"'
+                f' width="{WIDTH}" height="{self.height}" role="img"'
+                ' font-family="system-ui, sans-serif" fill="#111827">',
+                f"<title>{escape(title)}</title>",
+                f'<rect width="{WIDTH}" height="{self.height}" fill="#ffffff"/>',
+                *self.elements,
+                "</svg>",
+                "",
+            ]
+        )
+
+
+def draw(results: Results, cases: Sequence[Case], title: str, units: Sequence[str]) -> str:
+    """A chart of these cases, whose costs have these units."""
+    groups = [(case, unit, bars(results, case)) for case, unit in zip(cases, units, strict=True)]
+    height = TOP + FOOT + sum(GAP + BAR * len(group) for _, _, group in groups)
+    chart = Chart(height)
+    longest = max((ratio for _, _, group in groups for _, ratio, _ in group), default=1.0)
+    scale = (WIDTH - LEFT - RIGHT) / min(LIMIT, max(longest, 1.25))
+
+    chart.text(MARGIN, 24, title, size=15, bold=True)
+    chart.text(MARGIN, 42, "relative to the better uvloop of each case = 1; longer is better")
+    legend(chart, results.contestants)
+    step = 0.25 if scale > 250 else 0.5
+    for index in range(int(min(LIMIT, max(longest, 1.25)) / step) + 1):
+        value = index * step
+        x = LEFT + value * scale
+        chart.line(x, TOP, height - FOOT, "#111827" if value == 1 else "#e5e7eb")
+        chart.text(x, height - FOOT + 12, f"{value:g}", size=10, anchor="middle")
+
+    y = float(TOP + GAP / 2)
+    for case, unit, group in groups:
+        middle = y + BAR * len(group) / 2 + 4
+        chart.text(LEFT - 8, middle, case.title, anchor="end")
+        for contestant, ratio, cost in group:
+            end = LEFT + min(ratio, LIMIT) * scale
+            colour = COLOURS[contestant.name]
+            chart.rectangle(LEFT, y + 0.5, end - LEFT, BAR - 1, colour)
+            arrow = "→ " if ratio > LIMIT else ""
+            label = f"{arrow}{ratio:.2f}  ({figure(cost)} {unit})"
+            chart.text(end + 4, y + BAR - 2, label, size=9, bold=contestant.name == "oxlip")
+            y += BAR
+        y += GAP
+
+    facts = results.machine
+    chart.text(MARGIN, height - 14, f"{facts['machine']} · {facts['python']}", size=10)
+    chart.text(WIDTH - MARGIN, height - 14, facts["date"], size=10, anchor="end")
+    return chart.svg(title)
+
+
+def bars(results: Results, case: Case) -> list[tuple[Contestant, float, float]]:
+    """Who has a bar in this case: with the ratio and the cost."""
+    found: list[tuple[Contestant, float, float]] = []
+    for contestant in results.contestants:
+        ratio = results.ratio(case.name, contestant.name)
+        cost = results.median(case.name, contestant.name)
+        if ratio is not None and cost is not None:
+            found.append((contestant, ratio, cost))
+    return found
+
+
+def legend(chart: Chart, contestants: Sequence[Contestant]) -> None:
+    """The contestants with their releases, above the bars."""
+    x = float(MARGIN)
+    for contestant in contestants:
+        chart.rectangle(x, 53, 10, 10, COLOURS[contestant.name])
+        chart.text(x + 14, 62, contestant.title)
+        x += 30 + 6.4 * len(contestant.title)
+
+
+def figure(cost: float) -> str:
+    """Three digits."""
+    return f"{cost:.0f}" if abs(cost) >= 100 else f"{cost:.3g}"

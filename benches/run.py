@@ -1,0 +1,230 @@
+"""The benchmark: oxlip beside stock asyncio, two releases of uvloop, rloop and a bare Rust server.
+
+`python benches/run.py` sets up what it needs, measures, and writes a table and two charts:
+a full run into docs/bench/, any smaller one into build/bench/ (or --output). `--help` says more.
+"""
+
+import argparse
+import datetime
+import fnmatch
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import chart
+import report
+from cases import MEMORY, NETWORK, SCHEDULING, Case, NetworkCase
+from contestants import BARE, DEFAULT, NAMES, Contestant, Missing, prepare, run_python
+from measure import Bench, Failed, Sample, say
+from results import SECTIONS, Results
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD_SECONDS = 600
+ROUNDS = 3
+
+PYTHON_FACTS = """
+import platform, sysconfig
+arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
+build = "optimised" if "--enable-optimizations" in arguments else "not optimised"
+print(platform.python_implementation(), platform.python_version(), f"({build} build)")
+"""
+
+
+def main() -> int:
+    """Runs the benchmark; 1 if nothing could be measured."""
+    args = parse()
+    cases = chosen(args.cases, quick=args.quick)
+    full = not (args.quick or args.cases or args.loops)
+    output = args.output or ROOT / ("docs/bench" if full else "build/bench")
+    began = time.monotonic()
+    try:
+        contestants, missing = prepare(args.python, args.loops or DEFAULT, ROOT / ".venv-bench")
+        binaries = args.client or build()
+        facts = machine(args.python)
+    except Missing as error:
+        say(f"the benchmark cannot run: {error}")
+        return 1
+    for name, reason in missing.items():
+        say(f"without {name}: {reason}")
+
+    seconds = args.seconds or (0.4 if args.quick else 1.0)
+    warm_up = min(0.3, seconds / 2)
+    bench = Bench(args.python, binaries, warm_up, seconds)
+    settings = {"rounds": args.rounds, "seconds": seconds, "warm_up": warm_up}
+    results = Results(facts, settings, contestants, missing)
+    measure(bench, results, cases, args.rounds, scheduling_seconds=0.05 if args.quick else 0.15)
+
+    facts["load average after"] = f"{os.getloadavg()[0]:.1f}"
+    facts["duration"] = f"{(time.monotonic() - began) / 60:.0f} min"
+    write(results, output)
+    print(report.markdown(results))
+    say(f"written to {output}")
+    measured = any(
+        any(rounds) for by_name in results.samples.values() for rounds in by_name.values()
+    )
+    return 0 if measured else 1
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    names = ", ".join(case.name for section in SECTIONS for case in section.cases)
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        metavar="CASE",
+        help=f"names or patterns, also network, scheduling, memory; of {names}",
+    )
+    parser.add_argument("--loops", nargs="+", metavar="LOOP", choices=NAMES, help=", ".join(NAMES))
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seconds", type=float, help="of one measurement (1; quick: 0.4)")
+    parser.add_argument("--quick", action="store_true", help="few cases, short: under 3 minutes")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter measured")
+    parser.add_argument("--client", type=Path, help="folder of load and bare_echo, already built")
+    parser.add_argument("--output", type=Path, help="folder for results.json, results.md, charts")
+    args = parser.parse_args()
+    if args.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return args
+
+
+def chosen(patterns: Sequence[str] | None, quick: bool) -> list[Case]:
+    """The cases asked for; without patterns all, or those of a quick run."""
+    every: list[Case] = [case for section in SECTIONS for case in section.cases]
+    if patterns:
+        groups: dict[str, Sequence[Case]] = {"network": NETWORK, "scheduling": SCHEDULING}
+        found = [
+            case
+            for case in every
+            if any(fnmatch.fnmatch(case.name, p) or case in groups.get(p, ()) for p in patterns)
+        ]
+        if not found:
+            raise SystemExit(f"no case is called {' or '.join(patterns)}")
+        return found
+    return [case for case in every if not quick or getattr(case, "quick", True)]
+
+
+def measure(
+    bench: Bench,
+    results: Results,
+    cases: Sequence[Case],
+    rounds: int,
+    scheduling_seconds: float,
+) -> None:
+    """All the cases, one after the other; in each the contestants take turns, `rounds` times."""
+    for case in cases:
+        if isinstance(case, NetworkCase):
+            take_turns(results, case, rounds, partial(bench.network, case=case))
+        elif case is MEMORY:
+            take_turns(results, case, rounds, partial(bench.memory, case=MEMORY))
+    names = [case.name for case in cases if case in SCHEDULING]
+    if not names:
+        return
+    # All scheduling cases of a contestant share a process: starting one costs more than a case.
+    for turn in range(rounds):
+        for contestant in rotated(results.contestants, turn):
+            if contestant.name == BARE:
+                continue
+            try:
+                samples = bench.scheduling(contestant, names, scheduling_seconds)
+            except Failed as reason:
+                for name in names:
+                    results.fail(name, contestant.name, str(reason))
+            else:
+                for name in names:
+                    results.add(name, contestant.name, samples[name])
+    for case in cases:
+        if case in SCHEDULING:
+            progress(results, case)
+
+
+def take_turns(
+    results: Results, case: Case, rounds: int, sample: Callable[[Contestant], Sample]
+) -> None:
+    """One case: each round all contestants, in another order than before."""
+    with_bare = isinstance(case, NetworkCase) and case.bare
+    contestants = [c for c in results.contestants if with_bare or c.name != BARE]
+    for turn in range(rounds):
+        for contestant in rotated(contestants, turn):
+            try:
+                results.add(case.name, contestant.name, sample(contestant))
+            except Failed as reason:
+                results.fail(case.name, contestant.name, str(reason))
+    progress(results, case)
+
+
+def rotated(contestants: Sequence[Contestant], turn: int) -> list[Contestant]:
+    """The same in another order each turn, so that nobody always follows the same one."""
+    start = turn % len(contestants)
+    order = [*contestants[start:], *contestants[:start]]
+    return order[::-1] if turn % 2 else order
+
+
+def progress(results: Results, case: Case) -> None:
+    """One line of medians."""
+    costs = []
+    for contestant in results.contestants:
+        cost = results.median(case.name, contestant.name)
+        if cost is not None:
+            costs.append(f"{contestant.name} {report.amount(cost)}")
+    say(f"{case.title}: {', '.join(costs) or 'no figure'}")
+
+
+def build() -> Path:
+    """Builds the load generator; gives the folder of its binaries."""
+    command = ["cargo", "build", "--release", "-p", "oxlip-load", "--message-format=json"]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=BUILD_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Missing(f"cargo: {error}") from error
+    if done.returncode != 0:
+        raise Missing("the load generator does not build")
+    messages = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+    found = [Path(m["executable"]) for m in messages if m.get("executable")]
+    if not found:
+        raise Missing("cargo named no executable")
+    return found[0].parent
+
+
+def machine(python: str) -> dict[str, str]:
+    """What the figures were taken on."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "machine": f"{model}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+        "python": run_python(python, "-c", PYTHON_FACTS).strip(),
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "load average before": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def write(results: Results, folder: Path) -> None:
+    """Writes results.json, results.md, network.svg and scheduling.svg."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results.to_json(), indent=1, ensure_ascii=False)
+    (folder / "results.json").write_text(text + "\n")
+    (folder / "results.md").write_text(report.markdown(results))
+    network, scheduling, memory = SECTIONS
+    drawings = {
+        "network.svg": ("CPU per request, and memory per idle connection", (network, memory)),
+        "scheduling.svg": ("CPU per scheduling operation", (scheduling,)),
+    }
+    for name, (title, sections) in drawings.items():
+        pairs = [(case, section.unit) for section in sections for case in results.cases(section)]
+        cases, units = [case for case, _ in pairs], [unit for _, unit in pairs]
+        (folder / name).write_text(chart.draw(results, cases, title, units))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
