@@ -24,6 +24,7 @@
 #![deny(unsafe_code)]
 
 mod any;
+pub mod clock;
 pub mod net;
 pub mod readiness;
 mod shortage;

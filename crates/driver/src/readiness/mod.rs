@@ -30,7 +30,6 @@ use oxlip_core::op::{Completion, Interest, Op};
 use oxlip_core::time::Time;
 use oxlip_selectors::backend::{Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
-use rustix::time::{ClockId, clock_gettime};
 
 use self::receive::ReceiveBuffer;
 use self::resource::{Holders, Kind, Resource, Source};
@@ -237,14 +236,9 @@ impl<B: Backend> Driver for Readiness<B> {
         B::NAME
     }
 
-    /// `CLOCK_MONOTONIC`, the clock of Python's `time.monotonic()`.
+    #[inline]
     fn now(&self) -> Time {
-        let now = clock_gettime(ClockId::Monotonic);
-        #[expect(
-            clippy::cast_sign_loss,
-            reason = "the clock counts up from the system's start"
-        )]
-        Time::from_nanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+        crate::clock::monotonic()
     }
 
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {

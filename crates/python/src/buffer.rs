@@ -1,0 +1,135 @@
+//! What a program hands to `write()`: borrowed for the call, kept only as far as it was not sent.
+
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+
+/// Bytes that wait to be sent.
+pub(crate) enum Chunk {
+    /// An immutable object of the program's, kept alive.
+    Bytes(PyBytesView),
+    /// A copy: what the program passed may change before it is sent.
+    Copied(Box<[u8]>),
+}
+
+/// A `bytes` object together with the address of its contents, so that reading it needs no
+/// interpreter.
+pub(crate) struct PyBytesView {
+    data: *const u8,
+    len: usize,
+    _owner: Py<PyBytes>,
+}
+
+// SAFETY: the memory is immutable and lives as long as `_owner`, which is itself `Send`.
+unsafe impl Send for PyBytesView {}
+
+impl PyBytesView {
+    pub(crate) fn new(bytes: &Bound<'_, PyBytes>) -> Self {
+        let contents = bytes.as_bytes();
+        Self {
+            data: contents.as_ptr(),
+            len: contents.len(),
+            _owner: bytes.clone().unbind(),
+        }
+    }
+}
+
+impl AsRef<[u8]> for PyBytesView {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `data` and `len` were taken from `_owner`, a bytes object: its memory neither
+        // moves nor changes while it lives, and `self` keeps it alive.
+        unsafe { std::slice::from_raw_parts(self.data, self.len) }
+    }
+}
+
+impl AsRef<[u8]> for Chunk {
+    #[inline]
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Bytes(view) => view.as_ref(),
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// The argument of one `write()`.
+pub(crate) enum Data<'py> {
+    /// The usual case.
+    Bytes(Bound<'py, PyBytes>),
+    /// A buffer whose contents may change once the call is over.
+    Buffer(PyBuffer<u8>),
+    /// A copy of a buffer that is not one contiguous run of bytes.
+    Owned(Box<[u8]>),
+}
+
+impl<'py> Data<'py> {
+    /// Takes what asyncio's transports take: `bytes`, `bytearray` and `memoryview`.
+    ///
+    /// # Errors
+    /// `TypeError` for anything else.
+    #[inline]
+    pub(crate) fn extract(data: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            return Ok(Self::Bytes(bytes.clone()));
+        }
+        // Not a subclass of bytes, above: a chunk is dropped where no Python code may run.
+        if data.is_instance_of::<PyBytes>()
+            || data.is_instance_of::<PyByteArray>()
+            || data.is_instance_of::<PyMemoryView>()
+        {
+            return Self::any_buffer(data);
+        }
+        Err(PyTypeError::new_err(format!(
+            "data argument must be a bytes-like object, not '{}'",
+            data.get_type().name()?
+        )))
+    }
+
+    /// Takes any object with the buffer protocol, as `socket.send` does.
+    ///
+    /// # Errors
+    /// `TypeError` if it has none.
+    pub(crate) fn any_buffer(data: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = data.cast_exact::<PyBytes>() {
+            return Ok(Self::Bytes(bytes.clone()));
+        }
+        match PyBuffer::<u8>::get(data) {
+            Ok(buffer) if buffer.is_c_contiguous() => Ok(Self::Buffer(buffer)),
+            Ok(buffer) => Ok(Self::Owned(buffer.to_vec(data.py())?.into())),
+            // Items that are not bytes: let Python flatten the view.
+            Err(error) if error.is_instance_of::<PyBufferError>(data.py()) => {
+                let flat = PyMemoryView::from(data)?.call_method0("tobytes")?;
+                Ok(Self::Bytes(flat.cast_into::<PyBytes>()?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The bytes, for the time of the call.
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes.as_bytes(),
+            Self::Buffer(buffer) if buffer.len_bytes() == 0 => &[],
+            // SAFETY: contiguous, and exported by a live object: it cannot be resized or freed
+            // while `buffer` holds the export. It is read during a system call that runs no
+            // Python code; a program that writes to it from another thread meanwhile sends a
+            // mixture, as it would with socket.send.
+            Self::Buffer(buffer) => unsafe {
+                std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
+            },
+            Self::Owned(bytes) => bytes,
+        }
+    }
+
+    /// What is left from `sent` on, to be kept.
+    pub(crate) fn into_chunk(self, sent: usize) -> (Chunk, usize) {
+        match self {
+            Self::Bytes(bytes) => (Chunk::Bytes(PyBytesView::new(&bytes)), sent),
+            Self::Owned(bytes) => (Chunk::Copied(bytes), sent),
+            Self::Buffer(_) => (Chunk::Copied(self.as_slice()[sent..].into()), 0),
+        }
+    }
+}

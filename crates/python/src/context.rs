@@ -1,0 +1,67 @@
+//! `contextvars.Context`, entered for the time of one call without a Python frame.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::{IntoPyObjectExt as _, ffi};
+
+/// A copy of the calling thread's current context.
+///
+/// # Errors
+/// Out of memory.
+#[inline]
+pub(crate) fn copy_current(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    // SAFETY: the interpreter is attached; the call gives a new reference or NULL with an error.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind) }
+}
+
+/// `context` checked to be a context, or a copy of the current one.
+///
+/// # Errors
+/// `TypeError` if it is something else.
+#[inline]
+pub(crate) fn given_or_copied(
+    context: Option<Bound<'_, PyAny>>,
+    py: Python<'_>,
+) -> PyResult<Py<PyAny>> {
+    let Some(context) = context else {
+        return copy_current(py);
+    };
+    // SAFETY: the pointer is a live object; the macro only compares its type.
+    if unsafe { ffi::PyContext_CheckExact(context.as_ptr()) } == 0 {
+        let what = context.get_type().into_py_any(py)?;
+        return Err(PyTypeError::new_err(format!(
+            "context must be a contextvars.Context, not {what}"
+        )));
+    }
+    Ok(context.unbind())
+}
+
+/// Runs `call` inside `context`.
+///
+/// # Errors
+/// What `call` gives, or `RuntimeError` if the context is entered already.
+#[inline]
+pub(crate) fn run<R>(
+    py: Python<'_>,
+    context: &Py<PyAny>,
+    call: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
+    // SAFETY: `context` is a Context (see `given_or_copied`), and is left again below whatever
+    // `call` does: a panic aborts the callback at PyO3's boundary, after `Leave` has run.
+    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    struct Leave<'a, 'py>(Python<'py>, &'a Py<PyAny>);
+    impl Drop for Leave<'_, '_> {
+        fn drop(&mut self) {
+            // SAFETY: entered by this function on this thread, and everything entered since has
+            // been left.
+            if unsafe { ffi::PyContext_Exit(self.1.as_ptr()) } != 0 {
+                // The callback left a context it had not entered: the error is about its doing.
+                PyErr::fetch(self.0).write_unraisable(self.0, None);
+            }
+        }
+    }
+    let _leave = Leave(py, context);
+    call()
+}

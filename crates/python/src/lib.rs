@@ -1,0 +1,59 @@
+//! `oxlip._native`: asyncio's event loop, handles and transports over `oxlip-core` and
+//! `oxlip-driver`.
+//!
+//! Rules of this crate:
+//!
+//! * One thread owns a loop's state at a time (`owner.rs`); nothing relies on the GIL for that.
+//! * No Python code runs while the state is borrowed. Objects that are taken out of it are dropped
+//!   outside.
+//! * Every class that holds Python objects shows them to the cycle collector.
+//! * `PyErr` is made in `errors.rs`; below this crate there is only `io::Error`.
+
+mod buffer;
+mod context;
+mod counts;
+mod errors;
+mod ffi;
+mod handle;
+mod loop_;
+mod names;
+mod owner;
+mod transport;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// The native half of oxlip.
+#[pymodule(gil_used = false)]
+mod _native {
+    use super::{Bound, PyDict, PyModule, PyResult, Python, counts, pyfunction};
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::handle::{Handle, TimerHandle};
+    #[pymodule_export]
+    use super::loop_::EventLoop;
+    #[pymodule_export]
+    use super::transport::StreamTransport;
+
+    /// The names of the drivers that this build has, best first.
+    #[pyfunction]
+    fn drivers() -> Vec<&'static str> {
+        oxlip_driver::NAMES.to_vec()
+    }
+
+    /// How many objects of each native class are alive: empty unless debug assertions are on.
+    #[pyfunction]
+    fn live_objects(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        let counts = PyDict::new(py);
+        for (name, count) in counts::live() {
+            counts.set_item(name, count)?;
+        }
+        Ok(counts)
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,256 @@
+//! The loop's methods, one line each: where each is done is what this file says.
+//!
+//! What asyncio defines as a coroutine, or as logic about sockets before they are connected, is in
+//! the Python part of the package.
+
+use std::sync::atomic::Ordering;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::{EventLoop, lifecycle, schedule, sock, tasks, watch};
+use crate::handle::{Handle, TimerHandle};
+use crate::transport::{self, StreamTransport};
+
+type Any<'py> = Bound<'py, PyAny>;
+
+#[pymethods]
+impl EventLoop {
+    #[new]
+    #[pyo3(signature = (driver = None))]
+    fn new(driver: Option<&str>) -> PyResult<Self> {
+        Self::create(driver)
+    }
+
+    // Running: lifecycle.rs, tick.rs
+
+    fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
+        lifecycle::run(slf)
+    }
+
+    /// Ends `run_forever()` after the current tick.
+    fn stop(&self) {
+        lifecycle::stop(self);
+    }
+
+    /// Lets go of everything the loop holds. It cannot be used again.
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        lifecycle::close(slf)
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    fn _check_closed(&self) -> PyResult<()> {
+        lifecycle::check_open(self)
+    }
+
+    #[getter]
+    fn driver(&self) -> &'static str {
+        self.driver_name
+    }
+
+    #[getter]
+    fn _driver_reason(&self) -> &'static str {
+        self.driver_reason
+    }
+
+    // Debug mode
+
+    fn get_debug(&self) -> bool {
+        self.is_debug()
+    }
+
+    fn set_debug(&self, enabled: bool) {
+        self.debug.store(enabled, Ordering::Relaxed);
+    }
+
+    #[getter]
+    fn slow_callback_duration(&self) -> f64 {
+        f64::from_bits(self.slow_callback_duration.load(Ordering::Relaxed))
+    }
+
+    #[setter]
+    fn set_slow_callback_duration(&self, seconds: f64) {
+        self.slow_callback_duration
+            .store(seconds.to_bits(), Ordering::Relaxed);
+    }
+
+    // Scheduling: schedule.rs
+
+    fn time(&self) -> f64 {
+        schedule::now(self).as_secs_f64()
+    }
+
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Any<'py>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Any<'py>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        schedule::call_soon(slf, callback, args, context)
+    }
+
+    #[pyo3(signature = (callback, *args, context = None))]
+    fn call_soon_threadsafe<'py>(
+        slf: &Bound<'py, Self>,
+        callback: Any<'py>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Any<'py>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        schedule::call_soon_threadsafe(slf, callback, args, context)
+    }
+
+    #[pyo3(signature = (delay, callback, *args, context = None))]
+    fn call_later<'py>(
+        slf: &Bound<'py, Self>,
+        delay: Any<'py>,
+        callback: Any<'py>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Any<'py>>,
+    ) -> PyResult<Bound<'py, TimerHandle>> {
+        schedule::call_later(slf, &delay, callback, args, context)
+    }
+
+    #[pyo3(signature = (when, callback, *args, context = None))]
+    fn call_at<'py>(
+        slf: &Bound<'py, Self>,
+        when: Any<'py>,
+        callback: Any<'py>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Any<'py>>,
+    ) -> PyResult<Bound<'py, TimerHandle>> {
+        schedule::call_at(slf, &when, callback, args, context)
+    }
+
+    // Futures and tasks: tasks.rs
+
+    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        tasks::create_future(slf)
+    }
+
+    #[pyo3(signature = (coro, **options))]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        coro: Any<'py>,
+        options: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Any<'py>> {
+        tasks::create_task(slf, coro, options)
+    }
+
+    fn set_task_factory(&self, factory: Option<Any<'_>>) -> PyResult<()> {
+        tasks::set_factory(self, factory)
+    }
+
+    fn get_task_factory<'py>(&self, py: Python<'py>) -> PyResult<Option<Any<'py>>> {
+        tasks::factory(self, py)
+    }
+
+    // Descriptors that the program owns: watch.rs
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_reader<'py>(
+        slf: &Bound<'py, Self>,
+        fd: Any<'py>,
+        callback: Any<'py>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        watch::add(slf, &fd, watch::Side::Read, callback, args)
+    }
+
+    #[pyo3(signature = (fd, callback, *args))]
+    fn add_writer<'py>(
+        slf: &Bound<'py, Self>,
+        fd: Any<'py>,
+        callback: Any<'py>,
+        args: Bound<'py, PyTuple>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        watch::add(slf, &fd, watch::Side::Write, callback, args)
+    }
+
+    fn remove_reader(slf: &Bound<'_, Self>, fd: Any<'_>) -> PyResult<bool> {
+        watch::remove(slf, &fd, watch::Side::Read)
+    }
+
+    fn remove_writer(slf: &Bound<'_, Self>, fd: Any<'_>) -> PyResult<bool> {
+        watch::remove(slf, &fd, watch::Side::Write)
+    }
+
+    fn _wait_readable<'py>(slf: &Bound<'py, Self>, fd: Any<'py>) -> PyResult<Any<'py>> {
+        watch::wait(slf, &fd, watch::Side::Read)
+    }
+
+    fn _wait_writable<'py>(slf: &Bound<'py, Self>, fd: Any<'py>) -> PyResult<Any<'py>> {
+        watch::wait(slf, &fd, watch::Side::Write)
+    }
+
+    fn _unwait(slf: &Bound<'_, Self>, future: Any<'_>) -> PyResult<()> {
+        watch::unwait(slf, &future)
+    }
+
+    // One attempt on the program's own socket: sock.rs
+
+    fn _sock_recv<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Any<'py>,
+        n: isize,
+    ) -> PyResult<Option<Any<'py>>> {
+        sock::recv(slf, &sock, n)
+    }
+
+    fn _sock_recv_into(
+        slf: &Bound<'_, Self>,
+        sock: Any<'_>,
+        buf: Any<'_>,
+    ) -> PyResult<Option<usize>> {
+        sock::recv_into(slf, &sock, &buf)
+    }
+
+    fn _sock_send(slf: &Bound<'_, Self>, sock: Any<'_>, data: Any<'_>) -> PyResult<Option<usize>> {
+        sock::send(slf, &sock, &data)
+    }
+
+    // Connections and listening sockets: transport/
+
+    #[pyo3(signature = (sock, protocol, *, extra = None, server = None, owned = false, waiter = None))]
+    fn _connection<'py>(
+        slf: &Bound<'py, Self>,
+        sock: Any<'py>,
+        protocol: Any<'py>,
+        extra: Option<Bound<'py, PyDict>>,
+        server: Option<Any<'py>>,
+        owned: bool,
+        waiter: Option<Any<'py>>,
+    ) -> PyResult<Bound<'py, StreamTransport>> {
+        transport::wrap(slf, &sock, protocol, extra, server, owned, waiter)
+    }
+
+    fn _listen(
+        slf: &Bound<'_, Self>,
+        sock: Any<'_>,
+        protocol_factory: Any<'_>,
+        server: Any<'_>,
+        backlog: usize,
+    ) -> PyResult<u64> {
+        transport::listen(slf, &sock, protocol_factory, server, backlog)
+    }
+
+    fn _unlisten(slf: &Bound<'_, Self>, key: u64) -> PyResult<()> {
+        transport::unlisten(slf, key)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.traverse(&visit)
+    }
+
+    fn __clear__(&self) {
+        lifecycle::clear(self);
+    }
+}

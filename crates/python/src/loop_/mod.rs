@@ -1,0 +1,180 @@
+//! `EventLoop`: the embedder of `oxlip-core` for Python.
+//!
+//! The object is frozen. What only the loop's thread may touch is [`State`], behind a
+//! [`ThreadBound`]; what other threads may touch is the inbox, the waker and a few atomics.
+//! `methods.rs` is the table of contents: one line per asyncio method, pointing to the file that
+//! does it.
+
+mod lifecycle;
+mod methods;
+mod resources;
+mod schedule;
+mod sock;
+mod tasks;
+mod tick;
+pub(crate) mod watch;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use oxlip_core::id::Id;
+use oxlip_core::inbox::Inbox;
+use oxlip_core::op::Completion;
+use oxlip_core::tick::Scheduler;
+use oxlip_driver::{AnyDriver, Driver as _, Waker};
+use pyo3::prelude::*;
+
+pub(crate) use self::resources::{Connection, Descriptors, Resource, Resources};
+pub(crate) use self::watch::Watched;
+use crate::counts::{Counted, Kind};
+use crate::handle::{Handle, TimerHandle};
+use crate::owner::ThreadBound;
+use crate::transport::{Beginning, Ending};
+
+/// asyncio's event loop. Python code subclasses it; see `oxlip.EventLoop`.
+#[pyclass(subclass, frozen, module = "oxlip._native")]
+pub(crate) struct EventLoop {
+    pub(crate) state: ThreadBound<State>,
+    inbox: Inbox<Runnable>,
+    waker: Waker,
+    driver_name: &'static str,
+    driver_reason: &'static str,
+    closed: AtomicBool,
+    running: AtomicBool,
+    stopping: AtomicBool,
+    debug: AtomicBool,
+    /// Seconds, as the bits of an `f64`.
+    slow_callback_duration: AtomicU64,
+    /// The simulated clock as last read, in nanoseconds.
+    last_time: AtomicU64,
+    _counted: Counted,
+}
+
+/// What belongs to the loop's thread. Python code never runs while it is borrowed.
+pub(crate) struct State {
+    /// Gone once the loop is closed.
+    driver: Option<AnyDriver>,
+    pub(crate) scheduler: Scheduler<Runnable>,
+    completions: Vec<Completion>,
+    pub(crate) resources: Resources,
+    /// Connections whose writes wait for the end of the running handle.
+    pub(crate) dirty: Vec<Id>,
+    /// The number of the running handle.
+    pub(crate) run: u64,
+    task_factory: Option<Py<PyAny>>,
+    /// The descriptors of `add_reader` and its kin.
+    watched_fds: Descriptors,
+    /// The descriptors of connections.
+    pub(crate) connected_fds: Descriptors,
+    /// Which watch a future of `_wait_readable` and `_wait_writable` belongs to, by its address.
+    waits: HashMap<usize, Id>,
+    /// Where long reads of `sock_recv` go; empty until the first.
+    scratch: Vec<u8>,
+}
+
+/// What a tick runs.
+pub(crate) enum Runnable {
+    /// `call_soon` and its kin.
+    Call(Py<Handle>),
+    /// A timer that is due; in the inbox: a timer that is still to be set.
+    Timer(Py<TimerHandle>),
+    /// The driver's answer to an op.
+    Io(Completion),
+    /// `connection_made`, then reading.
+    Begin(Box<Beginning>),
+    /// `connection_lost`, then the descriptor is closed.
+    End(Box<Ending>),
+    /// Accepting goes on after the system had run out of descriptors.
+    AcceptAgain(Id),
+}
+
+impl State {
+    /// The driver of a loop that is not closed: every caller holds a resource or has checked.
+    #[inline]
+    pub(crate) fn driver(&mut self) -> &mut AnyDriver {
+        self.driver.as_mut().expect("the loop is open")
+    }
+
+    /// The driver and the resources at once.
+    #[inline]
+    pub(crate) fn parts(&mut self) -> (&mut AnyDriver, &mut Resources) {
+        (
+            self.driver.as_mut().expect("the loop is open"),
+            &mut self.resources,
+        )
+    }
+}
+
+impl EventLoop {
+    fn create(driver: Option<&str>) -> PyResult<Self> {
+        let from_environment = match driver {
+            Some(_) => None,
+            None => std::env::var("OXLIP_DRIVER")
+                .ok()
+                .filter(|name| !name.is_empty()),
+        };
+        let driver = AnyDriver::new(driver.or(from_environment.as_deref()))?;
+        Ok(Self {
+            waker: driver.waker(),
+            driver_name: driver.name(),
+            driver_reason: driver.reason(),
+            state: ThreadBound::new(State {
+                driver: Some(driver),
+                scheduler: Scheduler::new(),
+                completions: Vec::new(),
+                resources: Resources::default(),
+                dirty: Vec::new(),
+                run: 0,
+                task_factory: None,
+                watched_fds: Descriptors::default(),
+                connected_fds: Descriptors::default(),
+                waits: HashMap::new(),
+                scratch: Vec::new(),
+            }),
+            inbox: Inbox::new(),
+            closed: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            debug: AtomicBool::new(false),
+            slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
+            last_time: AtomicU64::new(0),
+            _counted: Counted::new(Kind::EventLoop),
+        })
+    }
+
+    #[inline]
+    pub(crate) fn is_debug(&self) -> bool {
+        self.debug.load(Ordering::Relaxed)
+    }
+
+    /// Visits every Python object that the state holds, for the cycle collector. A loop that runs
+    /// elsewhere, or right now further up the stack, is in use: what it holds is not garbage.
+    fn traverse(&self, visit: &pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
+        self.state
+            .try_with(|state| {
+                let mut result = Ok(());
+                let mut each = |runnable: &Runnable| {
+                    if result.is_ok() {
+                        result = runnable.traverse(visit);
+                    }
+                };
+                state.scheduler.for_each(&mut each);
+                result?;
+                visit.call(&state.task_factory)?;
+                state.resources.traverse(visit)
+            })
+            .unwrap_or(Ok(()))
+    }
+}
+
+impl Runnable {
+    fn traverse(&self, visit: &pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
+        match self {
+            Self::Call(handle) => visit.call(handle),
+            Self::Timer(handle) => visit.call(handle),
+            Self::Begin(beginning) => beginning.traverse(visit),
+            Self::End(ending) => ending.traverse(visit),
+            Self::Io(_) | Self::AcceptAgain(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What stands behind each of the driver's ids.
+
+use std::os::fd::RawFd;
+
+use oxlip_core::id::Id;
+use oxlip_core::stream::Stream;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use super::Watched;
+use crate::buffer::Chunk;
+use crate::transport::{Accepting, StreamTransport};
+
+/// A connected stream.
+pub(crate) struct Connection {
+    pub(crate) transport: Py<StreamTransport>,
+    pub(crate) stream: Stream<Chunk>,
+    /// The protocol is a `BufferedProtocol`.
+    pub(crate) buffered: bool,
+}
+
+/// One resource of the driver's, and what the loop knows about it.
+pub(crate) enum Resource {
+    Connection(Box<Connection>),
+    Listener(Box<Accepting>),
+    Watched(Box<Watched>),
+}
+
+/// All of them, found by id: the driver numbers its resources densely.
+#[derive(Default)]
+pub(crate) struct Resources {
+    slots: Vec<Option<(Id, Resource)>>,
+}
+
+impl Resources {
+    pub(crate) fn insert(&mut self, id: Id, resource: Resource) {
+        if self.slots.len() <= id.index() {
+            self.slots.resize_with(id.index() + 1, || None);
+        }
+        self.slots[id.index()] = Some((id, resource));
+    }
+
+    pub(crate) fn remove(&mut self, id: Id) -> Option<Resource> {
+        let slot = self.slots.get_mut(id.index())?;
+        if slot.as_ref().is_none_or(|(known, _)| *known != id) {
+            return None;
+        }
+        slot.take().map(|(_, resource)| resource)
+    }
+
+    #[inline]
+    fn get_mut(&mut self, id: Id) -> Option<&mut Resource> {
+        match self.slots.get_mut(id.index()) {
+            Some(Some((known, resource))) if *known == id => Some(resource),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn connection(&mut self, id: Id) -> Option<&mut Connection> {
+        match self.get_mut(id) {
+            Some(Resource::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn listener(&mut self, id: Id) -> Option<&mut Accepting> {
+        match self.get_mut(id) {
+            Some(Resource::Listener(accepting)) => Some(accepting),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn watched(&mut self, id: Id) -> Option<&mut Watched> {
+        match self.get_mut(id) {
+            Some(Resource::Watched(watched)) => Some(watched),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn for_each(&self, mut f: impl FnMut(Id, &Resource)) {
+        for (id, resource) in self.slots.iter().flatten() {
+            f(*id, resource);
+        }
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for (_, resource) in self.slots.iter().flatten() {
+            match resource {
+                // Chunks hold only bytes objects, which are in no cycle.
+                Resource::Connection(connection) => visit.call(&connection.transport)?,
+                Resource::Listener(accepting) => accepting.traverse(visit)?,
+                Resource::Watched(watched) => watched.traverse(visit)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ids by descriptor number. The system gives out the lowest free number, so this stays dense.
+#[derive(Default)]
+pub(crate) struct Descriptors {
+    ids: Vec<Option<Id>>,
+}
+
+impl Descriptors {
+    pub(crate) fn get(&self, fd: RawFd) -> Option<Id> {
+        self.ids.get(usize::try_from(fd).ok()?).copied().flatten()
+    }
+
+    /// Nothing happens for what has no number (a simulated socket).
+    pub(crate) fn insert(&mut self, fd: RawFd, id: Id) {
+        let Ok(index) = usize::try_from(fd) else {
+            return;
+        };
+        if self.ids.len() <= index {
+            self.ids.resize(index + 1, None);
+        }
+        self.ids[index] = Some(id);
+    }
+
+    /// Forgets the number, unless somebody else has it by now.
+    pub(crate) fn remove(&mut self, fd: RawFd, id: Id) {
+        if let Some(slot) = usize::try_from(fd)
+            .ok()
+            .and_then(|index| self.ids.get_mut(index))
+            && *slot == Some(id)
+        {
+            *slot = None;
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.ids.clear();
+    }
+}

@@ -1,0 +1,209 @@
+//! `call_soon`, `call_soon_threadsafe`, `call_later`, `call_at`, `time`.
+
+use std::sync::atomic::Ordering;
+
+use oxlip_core::time::Time;
+use oxlip_core::timers::TimerId;
+use oxlip_driver::{Driver as _, clock};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::{EventLoop, Runnable, lifecycle};
+use crate::handle::{Handle, TimerHandle};
+use crate::names;
+
+/// The loop's clock; readable from every thread, and after the loop was closed. A simulated clock
+/// belongs to the loop's thread: others see the time that was asked for last.
+pub(super) fn now(event_loop: &EventLoop) -> Time {
+    let now = event_loop
+        .state
+        .with(|state| state.driver.as_ref().map(|driver| driver.now()));
+    let simulated = event_loop.driver_name == "sim";
+    match now {
+        Ok(Some(now)) => {
+            if simulated {
+                event_loop
+                    .last_time
+                    .store(now.as_nanos(), Ordering::Relaxed);
+            }
+            now
+        }
+        _ if simulated => Time::from_nanos(event_loop.last_time.load(Ordering::Relaxed)),
+        _ => clock::monotonic(),
+    }
+}
+
+#[inline]
+pub(super) fn call_soon<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    callback: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    context: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, Handle>> {
+    let this = event_loop.get();
+    lifecycle::check_open(this)?;
+    if this.is_debug() {
+        check_thread(this)?;
+        check_callback(&callback, "call_soon")?;
+    }
+    let handle = Handle::new(event_loop, callback, args, context)?;
+    this.push(Runnable::Call(handle.clone().unbind()));
+    Ok(handle)
+}
+
+pub(super) fn call_soon_threadsafe<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    callback: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    context: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, Handle>> {
+    let this = event_loop.get();
+    lifecycle::check_open(this)?;
+    if this.is_debug() {
+        check_callback(&callback, "call_soon_threadsafe")?;
+    }
+    let handle = Handle::new(event_loop, callback, args, context)?;
+    // On the loop's own thread this is call_soon, so that both keep one order, as in asyncio.
+    this.push(Runnable::Call(handle.clone().unbind()));
+    Ok(handle)
+}
+
+pub(super) fn call_later<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    delay: &Bound<'py, PyAny>,
+    callback: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    context: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, TimerHandle>> {
+    if delay.is_none() {
+        return Err(PyTypeError::new_err("delay must not be None"));
+    }
+    let when = now(event_loop.get()).as_secs_f64() + delay.extract::<f64>()?;
+    schedule_at(event_loop, when, callback, args, context, "call_later")
+}
+
+pub(super) fn call_at<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    when: &Bound<'py, PyAny>,
+    callback: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    context: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, TimerHandle>> {
+    if when.is_none() {
+        return Err(PyTypeError::new_err("when cannot be None"));
+    }
+    schedule_at(
+        event_loop,
+        when.extract()?,
+        callback,
+        args,
+        context,
+        "call_at",
+    )
+}
+
+fn schedule_at<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    when: f64,
+    callback: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+    context: Option<Bound<'py, PyAny>>,
+    method: &str,
+) -> PyResult<Bound<'py, TimerHandle>> {
+    let this = event_loop.get();
+    lifecycle::check_open(this)?;
+    if this.is_debug() {
+        check_thread(this)?;
+        check_callback(&callback, method)?;
+    }
+    let handle = TimerHandle::new(event_loop, when, callback, args, context)?;
+    this.set_timer(&handle);
+    Ok(handle)
+}
+
+/// asyncio's debug-mode check. Outside debug mode a call from another thread is made safe instead:
+/// it takes the way of `call_soon_threadsafe`.
+fn check_thread(event_loop: &EventLoop) -> PyResult<()> {
+    if event_loop.running.load(Ordering::Relaxed) && event_loop.state.is_elsewhere() {
+        return Err(PyRuntimeError::new_err(
+            "Non-thread-safe operation invoked on an event loop other than the current one",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyResult<()> {
+    let py = callback.py();
+    if names::IS_COROUTINE
+        .get(py)?
+        .call1((callback,))?
+        .is_truthy()?
+        || names::IS_COROUTINE_FUNCTION
+            .get(py)?
+            .call1((callback,))?
+            .is_truthy()?
+    {
+        return Err(PyTypeError::new_err(format!(
+            "coroutines cannot be used with {method}()"
+        )));
+    }
+    if !callback.is_callable() {
+        let repr = callback.repr()?;
+        return Err(PyTypeError::new_err(format!(
+            "a callable object was expected by {method}(), got {repr}"
+        )));
+    }
+    Ok(())
+}
+
+impl EventLoop {
+    /// Runs `runnable` in the next tick.
+    #[inline]
+    pub(crate) fn push(&self, runnable: Runnable) {
+        let mut runnable = Some(runnable);
+        let pushed = self
+            .state
+            .with(|state| runnable.take().map(|it| state.scheduler.push(it)));
+        if pushed.is_err()
+            && let Some(runnable) = runnable
+        {
+            self.send(runnable);
+        }
+    }
+
+    /// As [`EventLoop::push`], from any thread: wakes the loop if it sleeps.
+    pub(crate) fn send(&self, runnable: Runnable) {
+        if self.inbox.push(runnable) {
+            self.waker.wake();
+        }
+    }
+
+    /// Sets the timer, or asks the loop's thread to do so.
+    pub(super) fn set_timer(&self, handle: &Bound<'_, TimerHandle>) {
+        let when = Time::from_secs_f64(handle.get().when_secs());
+        let entry = handle.clone().unbind();
+        let mut entry = Some(entry);
+        let set = self.state.with(|state| {
+            entry
+                .take()
+                .map(|entry| state.scheduler.push_at(when, Runnable::Timer(entry)))
+        });
+        match set {
+            Ok(timer) => {
+                handle.get().swap_timer(handle, timer);
+            }
+            Err(_) => {
+                if let Some(entry) = entry {
+                    self.send(Runnable::Timer(entry));
+                }
+            }
+        }
+    }
+
+    /// Takes a cancelled timer out. From another thread it stays until it is due, and is skipped.
+    pub(crate) fn forget_timer(&self, timer: TimerId) {
+        let cancelled = self.state.with(|state| state.scheduler.cancel_timer(timer));
+        drop(cancelled);
+    }
+}

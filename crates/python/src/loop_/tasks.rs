@@ -1,0 +1,107 @@
+//! `create_future`, `create_task` and task factories: asyncio's own C classes come first.
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::{EventLoop, lifecycle};
+use crate::names;
+
+pub(super) fn create_future<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    call_with_loop(names::FUTURE.get(py)?, None, event_loop)
+}
+
+/// `create_task(coro, **options)`: the options are those of the running Python's `asyncio.Task`.
+pub(super) fn create_task<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    coro: Bound<'py, PyAny>,
+    options: Option<Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    lifecycle::check_open(event_loop.get())?;
+    let Some(factory) = factory(event_loop.get(), py)? else {
+        let Some(options) = options else {
+            return call_with_loop(names::TASK.get(py)?, Some(&coro), event_loop);
+        };
+        options.set_item(intern!(py, "loop"), event_loop)?;
+        return names::TASK.get(py)?.call((coro,), Some(&options));
+    };
+    let Some(options) = options else {
+        return factory.call1((event_loop, coro));
+    };
+    if py.version_info() >= (3, 13, 3) {
+        return factory.call((event_loop, coro), Some(&options));
+    }
+    // Before CPython 3.13.3 a factory took the context only if there was one, and the loop named
+    // the task: https://github.com/python/cpython/issues/128307
+    let name = options
+        .get_item(intern!(py, "name"))?
+        .filter(|name| !name.is_none());
+    if options.contains(intern!(py, "name"))? {
+        options.del_item(intern!(py, "name"))?;
+    }
+    if options
+        .get_item(intern!(py, "context"))?
+        .is_some_and(|context| context.is_none())
+    {
+        options.del_item(intern!(py, "context"))?;
+    }
+    let task = factory.call((event_loop, coro), Some(&options))?;
+    if let Some(name) = name {
+        task.call_method1(intern!(py, "set_name"), (name,))?;
+    }
+    Ok(task)
+}
+
+pub(super) fn set_factory(
+    event_loop: &EventLoop,
+    factory: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    if factory
+        .as_ref()
+        .is_some_and(|factory| !factory.is_callable())
+    {
+        return Err(PyTypeError::new_err(
+            "task factory must be a callable or None",
+        ));
+    }
+    let factory = factory.map(Bound::unbind);
+    let before = event_loop
+        .state
+        .with(|state| std::mem::replace(&mut state.task_factory, factory))?;
+    drop(before);
+    Ok(())
+}
+
+pub(super) fn factory<'py>(
+    event_loop: &EventLoop,
+    py: Python<'py>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let factory = event_loop.state.with(|state| {
+        state
+            .task_factory
+            .as_ref()
+            .map(|factory| factory.clone_ref(py))
+    })?;
+    Ok(factory.map(|factory| factory.into_bound(py)))
+}
+
+/// `class(argument, loop=event_loop)` without a dict or tuple.
+fn call_with_loop<'py>(
+    class: &Bound<'py, PyAny>,
+    argument: Option<&Bound<'py, PyAny>>,
+    event_loop: &Bound<'py, EventLoop>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = event_loop.py();
+    let names = crate::ffi::loop_keyword(py)?;
+    match argument {
+        Some(argument) => {
+            crate::ffi::vectorcall(class, [argument, event_loop.as_any()], Some(names))
+        }
+        None => crate::ffi::vectorcall(class, [event_loop.as_any()], Some(names)),
+    }
+}

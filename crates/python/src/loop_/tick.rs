@@ -1,0 +1,187 @@
+//! One pass of the loop: wait, queue what completed, run what was queued when the pass began.
+//!
+//! The order is asyncio's: I/O callbacks first, then due timers, both behind what was scheduled
+//! before; callbacks scheduled meanwhile wait for the next tick.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use oxlip_core::op::Completion;
+use oxlip_core::time::Time;
+use oxlip_driver::Driver as _;
+use pyo3::prelude::*;
+
+use super::{EventLoop, Runnable, State, watch};
+use crate::handle::{Handle, TimerHandle};
+use crate::transport;
+
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of a callback or a signal handler; `OSError` if the
+/// multiplexer fails.
+pub(super) fn tick(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    let py = event_loop.py();
+    let this = event_loop.get();
+    // What was written outside of any callback must leave before the loop may sleep.
+    transport::flush(event_loop)?;
+    this.drain_inbox(py);
+    let stopping = this.stopping.load(Ordering::Relaxed);
+    let slept = this.state.with(|state| state.wait(py, stopping))??;
+    if slept {
+        // Python's own signal handlers run here, and Ctrl-C leaves from here.
+        py.check_signals()?;
+    }
+    this.drain_inbox(py);
+    this.state.with(State::begin)?;
+    while let Some(runnable) = this.state.with(State::next)? {
+        if this.is_debug() {
+            run_timed(event_loop, runnable)?;
+        } else {
+            run(event_loop, runnable)?;
+        }
+        transport::flush(event_loop)?;
+    }
+    Ok(())
+}
+
+#[inline]
+fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
+    let py = event_loop.py();
+    match runnable {
+        Runnable::Call(handle) => Handle::run(handle.bind(py)),
+        Runnable::Timer(handle) => TimerHandle::run(handle.bind(py)),
+        Runnable::Io(completion) => complete(event_loop, completion),
+        Runnable::Begin(beginning) => transport::begin(event_loop, *beginning),
+        Runnable::End(ending) => transport::end(event_loop, *ending),
+        Runnable::AcceptAgain(id) => transport::accept_again(event_loop, id),
+    }
+}
+
+#[inline]
+fn complete(event_loop: &Bound<'_, EventLoop>, completion: Completion) -> PyResult<()> {
+    match completion {
+        Completion::Readable(id) => transport::read(event_loop, id),
+        Completion::Sendable(id) => transport::sendable(event_loop, id),
+        Completion::Acceptable(id) => transport::accept(event_loop, id),
+        Completion::Watched(id, ready) => watch::ready(event_loop, id, ready),
+        Completion::Failed(id, error) => transport::failed(event_loop, id, error),
+        // Answers to ops that this embedder takes at once, or does not use.
+        Completion::Sent(..) | Completion::Connected(..) | Completion::Closed(_) => Ok(()),
+    }
+}
+
+/// As [`run`], and says which callback held the loop up (debug mode).
+#[cold]
+fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
+    let py = event_loop.py();
+    let description = runnable.describe(event_loop)?;
+    let began = Instant::now();
+    let result = run(event_loop, runnable);
+    let took = began.elapsed().as_secs_f64();
+    let limit = f64::from_bits(
+        event_loop
+            .get()
+            .slow_callback_duration
+            .load(Ordering::Relaxed),
+    );
+    if took >= limit {
+        let what = match &description {
+            Some(object) => object.bind(py).repr()?.to_string(),
+            None => return result,
+        };
+        crate::errors::log_warning(py, &format!("Executing {what} took {took:.3} seconds"))?;
+    }
+    result
+}
+
+impl State {
+    /// Waits for I/O, a timer or a wake; true if it may have slept. The GIL is released only then.
+    fn wait(&mut self, py: Python<'_>, stopping: bool) -> PyResult<bool> {
+        let Self {
+            driver,
+            scheduler,
+            completions,
+            ..
+        } = self;
+        let driver = driver.as_mut().expect("a running loop is open");
+        let timeout = if stopping {
+            Some(Duration::ZERO)
+        } else {
+            // The clock is read only if there is a timer to compare it with.
+            let now = if scheduler.has_ready() {
+                Time::ZERO
+            } else {
+                driver.now()
+            };
+            scheduler.timeout(now)
+        };
+        let result = if timeout == Some(Duration::ZERO) {
+            driver.wait(timeout, completions)
+        } else {
+            py.detach(|| driver.wait(timeout, completions))
+        };
+        result.map_err(crate::errors::os_error)?;
+        for completion in completions.drain(..) {
+            scheduler.push(Runnable::Io(completion));
+        }
+        Ok(timeout != Some(Duration::ZERO))
+    }
+
+    fn begin(&mut self) {
+        let Self {
+            driver, scheduler, ..
+        } = self;
+        let driver = driver.as_ref().expect("a running loop is open");
+        let now = if scheduler.timers_len() == 0 {
+            Time::ZERO
+        } else {
+            driver.now()
+        };
+        scheduler.begin(now);
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Runnable> {
+        self.run += 1;
+        self.scheduler.next()
+    }
+}
+
+impl Runnable {
+    /// What debug mode shows for a slow callback.
+    fn describe(&self, event_loop: &Bound<'_, EventLoop>) -> PyResult<Option<Py<PyAny>>> {
+        let py = event_loop.py();
+        Ok(match self {
+            Self::Call(handle) => Some(handle.clone_ref(py).into_any()),
+            Self::Timer(handle) => Some(handle.clone_ref(py).into_any()),
+            Self::Begin(beginning) => Some(beginning.transport.clone_ref(py).into_any()),
+            Self::End(ending) => Some(ending.transport.clone_ref(py).into_any()),
+            Self::Io(Completion::Readable(id) | Completion::Sendable(id)) => {
+                event_loop.get().state.with(|state| {
+                    let connection = state.resources.connection(*id)?;
+                    Some(connection.transport.clone_ref(py).into_any())
+                })?
+            }
+            Self::Io(Completion::Watched(id, ready)) => watch::describe(event_loop, *id, *ready)?,
+            Self::Io(_) | Self::AcceptAgain(_) => None,
+        })
+    }
+}
+
+impl EventLoop {
+    /// Moves what other threads have scheduled into the ready queue.
+    fn drain_inbox(&self, py: Python<'_>) {
+        if self.inbox.is_empty() {
+            return;
+        }
+        let mut timers = Vec::new();
+        let _ = self.state.with(|state| {
+            self.inbox.drain(|runnable| match runnable {
+                Runnable::Timer(handle) => timers.push(handle),
+                runnable => state.scheduler.push(runnable),
+            })
+        });
+        for handle in timers {
+            self.set_timer(handle.bind(py));
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! `add_reader`, `add_writer` and the waits of the `sock_*` coroutines: descriptors that the
+//! program owns, and may close at any time.
+
+use std::os::fd::RawFd;
+
+use oxlip_core::id::Id;
+use oxlip_core::op::{Completion, Interest, Op};
+use oxlip_driver::Driver as _;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::{EventLoop, Resource, lifecycle, schedule};
+use crate::errors::os_error;
+use crate::handle::Handle;
+use crate::transport::StreamTransport;
+
+/// One watched descriptor: who wants to know what about it.
+pub(crate) struct Watched {
+    fd: RawFd,
+    read: Watchers,
+    write: Watchers,
+}
+
+#[derive(Default)]
+struct Watchers {
+    /// Of `add_reader` or `add_writer`: called in every tick in which the descriptor is ready.
+    handle: Option<Py<Handle>>,
+    /// Of `_wait_readable` or `_wait_writable`: set once, all of them.
+    futures: Vec<Py<PyAny>>,
+}
+
+/// The direction that is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Read,
+    Write,
+}
+
+impl Side {
+    fn interest(self) -> Interest {
+        match self {
+            Self::Read => Interest::READ,
+            Self::Write => Interest::WRITE,
+        }
+    }
+}
+
+impl Watchers {
+    fn is_empty(&self) -> bool {
+        self.handle.is_none() && self.futures.is_empty()
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.handle)?;
+        self.futures
+            .iter()
+            .try_for_each(|future| visit.call(future))
+    }
+}
+
+impl Watched {
+    fn new(fd: RawFd) -> Self {
+        Self {
+            fd,
+            read: Watchers::default(),
+            write: Watchers::default(),
+        }
+    }
+
+    fn side(&mut self, side: Side) -> &mut Watchers {
+        match side {
+            Side::Read => &mut self.read,
+            Side::Write => &mut self.write,
+        }
+    }
+
+    fn interest(&self) -> Interest {
+        let mut interest = Interest::NONE;
+        if !self.read.is_empty() {
+            interest |= Interest::READ;
+        }
+        if !self.write.is_empty() {
+            interest |= Interest::WRITE;
+        }
+        interest
+    }
+
+    pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.read.traverse(visit)?;
+        self.write.traverse(visit)
+    }
+}
+
+/// `add_reader` / `add_writer`: replaces and cancels the callback that was there.
+pub(super) fn add<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    fd: &Bound<'py, PyAny>,
+    side: Side,
+    callback: Bound<'py, PyAny>,
+    args: Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, Handle>> {
+    let this = event_loop.get();
+    lifecycle::check_open(this)?;
+    let fd = descriptor(fd)?;
+    check_no_transport(event_loop, fd)?;
+    if this.is_debug() {
+        schedule::check_callback(
+            &callback,
+            if side == Side::Read {
+                "add_reader"
+            } else {
+                "add_writer"
+            },
+        )?;
+    }
+    let handle = Handle::new(event_loop, callback, args, None)?;
+    let (_, replaced) = change(this, fd, side, |watchers| {
+        watchers.handle.replace(handle.clone().unbind())
+    })?;
+    if let Some(replaced) = replaced {
+        Handle::cancel_now(replaced.bind(event_loop.py()))?;
+    }
+    Ok(handle)
+}
+
+/// `remove_reader` / `remove_writer`: whether there was a callback. A closed loop has none.
+pub(super) fn remove(
+    event_loop: &Bound<'_, EventLoop>,
+    fd: &Bound<'_, PyAny>,
+    side: Side,
+) -> PyResult<bool> {
+    let this = event_loop.get();
+    let fd = descriptor(fd)?;
+    check_no_transport(event_loop, fd)?;
+    let removed = this.state.with(|state| {
+        let id = state.watched_fds.get(fd)?;
+        let handle = state.resources.watched(id)?.side(side).handle.take();
+        state.update_watch(id).ok();
+        handle
+    })?;
+    let Some(handle) = removed else {
+        return Ok(false);
+    };
+    Handle::cancel_now(handle.bind(event_loop.py()))?;
+    Ok(true)
+}
+
+/// A future that is set once the descriptor is ready. Any number may wait for the same one.
+pub(super) fn wait<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    fd: &Bound<'py, PyAny>,
+    side: Side,
+) -> PyResult<Bound<'py, PyAny>> {
+    let this = event_loop.get();
+    lifecycle::check_open(this)?;
+    let fd = descriptor(fd)?;
+    check_no_transport(event_loop, fd)?;
+    let future = super::tasks::create_future(event_loop)?;
+    let key = future.as_ptr() as usize;
+    let id = change(this, fd, side, |watchers| {
+        watchers.futures.push(future.clone().unbind())
+    })?
+    .0;
+    this.state.with(|state| state.waits.insert(key, id))?;
+    Ok(future)
+}
+
+/// Takes a future of [`wait`] out, if it is still there: it was cancelled.
+pub(super) fn unwait(event_loop: &Bound<'_, EventLoop>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let removed = event_loop.get().state.with(|state| {
+        let id = state.waits.remove(&(future.as_ptr() as usize))?;
+        let watched = state.resources.watched(id)?;
+        let removed = [Side::Read, Side::Write].into_iter().find_map(|side| {
+            let futures = &mut watched.side(side).futures;
+            let at = futures.iter().position(|waiting| waiting.is(future))?;
+            Some(futures.remove(at))
+        });
+        state.update_watch(id).ok();
+        removed
+    })?;
+    drop(removed);
+    Ok(())
+}
+
+/// The descriptor is ready: runs the callbacks, sets the futures.
+pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) -> PyResult<()> {
+    let py = event_loop.py();
+    let this = event_loop.get();
+    let mut handles = [None, None];
+    let futures = this.state.with(|state| {
+        let Some(watched) = state.resources.watched(id) else {
+            return Vec::new();
+        };
+        let mut futures = Vec::new();
+        for (side, slot) in [Side::Read, Side::Write].into_iter().zip(&mut handles) {
+            if (ready | side.interest()) == ready {
+                let watchers = watched.side(side);
+                *slot = watchers.handle.as_ref().map(|handle| handle.clone_ref(py));
+                futures.append(&mut watchers.futures);
+            }
+        }
+        for future in &futures {
+            state.waits.remove(&(future.as_ptr() as usize));
+        }
+        if !futures.is_empty() {
+            state.update_watch(id).ok();
+        }
+        futures
+    })?;
+    for future in futures {
+        let future = future.bind(py);
+        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+    }
+    for (handle, side) in handles.into_iter().zip([Side::Read, Side::Write]) {
+        let Some(handle) = handle else { continue };
+        let handle = handle.bind(py);
+        if handle.get().is_cancelled() {
+            // The program cancelled the handle itself: that ends the watch, as in asyncio.
+            forget_handle(this, id, side, handle)?;
+        } else {
+            Handle::run(handle)?;
+        }
+    }
+    Ok(())
+}
+
+/// The driver gave up a descriptor: its number was closed by the program and belongs to another
+/// resource by now. Callbacks are dropped, as when asyncio's selector loses a closed descriptor;
+/// who waits gets the error.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of a future's callback.
+pub(crate) fn failed(
+    event_loop: &Bound<'_, EventLoop>,
+    id: Id,
+    error: std::io::Error,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let forgotten = event_loop.get().state.with(|state| {
+        let forgotten = state.resources.remove(id);
+        if let Some(Resource::Watched(watched)) = &forgotten {
+            state.watched_fds.remove(watched.fd, id);
+            for future in watched.read.futures.iter().chain(&watched.write.futures) {
+                state.waits.remove(&(future.as_ptr() as usize));
+            }
+            let _ = state.driver().submit(Op::Close(id));
+        }
+        forgotten
+    })?;
+    let Some(Resource::Watched(watched)) = forgotten else {
+        return Ok(());
+    };
+    let error = os_error(error).into_value(py);
+    for future in watched.read.futures.iter().chain(&watched.write.futures) {
+        let future = future.bind(py);
+        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+            future.call_method1(intern!(py, "set_exception"), (&error,))?;
+        }
+    }
+    Ok(())
+}
+
+fn forget_handle(this: &EventLoop, id: Id, side: Side, handle: &Bound<'_, Handle>) -> PyResult<()> {
+    let forgotten = this.state.with(|state| {
+        let current = &mut state.resources.watched(id)?.side(side).handle;
+        let forgotten = current.take_if(|known| known.is(handle));
+        state.update_watch(id).ok();
+        forgotten
+    })?;
+    drop(forgotten);
+    Ok(())
+}
+
+/// The callback that debug mode names when it is slow.
+pub(super) fn describe(
+    event_loop: &Bound<'_, EventLoop>,
+    id: Id,
+    ready: Interest,
+) -> PyResult<Option<Py<PyAny>>> {
+    let py = event_loop.py();
+    Ok(event_loop.get().state.with(|state| {
+        let watched = state.resources.watched(id)?;
+        let side = if ready.reads() {
+            Side::Read
+        } else {
+            Side::Write
+        };
+        watched
+            .side(side)
+            .handle
+            .as_ref()
+            .map(|handle| handle.clone_ref(py).into_any())
+    })?)
+}
+
+/// Changes the watchers of a descriptor, and what the driver watches it for.
+fn change<R>(
+    this: &EventLoop,
+    fd: RawFd,
+    side: Side,
+    change: impl FnOnce(&mut Watchers) -> R,
+) -> PyResult<(Id, R)> {
+    this.state
+        .with(|state| {
+            let id = match state.watched_fds.get(fd) {
+                Some(id) => id,
+                None => {
+                    let id = state.driver().borrow(fd)?;
+                    state
+                        .resources
+                        .insert(id, Resource::Watched(Box::new(Watched::new(fd))));
+                    state.watched_fds.insert(fd, id);
+                    id
+                }
+            };
+            let watched = state
+                .resources
+                .watched(id)
+                .expect("a watched descriptor has an entry");
+            let result = change(watched.side(side));
+            state.update_watch(id)?;
+            Ok((id, result))
+        })?
+        .map_err(os_error)
+}
+
+impl super::State {
+    /// Tells the driver what a descriptor is watched for now.
+    fn update_watch(&mut self, id: Id) -> std::io::Result<()> {
+        let Some(watched) = self.resources.watched(id) else {
+            return Ok(());
+        };
+        let (fd, interest) = (watched.fd, watched.interest());
+        if interest.is_none() {
+            self.resources.remove(id);
+            self.watched_fds.remove(fd, id);
+            let _ = self.driver().submit(Op::Close(id));
+            return Ok(());
+        }
+        match self.driver().submit(Op::Watch { id, interest }) {
+            std::task::Poll::Ready(Completion::Failed(_, error)) => {
+                self.resources.remove(id);
+                self.watched_fds.remove(fd, id);
+                let _ = self.driver().submit(Op::Close(id));
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses a descriptor that belongs to a transport, as asyncio does: both would read from it.
+fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -> PyResult<()> {
+    let py = event_loop.py();
+    let transport = event_loop.get().state.with(|state| {
+        let id = state.connected_fds.get(fd)?;
+        let connection = state.resources.connection(id)?;
+        if connection.stream.is_closing() {
+            return None;
+        }
+        Some(connection.transport.bind(py).clone())
+    })?;
+    match transport {
+        // The program may have closed its socket under the transport: the number is free again.
+        Some(transport) if StreamTransport::has_number(&transport, fd)? => {
+            Err(PyRuntimeError::new_err(format!(
+                "File descriptor {fd} is used by transport {}",
+                transport.repr()?
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The number behind an integer or an object with `fileno()`, as `selectors` takes them.
+pub(super) fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let py = object.py();
+    let number = if let Ok(number) = object.extract::<RawFd>() {
+        number
+    } else {
+        let fileno = object
+            .getattr(intern!(py, "fileno"))
+            .and_then(|fileno| fileno.call0())
+            .and_then(|number| number.extract::<RawFd>());
+        match fileno {
+            Ok(number) => number,
+            Err(_) => {
+                return Err(PyValueError::new_err(format!(
+                    "Invalid file object: {}",
+                    object.repr()?
+                )));
+            }
+        }
+    };
+    if number < 0 {
+        return Err(PyValueError::new_err(format!(
+            "Invalid file descriptor: {number}"
+        )));
+    }
+    Ok(number)
+}

@@ -1,0 +1,51 @@
+//! Python objects that are looked up once: asyncio's classes and functions.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// An attribute of an importable module, imported at its first use.
+pub(crate) struct Imported {
+    module: &'static str,
+    name: &'static str,
+    cell: PyOnceLock<Py<PyAny>>,
+}
+
+impl Imported {
+    const fn new(module: &'static str, name: &'static str) -> Self {
+        Self {
+            module,
+            name,
+            cell: PyOnceLock::new(),
+        }
+    }
+
+    /// The object.
+    ///
+    /// # Errors
+    /// The import fails.
+    #[inline]
+    pub(crate) fn get<'py>(&'static self, py: Python<'py>) -> PyResult<&'py Bound<'py, PyAny>> {
+        let object = self.cell.get_or_try_init(py, || {
+            py.import(self.module)?
+                .getattr(self.name)
+                .map(Bound::unbind)
+        })?;
+        Ok(object.bind(py))
+    }
+}
+
+pub(crate) static FUTURE: Imported = Imported::new("asyncio", "Future");
+pub(crate) static TASK: Imported = Imported::new("asyncio", "Task");
+pub(crate) static TRANSPORT: Imported = Imported::new("asyncio", "Transport");
+pub(crate) static BUFFERED_PROTOCOL: Imported = Imported::new("asyncio", "BufferedProtocol");
+pub(crate) static TRANSPORT_SOCKET: Imported = Imported::new("asyncio.trsock", "TransportSocket");
+pub(crate) static LOGGER: Imported = Imported::new("asyncio.log", "logger");
+pub(crate) static FORMAT_SOURCE: Imported =
+    Imported::new("asyncio.format_helpers", "_format_callback_source");
+pub(crate) static EXTRACT_STACK: Imported =
+    Imported::new("asyncio.format_helpers", "extract_stack");
+pub(crate) static IS_COROUTINE: Imported = Imported::new("asyncio", "iscoroutine");
+pub(crate) static IS_COROUTINE_FUNCTION: Imported = Imported::new("inspect", "iscoroutinefunction");
+pub(crate) static SOCKET: Imported = Imported::new("socket", "socket");
+pub(crate) static GETFRAME: Imported = Imported::new("sys", "_getframe");
+pub(crate) static WARN: Imported = Imported::new("warnings", "warn");

@@ -1,0 +1,121 @@
+//! A cell that one thread at a time owns, checked once per access.
+//!
+//! A running loop belongs to the thread that runs it. A loop that does not run belongs to whoever
+//! calls it first, for the time of the call. Both are one atomic word: the token of the owner.
+//! Nothing here depends on the GIL, so free-threaded interpreters get the same guarantee: two
+//! threads never see the value at once.
+//!
+//! The second rule this cell enforces is that no Python code runs while the value is borrowed:
+//! a nested access is a bug in this crate and panics.
+
+use std::cell::{Cell, UnsafeCell};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A value that only its owner thread may touch.
+pub(crate) struct ThreadBound<T> {
+    owner: AtomicUsize,
+    borrowed: Cell<bool>,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: `value` and `borrowed` are touched only by the thread whose token `owner` holds; taking
+// and releasing ownership synchronise through Acquire and Release on `owner`.
+unsafe impl<T: Send> Sync for ThreadBound<T> {}
+
+/// The value belongs to another thread at the moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WrongThread;
+
+/// Ownership for longer than one access: while a loop runs.
+pub(crate) struct Ownership<'a> {
+    owner: &'a AtomicUsize,
+    inherited: bool,
+}
+
+impl Drop for Ownership<'_> {
+    fn drop(&mut self) {
+        if !self.inherited {
+            self.owner.store(UNOWNED, Ordering::Release);
+        }
+    }
+}
+
+const UNOWNED: usize = 0;
+
+/// A number that no other living thread has: the address of a thread-local.
+#[inline]
+fn thread_token() -> usize {
+    thread_local!(static TOKEN: u8 = const { 0 });
+    TOKEN.with(|token| std::ptr::from_ref(token) as usize)
+}
+
+impl<T> ThreadBound<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self {
+            owner: AtomicUsize::new(UNOWNED),
+            borrowed: Cell::new(false),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Makes the calling thread the owner until the guard is dropped.
+    pub(crate) fn own(&self) -> Result<Ownership<'_>, WrongThread> {
+        let me = thread_token();
+        match self
+            .owner
+            .compare_exchange(UNOWNED, me, Ordering::Acquire, Ordering::Relaxed)
+        {
+            Ok(_) => Ok(Ownership {
+                owner: &self.owner,
+                inherited: false,
+            }),
+            Err(owner) if owner == me => Ok(Ownership {
+                owner: &self.owner,
+                inherited: true,
+            }),
+            Err(_) => Err(WrongThread),
+        }
+    }
+
+    /// Whether another thread owns the value at the moment.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        let owner = self.owner.load(Ordering::Relaxed);
+        owner != UNOWNED && owner != thread_token()
+    }
+
+    /// Runs `access` on the value. `access` must not run Python code, which includes dropping the
+    /// last reference to an object: return such objects instead.
+    #[inline]
+    pub(crate) fn with<R>(&self, access: impl FnOnce(&mut T) -> R) -> Result<R, WrongThread> {
+        if self.owner.load(Ordering::Relaxed) == thread_token() {
+            return Ok(self.with_owned(access));
+        }
+        let _owned = self.own()?;
+        Ok(self.with_owned(access))
+    }
+
+    /// As [`ThreadBound::with`], but gives up rather than panics in a nested access: for the cycle
+    /// collector, which may run anywhere.
+    pub(crate) fn try_with<R>(&self, access: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let _owned = self.own().ok()?;
+        (!self.borrowed.get()).then(|| self.with_owned(access))
+    }
+
+    #[inline]
+    fn with_owned<R>(&self, access: impl FnOnce(&mut T) -> R) -> R {
+        struct Release<'a>(&'a Cell<bool>);
+        impl Drop for Release<'_> {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+        assert!(
+            !self.borrowed.replace(true),
+            "loop state is borrowed already"
+        );
+        let _release = Release(&self.borrowed);
+        // SAFETY: this thread is the owner (both callers checked), so no other thread reads or
+        // writes `value`, and `borrowed` says that no other reference exists on this one.
+        access(unsafe { &mut *self.value.get() })
+    }
+}

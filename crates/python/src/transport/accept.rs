@@ -1,0 +1,231 @@
+//! Listening sockets: connections are accepted natively, the protocol factory is the program's.
+
+use std::os::fd::RawFd;
+use std::task::Poll;
+
+use oxlip_core::id::Id;
+use oxlip_core::listener::{AcceptOutcome, AcceptStep, Listener};
+use oxlip_core::op::{Completion, Op};
+use oxlip_driver::{AnySocket, Driver as _, Role, is_shortage};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::begin::{self, Origin};
+use super::extra::{Addresses, Sockets};
+use crate::errors::{self, os_error};
+use crate::loop_::{EventLoop, Resource, Runnable};
+use crate::names;
+
+/// A listening socket and what its connections are made with.
+pub(crate) struct Accepting {
+    listener: Listener,
+    factory: Py<PyAny>,
+    server: Py<PyAny>,
+    sock: Py<PyAny>,
+    family: Py<PyAny>,
+    proto: Py<PyAny>,
+}
+
+impl Accepting {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.factory)?;
+        visit.call(&self.server)?;
+        visit.call(&self.sock)
+    }
+}
+
+/// `loop._listen(…)`: starts accepting on a bound, listening, non-blocking socket, of which the
+/// driver gets a duplicate.
+///
+/// # Errors
+/// `OSError` if the socket is closed or cannot be duplicated or adopted.
+pub(crate) fn listen(
+    event_loop: &Bound<'_, EventLoop>,
+    sock: &Bound<'_, PyAny>,
+    factory: Bound<'_, PyAny>,
+    server: Bound<'_, PyAny>,
+    backlog: usize,
+) -> PyResult<u64> {
+    let py = event_loop.py();
+    let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+    let descriptor = begin::duplicate(fd)?;
+    // Accepted sockets inherit it on Linux (inet_csk_clone_lock copies the socket), which saves
+    // one system call for each. Fails on sockets that are not TCP.
+    let _ = rustix::net::sockopt::set_tcp_nodelay(&descriptor, true);
+    let accepting = Accepting {
+        listener: Listener::new(backlog),
+        factory: factory.unbind(),
+        server: server.unbind(),
+        sock: sock.clone().unbind(),
+        family: sock.getattr("family")?.unbind(),
+        proto: sock.getattr("proto")?.unbind(),
+    };
+    event_loop
+        .get()
+        .state
+        .with(|state| {
+            let id = state
+                .driver()
+                .adopt(AnySocket::Os(descriptor), Role::Listener)?;
+            state
+                .resources
+                .insert(id, Resource::Listener(Box::new(accepting)));
+            match state.driver().submit(Op::AcceptStart(id)) {
+                Poll::Ready(Completion::Failed(_, error)) => Err(error),
+                _ => Ok(id.to_u64()),
+            }
+        })?
+        .map_err(os_error)
+}
+
+/// `loop._unlisten(key)`: stops accepting; nothing if it has stopped before.
+pub(crate) fn unlisten(event_loop: &Bound<'_, EventLoop>, key: u64) -> PyResult<()> {
+    let id = Id::from_u64(key);
+    let forgotten = event_loop.get().state.with(|state| {
+        let forgotten = state.resources.remove(id);
+        if forgotten.is_some() {
+            let _ = state.driver().submit(Op::Close(id));
+        }
+        forgotten
+    })?;
+    drop(forgotten);
+    Ok(())
+}
+
+/// Connections wait: accepts a bounded number of them.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of a protocol factory.
+pub(crate) fn accept(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
+    let this = event_loop.get();
+    let mut step = this.state.with(|state| {
+        state
+            .resources
+            .listener(id)
+            .map_or(AcceptStep::Closed, |it| it.listener.hint())
+    })?;
+    while step == AcceptStep::Accept {
+        let accepted = this.state.with(|state| state.driver().accept(id))?;
+        let outcome = match accepted {
+            Ok(Some((socket, peer))) => {
+                welcome(event_loop, id, socket, peer)?;
+                AcceptOutcome::Accepted
+            }
+            Ok(None) => AcceptOutcome::Empty,
+            Err(error) if is_shortage(&error) => {
+                report_shortage(event_loop, id, error)?;
+                AcceptOutcome::Exhausted
+            }
+            Err(error) => {
+                errors::report(event_loop, "socket.accept() failed", os_error(error), &[])?;
+                AcceptOutcome::Failed
+            }
+        };
+        step = this.state.with(|state| {
+            let Some(accepting) = state.resources.listener(id) else {
+                return AcceptStep::Closed;
+            };
+            let step = accepting.listener.next(outcome);
+            if let AcceptStep::Rest(delay) = step {
+                let _ = state.driver().submit(Op::AcceptStop(id));
+                let again = state.driver().now().after(delay);
+                state.scheduler.push_at(again, Runnable::AcceptAgain(id));
+            }
+            step
+        })?;
+    }
+    Ok(())
+}
+
+/// The rest after a shortage is over.
+///
+/// # Errors
+/// Never, but for a loop that another thread has taken.
+pub(crate) fn accept_again(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
+    event_loop.get().state.with(|state| {
+        let resumed = state
+            .resources
+            .listener(id)
+            .is_some_and(|it| it.listener.resume());
+        if resumed {
+            let _ = state.driver().submit(Op::AcceptStart(id));
+        }
+    })?;
+    Ok(())
+}
+
+/// Makes protocol and transport of an accepted connection. As in asyncio, a factory that fails
+/// costs this connection only, and is reported in debug mode.
+fn welcome(
+    event_loop: &Bound<'_, EventLoop>,
+    id: Id,
+    socket: AnySocket,
+    peer: Option<std::net::SocketAddr>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let parts = event_loop.get().state.with(|state| {
+        state.resources.listener(id).map(|it| {
+            let clone = |object: &Py<PyAny>| object.clone_ref(py);
+            (
+                clone(&it.factory),
+                clone(&it.server),
+                clone(&it.family),
+                clone(&it.proto),
+            )
+        })
+    })?;
+    let Some((factory, server, family, proto)) = parts else {
+        return Ok(());
+    };
+    let mut protocol = None;
+    let made = factory.bind(py).call0().and_then(|made| {
+        protocol = Some(made.clone());
+        let origin = Origin {
+            fd: begin::number(&socket),
+            addresses: Addresses::of(&socket, peer),
+            socket,
+            extra: None,
+            sockets: Some(Sockets::Ours {
+                family,
+                proto,
+                made: None,
+            }),
+            server: Some(server.into_bound(py)),
+            waiter: None,
+        };
+        begin::connect(event_loop, origin, made)
+    });
+    match made {
+        Ok(_) => Ok(()),
+        Err(error) if errors::ends_the_loop(py, &error) => Err(error),
+        Err(error) if event_loop.get().is_debug() => {
+            let message = "Error on transport creation for incoming connection";
+            match &protocol {
+                Some(protocol) => {
+                    errors::report(event_loop, message, error, &[("protocol", protocol)])
+                }
+                None => errors::report(event_loop, message, error, &[]),
+            }
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+fn report_shortage(
+    event_loop: &Bound<'_, EventLoop>,
+    id: Id,
+    error: std::io::Error,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let sock = event_loop
+        .get()
+        .state
+        .with(|state| state.resources.listener(id).map(|it| it.sock.clone_ref(py)))?;
+    let context = PyDict::new(py);
+    context.set_item("message", "socket.accept() out of system resource")?;
+    context.set_item("exception", os_error(error).into_value(py))?;
+    context.set_item("socket", names::TRANSPORT_SOCKET.get(py)?.call1((sock,))?)?;
+    errors::call_exception_handler(event_loop, &context)
+}

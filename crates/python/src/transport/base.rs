@@ -1,0 +1,144 @@
+//! The native type that stands between `asyncio.Transport` and our transport classes.
+//!
+//! `isinstance(transport, asyncio.Transport)` must hold, but a `#[pyclass]` cannot extend a class
+//! written in Python: the deallocator and the traversal of such a class (`subtype_dealloc`,
+//! `subtype_traverse` in CPython's typeobject.c) look for the next base below `type(self)` and
+//! would find ours, which calls them, and so on for ever. So there is one more type in between,
+//! made from a `PyType_Spec`, which adds nothing but a deallocator, a traversal and a `tp_clear` of
+//! its own. To PyO3 it is a native base type of known layout.
+
+use std::ffi::{c_int, c_void};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::names;
+
+/// A marker for the type; there are no values of it.
+pub(crate) struct TransportBase(());
+
+/// What an instance of `asyncio.Transport` looks like: `BaseTransport` has `__slots__ = ("_extra",)`,
+/// the classes between it and `Transport` have none. Checked when the type is made.
+#[repr(C)]
+pub(crate) struct Layout {
+    object: ffi::PyObject,
+    extra: *mut ffi::PyObject,
+}
+
+// SAFETY: `type_object` gives a type whose instances begin with `Layout` (it checks the size).
+unsafe impl pyo3::PyTypeInfo for TransportBase {
+    fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
+        type_object(py).expect("asyncio can be imported and its Transport has the known layout")
+    }
+}
+
+// SAFETY: see `Layout`.
+unsafe impl pyo3::type_object::PyLayout<TransportBase> for Layout {}
+impl pyo3::type_object::PySizedLayout<TransportBase> for Layout {}
+
+impl pyo3::impl_::pyclass::PyClassBaseType for TransportBase {
+    type LayoutAsBase = pyo3::impl_::pycell::PyClassObjectBase<Layout>;
+    type BaseNativeType = Self;
+    type Initializer = pyo3::impl_::pyclass_init::PyNativeTypeInitializer<Self>;
+    type PyClassMutability = <PyAny as pyo3::impl_::pyclass::PyClassBaseType>::PyClassMutability;
+    type Layout<T: pyo3::impl_::pyclass::PyClassImpl> = pyo3::impl_::pycell::PyStaticClassObject<T>;
+}
+
+fn type_object(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
+    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let made = TYPE.get_or_try_init(py, || make(py))?;
+    Ok(made.as_ptr().cast())
+}
+
+fn make(py: Python<'_>) -> PyResult<Py<PyType>> {
+    let transport = names::TRANSPORT.get(py)?.cast::<PyType>()?;
+    // SAFETY: the pointer is a live type object; `tp_basicsize` is set since the type is ready.
+    let size = unsafe { (*transport.as_type_ptr()).tp_basicsize };
+    if usize::try_from(size) != Ok(size_of::<Layout>()) {
+        return Err(PyTypeError::new_err(format!(
+            "asyncio.Transport has instances of {size} bytes, {} were expected: \
+             this Python is newer than this build of oxlip",
+            size_of::<Layout>()
+        )));
+    }
+    let mut slots = [
+        ffi::PyType_Slot {
+            slot: ffi::Py_tp_dealloc,
+            pfunc: dealloc as *mut c_void,
+        },
+        ffi::PyType_Slot {
+            slot: ffi::Py_tp_traverse,
+            pfunc: traverse as *mut c_void,
+        },
+        ffi::PyType_Slot {
+            slot: ffi::Py_tp_clear,
+            pfunc: clear as *mut c_void,
+        },
+        ffi::PyType_Slot {
+            slot: 0,
+            pfunc: std::ptr::null_mut(),
+        },
+    ];
+    let mut spec = ffi::PyType_Spec {
+        name: c"oxlip._native.TransportBase".as_ptr(),
+        basicsize: c_int::try_from(size).expect("checked above"),
+        itemsize: 0,
+        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC)
+            .try_into()
+            .expect("type flags fit the field"),
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: `spec` and `slots` are complete and live through the call, which copies what it
+    // keeps (the name has static life); the base is a live type object.
+    unsafe {
+        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, transport.as_ptr());
+        Ok(Bound::from_owned_ptr_or_err(py, made)?
+            .cast_into_unchecked::<PyType>()
+            .unbind())
+    }
+}
+
+/// Frees the instance. PyO3's deallocator, the only caller, has untracked it, dropped the Rust part
+/// and releases the type afterwards.
+unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: `object` is an instance of a type of this layout whose references are gone, so the
+    // slot may be cleared and the memory given back through the type's own `tp_free`.
+    unsafe {
+        clear(object);
+        let free = (*ffi::Py_TYPE(object))
+            .tp_free
+            .expect("a ready type has tp_free");
+        free(object.cast());
+    }
+}
+
+unsafe extern "C" fn traverse(
+    object: *mut ffi::PyObject,
+    visit: ffi::visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: `object` has this layout; the collector keeps it alive during the call. A heap type
+    // visits its instances' type: https://docs.python.org/3/howto/isolating-extensions.html
+    unsafe {
+        let result = visit(ffi::Py_TYPE(object).cast(), arg);
+        let extra = (*object.cast::<Layout>()).extra;
+        if result != 0 || extra.is_null() {
+            result
+        } else {
+            visit(extra, arg)
+        }
+    }
+}
+
+unsafe extern "C" fn clear(object: *mut ffi::PyObject) -> c_int {
+    // SAFETY: `object` has this layout; the slot is emptied before its reference is given up, so
+    // that code run by that finds it empty.
+    unsafe {
+        let extra = std::mem::replace(&mut (*object.cast::<Layout>()).extra, std::ptr::null_mut());
+        ffi::Py_XDECREF(extra);
+    }
+    0
+}

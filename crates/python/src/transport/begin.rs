@@ -1,0 +1,254 @@
+//! How a connection begins: adopted by the driver, `connection_made`, then reading.
+
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+use oxlip_core::op::Op;
+use oxlip_core::stream::Stream;
+use oxlip_driver::{AnySocket, Driver as _, Role};
+use pyo3::exceptions::PyOSError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::extra::{Addresses, Sockets};
+use super::stream::{Parts, Slots};
+use super::{StreamTransport, end};
+use crate::errors::os_error;
+use crate::loop_::{Connection, EventLoop, Resource, Runnable};
+use crate::{context, ffi, names};
+
+/// A `connection_made` that is due.
+pub(crate) struct Beginning {
+    pub(crate) transport: Py<StreamTransport>,
+    waiter: Option<Py<PyAny>>,
+    context: Py<PyAny>,
+}
+
+impl Beginning {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.transport)?;
+        visit.call(&self.waiter)?;
+        visit.call(&self.context)
+    }
+}
+
+/// What a connection is made from.
+pub(super) struct Origin<'py> {
+    pub(super) socket: AnySocket,
+    /// The number under which the program knows it.
+    pub(super) fd: RawFd,
+    pub(super) addresses: Option<Addresses>,
+    pub(super) extra: Option<Bound<'py, PyDict>>,
+    pub(super) sockets: Option<Sockets>,
+    pub(super) server: Option<Bound<'py, PyAny>>,
+    pub(super) waiter: Option<Bound<'py, PyAny>>,
+}
+
+/// `loop._connection(sock, protocol, …)`: a transport for a connected, non-blocking socket.
+///
+/// With `owned` the descriptor is taken out of `sock`. Otherwise the program keeps `sock`, may
+/// even close it, and the transport works on a duplicate: a descriptor has one owner only.
+///
+/// # Errors
+/// `OSError` if the socket is closed or cannot be duplicated or adopted.
+pub(crate) fn wrap<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    sock: &Bound<'py, PyAny>,
+    protocol: Bound<'py, PyAny>,
+    extra: Option<Bound<'py, PyDict>>,
+    server: Option<Bound<'py, PyAny>>,
+    owned: bool,
+    waiter: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, StreamTransport>> {
+    let py = event_loop.py();
+    let extra = match extra {
+        Some(extra) => extra.copy()?,
+        None => PyDict::new(py),
+    };
+    for (key, method) in [("sockname", "getsockname"), ("peername", "getpeername")] {
+        if extra.contains(key)? {
+            continue;
+        }
+        match sock.call_method0(method) {
+            Ok(address) => extra.set_item(key, address)?,
+            Err(error) if error.is_instance_of::<PyOSError>(py) => {
+                extra.set_item(key, py.None())?
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+    let descriptor = duplicate(fd)?;
+    let (descriptor, sockets) = if owned {
+        // Same number as before: the duplicate only proved that the socket is open.
+        drop(descriptor);
+        let family = sock.getattr("family")?.unbind();
+        let proto = sock.getattr("proto")?.unbind();
+        sock.call_method0(intern!(py, "detach"))?;
+        // SAFETY: `detach()` has given the open descriptor away, so this is its only owner.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
+        (
+            descriptor,
+            Sockets::Ours {
+                family,
+                proto,
+                made: None,
+            },
+        )
+    } else {
+        let shown = names::TRANSPORT_SOCKET.get(py)?.call1((sock,))?.unbind();
+        (
+            descriptor,
+            Sockets::Theirs {
+                sock: sock.clone().unbind(),
+                shown,
+            },
+        )
+    };
+    // Fails on sockets that are not TCP, which have no such option and no such delay.
+    let _ = rustix::net::sockopt::set_tcp_nodelay(&descriptor, true);
+    let origin = Origin {
+        socket: AnySocket::Os(descriptor),
+        fd,
+        addresses: None,
+        extra: Some(extra),
+        sockets: Some(sockets),
+        server,
+        waiter,
+    };
+    connect(event_loop, origin, protocol)
+}
+
+pub(super) fn duplicate(fd: RawFd) -> PyResult<OwnedFd> {
+    if fd < 0 {
+        return Err(os_error(std::io::Error::from_raw_os_error(
+            rustix::io::Errno::BADF.raw_os_error(),
+        )));
+    }
+    // SAFETY: used for one system call only; a number that is not open is answered with EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    rustix::io::fcntl_dupfd_cloexec(borrowed, 0).map_err(|errno| os_error(errno.into()))
+}
+
+/// Adopts a socket, makes its transport and schedules `connection_made`.
+pub(super) fn connect<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    origin: Origin<'py>,
+    protocol: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, StreamTransport>> {
+    let py = event_loop.py();
+    let this = event_loop.get();
+    let Origin {
+        socket,
+        fd,
+        addresses,
+        extra,
+        sockets,
+        server,
+        waiter,
+    } = origin;
+    let buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?;
+    let context = context::copy_current(py)?;
+    let id = this
+        .state
+        .with(|state| state.driver().adopt(socket, Role::Stream))?
+        .map_err(os_error)?;
+    let parts = Parts {
+        event_loop: event_loop.clone().unbind(),
+        id,
+        context,
+        fd,
+        addresses,
+    };
+    let slots = Slots {
+        protocol: Some(protocol.unbind()),
+        server: server.clone().map(Bound::unbind),
+        extra: extra.map(Bound::unbind),
+        sockets,
+    };
+    let transport = match StreamTransport::create(py, parts, slots) {
+        Ok(transport) => transport,
+        Err(error) => {
+            this.state
+                .with(|state| state.driver().submit(Op::Close(id)))?
+                .is_ready();
+            return Err(error);
+        }
+    };
+    let connection = Connection {
+        transport: transport.clone().unbind(),
+        stream: Stream::new(),
+        buffered,
+    };
+    this.state.with(|state| {
+        state
+            .resources
+            .insert(id, Resource::Connection(Box::new(connection)));
+        state.connected_fds.insert(fd, id);
+    })?;
+    if let Some(server) = &server {
+        server.call_method1(intern!(py, "_attach"), (&transport,))?;
+    }
+    let beginning = Beginning {
+        transport: transport.clone().unbind(),
+        waiter: waiter.map(Bound::unbind),
+        context: context::copy_current(py)?,
+    };
+    this.push(Runnable::Begin(Box::new(beginning)));
+    Ok(transport)
+}
+
+/// Calls `connection_made`, starts reading, and wakes who waits for the connection. asyncio
+/// schedules these as three handles, one right behind the other: nothing can come between them.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of the protocol.
+pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> PyResult<()> {
+    let py = event_loop.py();
+    let Beginning {
+        transport,
+        waiter,
+        context,
+    } = beginning;
+    let transport = transport.bind(py);
+    if let Some(protocol) = StreamTransport::protocol(transport) {
+        let made = context::run(py, &context, || {
+            ffi::call_method(
+                intern!(py, "connection_made"),
+                [&protocol, transport.as_any()],
+            )
+        });
+        if let Err(error) = made {
+            let args = PyTuple::new(py, [transport])?;
+            end::report_callback(event_loop, &protocol, "connection_made", args, error)?;
+        }
+    }
+    let this = transport.get();
+    this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        let Some(connection) = resources.connection(this.id) else {
+            return;
+        };
+        connection.stream.start();
+        if connection.stream.wants_read() {
+            let _ = driver.submit(Op::RecvStart(this.id));
+        }
+    })?;
+    if let Some(waiter) = waiter {
+        let waiter = waiter.bind(py);
+        if !waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+            waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        }
+    }
+    Ok(())
+}
+
+/// The number of an adopted socket, before it is adopted.
+pub(super) fn number(socket: &AnySocket) -> RawFd {
+    match socket {
+        AnySocket::Os(descriptor) => descriptor.as_raw_fd(),
+        #[allow(unreachable_patterns, reason = "a simulated socket has no number")]
+        _ => -1,
+    }
+}

@@ -1,0 +1,243 @@
+//! How a connection ends: `close()`, `abort()`, errors, and `connection_lost`.
+
+use std::sync::atomic::Ordering;
+
+use oxlip_core::id::Id;
+use oxlip_core::op::Op;
+use oxlip_core::stream::ClosePlan;
+use oxlip_driver::Driver as _;
+use pyo3::exceptions::PyOSError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::{StreamTransport, extra, write};
+use crate::errors::{self, os_error};
+use crate::handle::Handle;
+use crate::loop_::{EventLoop, Runnable, watch};
+use crate::{context, ffi};
+
+/// A `connection_lost` that is due.
+pub(crate) struct Ending {
+    pub(crate) transport: Py<StreamTransport>,
+    error: Option<Py<PyAny>>,
+    context: Py<PyAny>,
+}
+
+impl Ending {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.transport)?;
+        visit.call(&self.error)?;
+        visit.call(&self.context)
+    }
+}
+
+pub(super) fn close(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let this = transport.get();
+    let plan = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        let Some(connection) = resources.connection(this.id) else {
+            return ClosePlan::Already;
+        };
+        let plan = connection.stream.close();
+        if plan != ClosePlan::Already {
+            let _ = driver.submit(Op::RecvStop(this.id));
+        }
+        plan
+    })?;
+    match plan {
+        Some(ClosePlan::Lost) => lose(transport, None, false),
+        _ => Ok(()),
+    }
+}
+
+/// Ends the connection now, with `error` for `connection_lost`; nothing if it is lost already.
+pub(super) fn abort(
+    transport: &Bound<'_, StreamTransport>,
+    error: Option<Py<PyAny>>,
+) -> PyResult<()> {
+    let this = transport.get();
+    if error.is_none() {
+        // What asyncio would have sent inside `write()` is not lost by the gathering.
+        write::flush_one(transport)?;
+    }
+    let aborted = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        let connection = resources.connection(this.id)?;
+        let queued = connection.stream.take_queue();
+        let aborted = connection.stream.abort();
+        let _ = driver.submit(Op::RecvStop(this.id));
+        Some((aborted, queued))
+    })?;
+    match aborted.flatten() {
+        Some((true, _queued)) => lose(transport, error, false),
+        _ => Ok(()),
+    }
+}
+
+/// An error that the connection does not survive.
+///
+/// # Errors
+/// The error itself if it ends the loop.
+pub(super) fn fatal(
+    transport: &Bound<'_, StreamTransport>,
+    error: PyErr,
+    message: &str,
+) -> PyResult<()> {
+    let py = transport.py();
+    if errors::ends_the_loop(py, &error) {
+        return Err(error);
+    }
+    let event_loop = transport.get().event_loop.bind(py);
+    let value = error.value(py).clone().into_any().unbind();
+    if error.is_instance_of::<PyOSError>(py) {
+        if event_loop.get().is_debug() {
+            errors::log_debug(py, &format!("{}: {message}: {error}", transport.repr()?))?;
+        }
+    } else {
+        let protocol = StreamTransport::protocol(transport).into_pyobject(py)?;
+        errors::report(
+            event_loop,
+            message,
+            error,
+            &[("transport", transport.as_any()), ("protocol", &protocol)],
+        )?;
+    }
+    abort(transport, Some(value))
+}
+
+/// The driver could not go on with a resource (it could not be armed).
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of the exception handler.
+pub(crate) fn failed(
+    event_loop: &Bound<'_, EventLoop>,
+    id: Id,
+    error: std::io::Error,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let transport = event_loop.get().state.with(|state| {
+        state
+            .resources
+            .connection(id)
+            .map(|connection| connection.transport.bind(py).clone())
+    })?;
+    match transport {
+        Some(transport) => fatal(
+            &transport,
+            os_error(error),
+            "Fatal read error on socket transport",
+        ),
+        None => watch::failed(event_loop, id, error),
+    }
+}
+
+/// The stream is lost: `connection_lost` is called now, or as the next tick's handle.
+pub(super) fn lose(
+    transport: &Bound<'_, StreamTransport>,
+    error: Option<Py<PyAny>>,
+    at_once: bool,
+) -> PyResult<()> {
+    let py = transport.py();
+    let ending = Ending {
+        transport: transport.clone().unbind(),
+        error,
+        context: context::copy_current(py)?,
+    };
+    let event_loop = transport.get().event_loop.bind(py);
+    if at_once {
+        return end(event_loop, ending);
+    }
+    event_loop.get().push(Runnable::End(Box::new(ending)));
+    Ok(())
+}
+
+/// Tells the protocol, closes the descriptor, and lets go of everything.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of the protocol, after the connection was closed.
+pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult<()> {
+    let py = event_loop.py();
+    let Ending {
+        transport,
+        error,
+        context,
+    } = ending;
+    let transport = transport.bind(py);
+    let mut result = Ok(());
+    if let Some(protocol) = StreamTransport::protocol(transport) {
+        let error = error.into_pyobject(py)?;
+        let told = context::run(py, &context, || {
+            ffi::call_method(intern!(py, "connection_lost"), [&protocol, &error])
+        });
+        if let Err(raised) = told {
+            let args = PyTuple::new(py, [&error])?;
+            result = report_callback(event_loop, &protocol, "connection_lost", args, raised);
+        }
+    }
+    release(event_loop, transport)?;
+    result
+}
+
+/// Closes the descriptor and forgets the connection.
+fn release(
+    event_loop: &Bound<'_, EventLoop>,
+    transport: &Bound<'_, StreamTransport>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let this = transport.get();
+    let slots = StreamTransport::with_slots(transport, |slots| {
+        (
+            slots.protocol.take(),
+            slots.server.take(),
+            slots.sockets.take(),
+        )
+    });
+    let (protocol, server, sockets) = slots;
+    if let Some(sockets) = &sockets {
+        extra::let_go(py, sockets)?;
+    }
+    let forgotten = this.with_state(|state| {
+        let forgotten = state.resources.remove(this.id);
+        if forgotten.is_some() {
+            state.connected_fds.remove(this.fd, this.id);
+            let _ = state.driver().submit(Op::Close(this.id));
+        }
+        forgotten
+    })?;
+    this.dead.store(true, Ordering::Relaxed);
+    if let Some(sockets) = &sockets {
+        extra::close(py, sockets)?;
+    }
+    drop((forgotten, protocol));
+    if let Some(server) = server {
+        server
+            .bind(py)
+            .call_method1(intern!(py, "_detach"), (transport,))?;
+    }
+    Ok(())
+}
+
+/// Reports what a protocol's method raised, as asyncio does for a callback it had scheduled: with
+/// a handle that shows which.
+pub(super) fn report_callback(
+    event_loop: &Bound<'_, EventLoop>,
+    protocol: &Bound<'_, PyAny>,
+    method: &str,
+    args: Bound<'_, PyTuple>,
+    error: PyErr,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if errors::ends_the_loop(py, &error) {
+        return Err(error);
+    }
+    let callback = protocol.getattr(method)?;
+    let source = crate::handle::format_source(event_loop.get(), &callback, &args)?;
+    let handle = Handle::new(event_loop, callback, args, None)?;
+    let context = PyDict::new(py);
+    context.set_item("message", format!("Exception in callback {source}"))?;
+    context.set_item("exception", error.into_value(py))?;
+    context.set_item("handle", handle)?;
+    errors::call_exception_handler(event_loop, &context)
+}

@@ -1,0 +1,196 @@
+//! From `Readable` to the protocol: bytes are taken when the handle runs, not when the wait ends,
+//! so that a `pause_reading()` earlier in the same tick is honoured.
+
+use oxlip_core::id::Id;
+use oxlip_core::op::Op;
+use oxlip_driver::{Driver as _, Received};
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyBufferError, PyRuntimeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::{StreamTransport, end};
+use crate::errors::os_error;
+use crate::loop_::EventLoop;
+use crate::{context, ffi};
+
+/// What reading came to.
+enum Got<'py> {
+    Data(Bound<'py, PyBytes>),
+    Eof,
+    /// The protocol says where the bytes go.
+    IntoBuffer,
+    Failed(std::io::Error),
+}
+
+/// A connection has something to read.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of the protocol.
+pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
+    let py = event_loop.py();
+    let taken = event_loop.get().state.with(|state| {
+        let (driver, resources) = state.parts();
+        let connection = resources.connection(id)?;
+        if !connection.stream.wants_read() {
+            return None;
+        }
+        let got = if connection.buffered {
+            Got::IntoBuffer
+        } else {
+            match driver.take(id) {
+                // A bytes object is not one that the cycle collector follows: making it runs no
+                // Python code, so it may happen under the borrow.
+                Ok(Received::Data(data)) => Got::Data(PyBytes::new(py, data)),
+                Ok(Received::Eof) => Got::Eof,
+                Ok(Received::Nothing) => return None,
+                Err(error) => Got::Failed(error),
+            }
+        };
+        Some((got, connection.transport.bind(py).clone()))
+    })?;
+    let Some((got, transport)) = taken else {
+        return Ok(());
+    };
+    let Some(protocol) = StreamTransport::protocol(&transport) else {
+        return Ok(());
+    };
+    match got {
+        Got::Data(data) => {
+            let received = context::run(py, &transport.get().context, || {
+                ffi::call_method(intern!(py, "data_received"), [&protocol, data.as_any()])
+            });
+            match received {
+                Ok(_) => Ok(()),
+                Err(error) => end::fatal(
+                    &transport,
+                    error,
+                    "Fatal error: protocol.data_received() call failed.",
+                ),
+            }
+        }
+        Got::IntoBuffer => read_into(&transport, &protocol),
+        Got::Eof => read_eof(&transport, &protocol),
+        Got::Failed(error) => end::fatal(
+            &transport,
+            os_error(error),
+            "Fatal read error on socket transport",
+        ),
+    }
+}
+
+/// Reads into the buffer of a `BufferedProtocol`, which is asked for it only now.
+fn read_into(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = transport.py();
+    let this = transport.get();
+    let buffer = context::run(py, &this.context, || {
+        let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,))?;
+        if buffer.len()? == 0 {
+            return Err(PyRuntimeError::new_err(
+                "get_buffer() returned an empty buffer",
+            ));
+        }
+        Ok(buffer)
+    });
+    let buffer = match buffer {
+        Ok(buffer) => buffer,
+        Err(error) => {
+            return end::fatal(
+                transport,
+                error,
+                "Fatal error: protocol.get_buffer() call failed.",
+            );
+        }
+    };
+    let received = match writable(&buffer) {
+        Ok(mut view) => {
+            let received = this.with_state(|state| {
+                let (driver, resources) = state.parts();
+                // get_buffer() may have closed or paused the connection.
+                resources
+                    .connection(this.id)
+                    .filter(|it| it.stream.wants_read())?;
+                Some(driver.take_into(this.id, view.as_mut_slice()))
+            })?;
+            match received.flatten() {
+                None | Some(Ok(None)) => return Ok(()),
+                Some(Ok(Some(n))) => Ok(n),
+                Some(Err(error)) => Err(os_error(error)),
+            }
+        }
+        Err(error) => Err(error),
+    };
+    match received {
+        Ok(0) => read_eof(transport, protocol),
+        Ok(n) => {
+            let updated = context::run(py, &this.context, || {
+                protocol.call_method1(intern!(py, "buffer_updated"), (n,))
+            });
+            match updated {
+                Ok(_) => Ok(()),
+                Err(error) => end::fatal(
+                    transport,
+                    error,
+                    "Fatal error: protocol.buffer_updated() call failed.",
+                ),
+            }
+        }
+        Err(error) => end::fatal(transport, error, "Fatal read error on socket transport"),
+    }
+}
+
+/// A contiguous buffer of bytes that may be written to.
+struct WritableView(PyBuffer<u8>);
+
+impl WritableView {
+    fn as_mut_slice(&mut self) -> &mut [u8] {
+        if self.0.len_bytes() == 0 {
+            return &mut [];
+        }
+        // SAFETY: contiguous and writable (checked by `writable`), and exported for as long as
+        // `self` lives, so it cannot move. It is filled during one system call that runs no Python
+        // code.
+        unsafe { std::slice::from_raw_parts_mut(self.0.buf_ptr().cast(), self.0.len_bytes()) }
+    }
+}
+
+fn writable(object: &Bound<'_, PyAny>) -> PyResult<WritableView> {
+    let buffer = PyBuffer::<u8>::get(object)?;
+    if buffer.readonly() || !buffer.is_c_contiguous() {
+        return Err(PyBufferError::new_err(
+            "a writable, contiguous buffer of bytes is needed",
+        ));
+    }
+    Ok(WritableView(buffer))
+}
+
+/// The peer has sent its end of the stream: the protocol decides whether writing goes on.
+fn read_eof(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = transport.py();
+    let this = transport.get();
+    if this.event_loop.get().is_debug() {
+        crate::errors::log_debug(py, &format!("{} received EOF", transport.repr()?))?;
+    }
+    let keep_open = context::run(py, &this.context, || {
+        ffi::call_method(intern!(py, "eof_received"), [protocol])?.is_truthy()
+    });
+    match keep_open {
+        Ok(true) => {
+            this.with_state(|state| {
+                let (driver, resources) = state.parts();
+                if let Some(connection) = resources.connection(this.id) {
+                    connection.stream.end_reading();
+                    let _ = driver.submit(Op::RecvStop(this.id));
+                }
+            })?;
+            Ok(())
+        }
+        Ok(false) => end::close(transport),
+        Err(error) => end::fatal(
+            transport,
+            error,
+            "Fatal error: protocol.eof_received() call failed.",
+        ),
+    }
+}

@@ -1,0 +1,352 @@
+//! From the program to the driver: sent at once, gathered until the running handle is over, or
+//! kept until there is room. The decision is `oxlip_core::stream`'s.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+
+use oxlip_core::id::Id;
+use oxlip_core::op::{Completion, MAX_BUFFERS, Op};
+use oxlip_core::stream::{EofPlan, Then, WritePlan};
+use oxlip_core::write_queue::Flow;
+use oxlip_driver::{AnyDriver, Driver as _};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::{StreamTransport, end, flow};
+use crate::buffer::{Chunk, Data};
+use crate::errors::{self, os_error};
+use crate::loop_::{Connection, EventLoop, State};
+
+/// With more than this gathered, nothing is won by waiting for the handle to end, in bytes.
+const GATHER_AT_MOST: usize = 32 * 1024;
+
+/// asyncio warns about writes to a lost connection from this many on.
+const LATE_WRITES_BEFORE_WARNING: u32 = 5;
+
+/// What a write or a flush led to, to be acted on outside the borrow.
+enum Outcome {
+    Nothing,
+    Tell(Flow),
+    Refused,
+    /// The connection is lost; this is the nth write since.
+    Late(u32),
+    Failed(io::Error),
+}
+
+pub(super) fn write(
+    transport: &Bound<'_, StreamTransport>,
+    data: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let data = Data::extract(data)?;
+    let this = transport.get();
+    if data.as_slice().is_empty() {
+        return write_nothing(transport);
+    }
+    let outcome = this.with_state(|state| {
+        let run = state.run;
+        let Some(connection) = state.resources.connection(this.id) else {
+            return Outcome::Late(this.late_writes.fetch_add(1, Ordering::Relaxed));
+        };
+        match connection.stream.plan_write(run) {
+            WritePlan::Now => {
+                let (driver, resources) = state.parts();
+                let Some(connection) = resources.connection(this.id) else {
+                    return Outcome::Nothing;
+                };
+                send_now(driver, connection, this.id, data)
+            }
+            WritePlan::Later => {
+                let (chunk, skip) = data.into_chunk(0);
+                let flow = connection.stream.push(chunk, skip);
+                state.queued(this.id, flow)
+            }
+            WritePlan::Refused => Outcome::Refused,
+            WritePlan::Lost(nth) => Outcome::Late(nth),
+        }
+    })?;
+    act(
+        transport,
+        outcome.unwrap_or(Outcome::Late(
+            this.late_writes.fetch_add(1, Ordering::Relaxed),
+        )),
+    )
+}
+
+pub(super) fn writelines(
+    transport: &Bound<'_, StreamTransport>,
+    list: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let this = transport.get();
+    let mut buffers = Vec::new();
+    for item in list.try_iter()? {
+        let data = Data::any_buffer(&item?)?;
+        if !data.as_slice().is_empty() {
+            buffers.push(data);
+        }
+    }
+    if buffers.is_empty() {
+        return write_nothing(transport);
+    }
+    let outcome = this.with_state(|state| {
+        let Some(connection) = state.resources.connection(this.id) else {
+            return Outcome::Late(this.late_writes.fetch_add(1, Ordering::Relaxed));
+        };
+        match connection.stream.plan_write_many() {
+            WritePlan::Now | WritePlan::Later => {
+                let mut told = None;
+                for data in buffers {
+                    let (chunk, skip) = data.into_chunk(0);
+                    told = connection.stream.push(chunk, skip).or(told);
+                }
+                state.flush_after(this.id, told)
+            }
+            WritePlan::Refused => Outcome::Refused,
+            WritePlan::Lost(nth) => Outcome::Late(nth),
+        }
+    })?;
+    act(
+        transport,
+        outcome.unwrap_or(Outcome::Late(
+            this.late_writes.fetch_add(1, Ordering::Relaxed),
+        )),
+    )
+}
+
+pub(super) fn write_eof(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let this = transport.get();
+    let failed = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        match resources.connection(this.id)?.stream.write_eof() {
+            EofPlan::Shutdown => shut_down(driver, this.id),
+            EofPlan::Already | EofPlan::AfterFlush => None,
+        }
+    })?;
+    failed
+        .flatten()
+        .map_or(Ok(()), |error| Err(os_error(error)))
+}
+
+/// The size of the write buffer: what was only gathered is sent first, so that a program sees what
+/// the system did not take, as with asyncio.
+pub(super) fn buffered(transport: &Bound<'_, StreamTransport>) -> PyResult<usize> {
+    let this = transport.get();
+    flush_one(transport)?;
+    let size = this.with_state(|state| {
+        state
+            .resources
+            .connection(this.id)
+            .map_or(0, |connection| connection.stream.buffered())
+    })?;
+    Ok(size.unwrap_or(0))
+}
+
+/// Sends what is only gathered for the end of the running handle.
+pub(super) fn flush_one(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let id = transport.get().id;
+    let outcome = transport.get().with_state(|state| state.flush(id, None))?;
+    act(transport, outcome.unwrap_or(Outcome::Nothing))
+}
+
+/// Sends what the handle that has just run has gathered, one vectored send per connection.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of a protocol.
+#[inline]
+pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    let this = event_loop.get();
+    while let Some(id) = this.state.with(|state| state.dirty.pop())? {
+        let py = event_loop.py();
+        let flushed = this.state.with(|state| {
+            let transport = state.resources.connection(id)?.transport.bind(py).clone();
+            Some((transport, state.flush(id, None)))
+        })?;
+        if let Some((transport, outcome)) = flushed {
+            act(&transport, outcome)?;
+            settle(&transport, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The system has room again for a connection that it had turned away.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of the protocol.
+pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
+    let py = event_loop.py();
+    let flushed = event_loop.get().state.with(|state| {
+        let connection = state.resources.connection(id)?;
+        connection.stream.unblocked();
+        let transport = connection.transport.bind(py).clone();
+        Some((transport, state.flush(id, None)))
+    })?;
+    let Some((transport, outcome)) = flushed else {
+        return Ok(());
+    };
+    act(&transport, outcome)?;
+    settle(&transport, true)
+}
+
+/// What follows once nothing is queued: the end of the stream, or of the connection.
+fn settle(transport: &Bound<'_, StreamTransport>, at_once: bool) -> PyResult<()> {
+    let this = transport.get();
+    let then = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        let Some(connection) = resources.connection(this.id) else {
+            return Then::Nothing;
+        };
+        let then = connection.stream.settle();
+        if then == Then::Shutdown {
+            // asyncio lets an error of this shutdown(2) fall, too: the peer is gone, and reading
+            // will say so.
+            let _ = shut_down(driver, this.id);
+        }
+        then
+    })?;
+    match then {
+        Some(Then::Lost) => end::lose(transport, None, at_once),
+        _ => Ok(()),
+    }
+}
+
+fn write_nothing(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let this = transport.get();
+    let refused = this.with_state(|state| {
+        state
+            .resources
+            .connection(this.id)
+            .is_some_and(|connection| connection.stream.eof_requested())
+    })?;
+    if refused == Some(true) {
+        return act(transport, Outcome::Refused);
+    }
+    Ok(())
+}
+
+#[inline]
+fn act(transport: &Bound<'_, StreamTransport>, outcome: Outcome) -> PyResult<()> {
+    match outcome {
+        Outcome::Nothing => Ok(()),
+        Outcome::Tell(flow) => flow::tell(transport, Some(flow)),
+        Outcome::Refused => Err(PyRuntimeError::new_err(
+            "Cannot call write() after write_eof()",
+        )),
+        Outcome::Late(nth) => {
+            if nth >= LATE_WRITES_BEFORE_WARNING {
+                errors::log_warning(transport.py(), "socket.send() raised exception.")?;
+            }
+            Ok(())
+        }
+        Outcome::Failed(error) => end::fatal(
+            transport,
+            os_error(error),
+            "Fatal write error on socket transport",
+        ),
+    }
+}
+
+/// Sends with nothing queued before it, and queues what is left.
+#[inline]
+fn send_now(
+    driver: &mut AnyDriver,
+    connection: &mut Connection,
+    id: Id,
+    data: Data<'_>,
+) -> Outcome {
+    let bytes = data.as_slice();
+    let sent = match driver.submit(Op::Send {
+        id,
+        bufs: &[IoSlice::new(bytes)],
+    }) {
+        Poll::Ready(Completion::Sent(_, Ok(n))) if n == bytes.len() => return Outcome::Nothing,
+        Poll::Ready(Completion::Sent(_, Ok(n))) => n,
+        Poll::Ready(Completion::Sent(_, Err(error)) | Completion::Failed(_, error)) => {
+            return Outcome::Failed(error);
+        }
+        _ => {
+            connection.stream.blocked();
+            0
+        }
+    };
+    let (chunk, skip) = data.into_chunk(sent);
+    let told = connection.stream.push(chunk, skip);
+    // After a short send the next one is pending: that is what arms the driver.
+    flush_connection(driver, connection, id, told)
+}
+
+/// Sends what is queued until it is all gone or the system takes no more.
+fn flush_connection(
+    driver: &mut AnyDriver,
+    connection: &mut Connection,
+    id: Id,
+    told: Option<Flow>,
+) -> Outcome {
+    let mut told = told;
+    while connection.stream.needs_flush() {
+        let mut slices = [IoSlice::new(&[]); MAX_BUFFERS];
+        let mut count = 0;
+        for (slot, bytes) in slices.iter_mut().zip(connection.stream.unsent()) {
+            *slot = IoSlice::new(bytes);
+            count += 1;
+        }
+        match driver.submit(Op::Send {
+            id,
+            bufs: &slices[..count],
+        }) {
+            Poll::Ready(Completion::Sent(_, Ok(n))) => {
+                // A chunk holds an exact bytes object or a copy: dropping it runs no Python code.
+                told = match (told, connection.stream.advance(n, drop)) {
+                    (Some(Flow::Pause), Some(Flow::Resume)) => None,
+                    (told, newer) => newer.or(told),
+                };
+            }
+            Poll::Ready(Completion::Sent(_, Err(error)) | Completion::Failed(_, error)) => {
+                return Outcome::Failed(error);
+            }
+            _ => connection.stream.blocked(),
+        }
+    }
+    told.map_or(Outcome::Nothing, Outcome::Tell)
+}
+
+fn shut_down(driver: &mut AnyDriver, id: Id) -> Option<io::Error> {
+    match driver.submit(Op::Shutdown(id)) {
+        Poll::Ready(Completion::Sent(_, Err(error)) | Completion::Failed(_, error)) => Some(error),
+        _ => None,
+    }
+}
+
+impl State {
+    /// Something was queued: it leaves at the end of the handle, or now if it is much.
+    fn queued(&mut self, id: Id, told: Option<Flow>) -> Outcome {
+        let Some(connection) = self.resources.connection(id) else {
+            return Outcome::Nothing;
+        };
+        if !connection.stream.needs_flush() {
+            return told.map_or(Outcome::Nothing, Outcome::Tell);
+        }
+        if connection.stream.buffered() > GATHER_AT_MOST {
+            return self.flush(id, told);
+        }
+        self.dirty.push(id);
+        told.map_or(Outcome::Nothing, Outcome::Tell)
+    }
+
+    /// Sends what was queued for one write at once, unless earlier writes wait for room.
+    fn flush_after(&mut self, id: Id, told: Option<Flow>) -> Outcome {
+        self.flush(id, told)
+    }
+
+    fn flush(&mut self, id: Id, told: Option<Flow>) -> Outcome {
+        let (driver, resources) = self.parts();
+        match resources.connection(id) {
+            Some(connection) => flush_connection(driver, connection, id, told),
+            None => Outcome::Nothing,
+        }
+    }
+}
+
+/// Drops a chunk under the borrow; see `flush_connection`.
+#[expect(clippy::needless_pass_by_value, reason = "dropping is the point")]
+fn drop(_chunk: Chunk) {}
