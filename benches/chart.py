@@ -1,11 +1,12 @@
 """The results as SVG: horizontal bars, grouped by case, relative to the better uvloop."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 from cases import Case
 from contestants import Contestant
-from results import Results
+from results import MEMORY, NETWORK, SCHEDULING, Results, Section
 
 WIDTH = 900
 LEFT = 250
@@ -29,6 +30,21 @@ COLOURS = {
     "rloop": "#a78bfa",
     "bare": "#374151",
 }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One chart."""
+
+    file: str
+    title: str
+    sections: tuple[Section, ...]
+
+
+DRAWINGS = (
+    Drawing("network.svg", "CPU per request, and memory per idle connection", (NETWORK, MEMORY)),
+    Drawing("scheduling.svg", "CPU per scheduling operation", (SCHEDULING,)),
+)
 
 
 class Chart:
@@ -63,7 +79,9 @@ class Chart:
         """One line of text; `y` is its base line."""
         weight = ' font-weight="600"' if bold else ""
         self.elements.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"{weight}>'
+            f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}"{weight}'
+            # A white rim: labels cross lines.
+            ' paint-order="stroke" stroke="#ffffff" stroke-width="2.5">'
             f"{escape(text)}</text>"
         )
 
@@ -83,15 +101,21 @@ class Chart:
         )
 
 
-def draw(results: Results, cases: Sequence[Case], title: str, units: Sequence[str]) -> str:
-    """A chart of these cases, whose costs have these units."""
-    groups = [(case, unit, bars(results, case)) for case, unit in zip(cases, units, strict=True)]
+def draw(results: Results, drawing: Drawing) -> str | None:
+    """The chart as SVG; None if nothing of it was measured."""
+    groups = [
+        (case, section.unit, bars(results, case))
+        for section in drawing.sections
+        for case in results.cases(section)
+    ]
+    if not groups:
+        return None
     height = TOP + FOOT + sum(GAP + BAR * len(group) for _, _, group in groups)
     chart = Chart(height)
     longest = max((ratio for _, _, group in groups for _, ratio, _ in group), default=1.0)
     scale = (WIDTH - LEFT - RIGHT) / min(LIMIT, max(longest, 1.25))
 
-    chart.text(MARGIN, 24, title, size=15, bold=True)
+    chart.text(MARGIN, 24, drawing.title, size=15, bold=True)
     chart.text(MARGIN, 42, "relative to the better uvloop of each case = 1; longer is better")
     legend(chart, results.contestants)
     step = 0.25 if scale > 250 else 0.5
@@ -118,7 +142,7 @@ def draw(results: Results, cases: Sequence[Case], title: str, units: Sequence[st
     facts = results.machine
     chart.text(MARGIN, height - 14, f"{facts['machine']} · {facts['python']}", size=10)
     chart.text(WIDTH - MARGIN, height - 14, facts["date"], size=10, anchor="end")
-    return chart.svg(title)
+    return chart.svg(drawing.title)
 
 
 def bars(results: Results, case: Case) -> list[tuple[Contestant, float, float]]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from results import SECTIONS, Goal, Results, Section, goals
+from chart import DRAWINGS
+from results import NETWORK, SECTIONS, Goal, Results, Section, goals
 
 HEAD = """\
 # Benchmarks
@@ -14,16 +15,10 @@ generator on another; the CPU time is the kernel's (`schedstat`, all threads of 
 both edges of a window of {seconds} s after {warm_up} s of warm-up. `benches/README.md` says more.
 """
 
-CHARTS = """\
-![CPU time of the server per request, relative to the better uvloop](network.svg)
-
-![CPU time per scheduling operation, relative to the better uvloop](scheduling.svg)
-"""
-
 
 def markdown(results: Results) -> str:
     """The whole page."""
-    parts = [HEAD.format(**results.settings), environment(results), CHARTS]
+    parts = [HEAD.format(**results.settings), environment(results), charts(results)]
     parts += [costs(results, section) for section in SECTIONS if results.cases(section)]
     parts += [rates(results), shortfalls(results), reached(goals(results))]
     return "\n".join(part for part in parts if part)
@@ -34,6 +29,16 @@ def environment(results: Results) -> str:
     lines = [f"- {key}: {value}" for key, value in results.machine.items()]
     titles = ", ".join(contestant.title for contestant in results.contestants)
     return "\n".join([*lines, f"- contestants: {titles}", ""])
+
+
+def charts(results: Results) -> str:
+    """The drawings that there are."""
+    drawn = [
+        drawing
+        for drawing in DRAWINGS
+        if any(results.cases(section) for section in drawing.sections)
+    ]
+    return "".join(f"![{drawing.title}]({drawing.file})\n\n" for drawing in drawn)
 
 
 def costs(results: Results, section: Section) -> str:
@@ -53,11 +58,10 @@ def costs(results: Results, section: Section) -> str:
 
 def rates(results: Results) -> str:
     """What the clock on the wall says; it depends much on what else the machine does."""
-    section = SECTIONS[0]
-    if not results.cases(section):
+    if not results.cases(NETWORK):
         return ""
     rows: list[list[str]] = []
-    for case in results.cases(section):
+    for case in results.cases(NETWORK):
         row = [case.title]
         for contestant in results.contestants:
             keys = ("rps", "p50_us", "p99_us")

@@ -210,20 +210,14 @@ def machine(python: str) -> dict[str, str]:
 
 
 def write(results: Results, folder: Path) -> None:
-    """Writes results.json, results.md, network.svg and scheduling.svg."""
+    """Writes results.json, results.md, and the charts that have something to show."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results.to_json(), indent=1, ensure_ascii=False)
     (folder / "results.json").write_text(text + "\n")
     (folder / "results.md").write_text(report.markdown(results))
-    network, scheduling, memory = SECTIONS
-    drawings = {
-        "network.svg": ("CPU per request, and memory per idle connection", (network, memory)),
-        "scheduling.svg": ("CPU per scheduling operation", (scheduling,)),
-    }
-    for name, (title, sections) in drawings.items():
-        pairs = [(case, section.unit) for section in sections for case in results.cases(section)]
-        cases, units = [case for case, _ in pairs], [unit for _, unit in pairs]
-        (folder / name).write_text(chart.draw(results, cases, title, units))
+    for drawing in chart.DRAWINGS:
+        if svg := chart.draw(results, drawing):
+            (folder / drawing.file).write_text(svg)
 
 
 if __name__ == "__main__":
