@@ -30,7 +30,7 @@ run: $(RELEASE)/.oxlip ## Build, then serve the example page, or any program: AP
 	@HOST=$(HOST) PORT=$(PORT) exec $(RELEASE)/bin/python -m oxlip run $(APP) $(ARGS)
 
 .PHONY: test
-test: test-rust test-python ## Every test: Rust, then Python
+test: test-rust test-loom test-python ## Every test: Rust, then Python
 
 .PHONY: test-rust
 test-rust: ## The crates' tests, with nextest where it is installed
@@ -39,6 +39,11 @@ test-rust: ## The crates' tests, with nextest where it is installed
 	then cargo nextest run --workspace; \
 	else cargo test --workspace --tests --quiet; fi
 	cargo test --workspace --doc --quiet
+
+.PHONY: test-loom
+test-loom: ## The way in from other threads, in every interleaving of at most three preemptions
+	LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS="--cfg loom" \
+		cargo test --package oxlip-core --test loom_inbox --release --quiet --target-dir target/loom
 
 .PHONY: test-python
 test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: ARGS="tests/cli -x"
