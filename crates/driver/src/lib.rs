@@ -33,7 +33,7 @@ mod wake;
 
 pub use any::{AnyDriver, AnySocket, NAMES};
 pub use shortage::is_shortage;
-pub use sim::{Sim, SimSocket};
+pub use sim::{Faults, Sim, SimSocket};
 pub use wake::Waker;
 
 use std::io;

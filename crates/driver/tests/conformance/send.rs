@@ -1,0 +1,175 @@
+//! A send takes what fits now, and is told once when there is room again.
+
+use std::io::{ErrorKind, IoSlice};
+
+use oxlip_core::op::{MAX_BUFFERS, Op};
+
+use crate::world::{Play, Seen, Taken, World, on_every_driver};
+
+on_every_driver!(
+    a_full_stream_is_sendable_exactly_once,
+    a_full_stream_is_not_tried_again_before_it_is_sendable,
+    several_buffers_arrive_in_order,
+    more_buffers_than_looked_at_are_sent_in_part,
+    nothing_is_sent_at_once,
+    nothing_goes_after_the_end,
+    a_peer_that_is_gone_is_an_error_of_send,
+    a_reset_ends_a_pending_send,
+);
+
+fn a_full_stream_is_sendable_exactly_once<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    let sent = world.fill(a);
+    assert_eq!(world.send(a, b"more"), None, "asked twice, answered once");
+    world.quiet();
+
+    world.start(Op::RecvStart(b));
+    let (mut received, mut sendable) = (0, 0);
+    while received < sent {
+        for seen in world.until_any() {
+            match seen {
+                Seen::Sendable(id) if id == a => sendable += 1,
+                Seen::Readable(id) if id == b => match world.take(b).expect("take") {
+                    Taken::Data(data) => received += data.len(),
+                    other => panic!("{other:?}"),
+                },
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    if sendable == 0 {
+        world.until(Seen::Sendable(a));
+        sendable = 1;
+    }
+    assert_eq!((received, sendable), (sent, 1));
+    world.quiet();
+    world.send_all(a, b"more");
+    assert_eq!(world.receive(b, 4), b"more");
+}
+
+fn a_full_stream_is_not_tried_again_before_it_is_sendable<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    let sent = world.fill(a);
+    world.start(Op::RecvStart(b));
+    // No wait but this one, which comes before there is room again.
+    world.until(Seen::Readable(b));
+    let mut received = 0;
+    for _ in 0..1_000_000 {
+        match world.take(b).expect("take") {
+            Taken::Data(data) => received += data.len(),
+            Taken::Nothing if received < sent => std::thread::yield_now(),
+            Taken::Nothing => break,
+            Taken::Eof => panic!("the end after {received} bytes of {sent}"),
+        }
+    }
+    assert_eq!(received, sent);
+    // There is room now, but nobody has been told.
+    assert_eq!(world.send(a, b"early"), None);
+    assert_eq!(
+        world.take(b).expect("take"),
+        Taken::Nothing,
+        "nothing of it was taken"
+    );
+    world.until(Seen::Sendable(a));
+    world.send_all(a, b"in time");
+    assert_eq!(world.receive(b, 7), b"in time");
+}
+
+fn several_buffers_arrive_in_order<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    world.start(Op::RecvStart(b));
+    let bufs = [&b"head\r\n"[..], b"", b"body", b"."].map(IoSlice::new);
+    assert_eq!(
+        world.ask(Op::Send { id: a, bufs: &bufs }),
+        Some(Seen::Sent(a, Ok(11)))
+    );
+    assert_eq!(world.receive(b, 11), b"head\r\nbody.");
+}
+
+fn more_buffers_than_looked_at_are_sent_in_part<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    world.start(Op::RecvStart(b));
+    let bufs = vec![IoSlice::new(b"z"); MAX_BUFFERS + 5];
+    assert_eq!(
+        world.ask(Op::Send { id: a, bufs: &bufs }),
+        Some(Seen::Sent(a, Ok(MAX_BUFFERS)))
+    );
+    world.send_all(a, b"y");
+    assert_eq!(
+        world.receive(b, MAX_BUFFERS + 1).last(),
+        Some(&b'y'),
+        "not taken for full"
+    );
+}
+
+fn nothing_is_sent_at_once<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    world.start(Op::RecvStart(b));
+    assert_eq!(
+        world.ask(Op::Send { id: a, bufs: &[] }),
+        Some(Seen::Sent(a, Ok(0)))
+    );
+    assert_eq!(world.send(a, b""), Some(0));
+    world.quiet();
+}
+
+fn nothing_goes_after_the_end<W: World>() {
+    let mut world = W::new();
+    let (a, _b) = world.pair();
+    assert_eq!(world.ask(Op::Shutdown(a)), Some(Seen::Sent(a, Ok(0))));
+    assert_eq!(
+        world.ask(Op::Shutdown(a)),
+        Some(Seen::Sent(a, Ok(0))),
+        "twice is as good"
+    );
+    let bufs = [IoSlice::new(b"late")];
+    assert_eq!(
+        world.ask(Op::Send { id: a, bufs: &bufs }),
+        Some(Seen::Sent(a, Err(ErrorKind::BrokenPipe)))
+    );
+}
+
+/// And no signal ends the process.
+fn a_peer_that_is_gone_is_an_error_of_send<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    world.close(b);
+    let bufs = [IoSlice::new(b"anyone?")];
+    for _ in 0..100 {
+        match world.ask(Op::Send { id: a, bufs: &bufs }) {
+            Some(Seen::Sent(_, Ok(_))) => world.quiet(),
+            Some(Seen::Sent(_, Err(kind))) => {
+                assert!(matches!(
+                    kind,
+                    ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+                ));
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("nobody is there, and it is never said");
+}
+
+fn a_reset_ends_a_pending_send<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    world.fill(a);
+    world.reset(b);
+    world.until(Seen::Sendable(a));
+    let bufs = [IoSlice::new(b"more")];
+    match world.ask(Op::Send { id: a, bufs: &bufs }) {
+        Some(Seen::Sent(_, Err(kind))) => {
+            assert!(matches!(
+                kind,
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+            ));
+        }
+        other => panic!("{other:?}"),
+    }
+}
