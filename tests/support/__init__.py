@@ -1,0 +1,1 @@
+"""What the tests share: the loops they run on, the checks round each test, peers and protocols."""

@@ -1,0 +1,124 @@
+"""Real sockets over loopback that stand opposite the loop under test.
+
+`Peer` is a plain blocking socket, used through a thread, so that what a test sees of the wire does
+not pass through the loop it is testing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# No peer waits longer: a test that needs more has failed.
+PATIENCE = 10.0
+
+
+def listening(family: int = socket.AF_INET, backlog: int = 100) -> socket.socket:
+    """A blocking listener on a free loopback port."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.bind((loopback(family), 0))
+    sock.listen(backlog)
+    sock.settimeout(PATIENCE)
+    return sock
+
+
+def loopback(family: int = socket.AF_INET) -> str:
+    return "::1" if family == socket.AF_INET6 else "127.0.0.1"
+
+
+def connected() -> tuple[socket.socket, socket.socket]:
+    """The two ends of one TCP connection, blocking; the first is the accepted one."""
+    with listening() as listener:
+        client = socket.create_connection(listener.getsockname(), PATIENCE)
+        accepted, _ = listener.accept()
+    accepted.settimeout(PATIENCE)
+    return accepted, client
+
+
+@contextmanager
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """`connected()`, both non-blocking, closed at the end."""
+    first, second = connected()
+    first.setblocking(False)
+    second.setblocking(False)
+    with first, second:
+        yield first, second
+
+
+def unused_port(family: int = socket.AF_INET) -> int:
+    """A port that nobody listens on: it was bound a moment ago."""
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.bind((loopback(family), 0))
+        return int(sock.getsockname()[1])
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def fill(sock: socket.socket) -> int:
+    """Sends into a non-blocking socket until it takes no more; how much it took."""
+    total = 0
+    while True:
+        try:
+            total += sock.send(b"\0" * 65536)
+        except BlockingIOError:
+            return total
+
+
+class Peer:
+    """The far end of a connection: a blocking socket whose calls run in a thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        sock.settimeout(PATIENCE)
+
+    async def exactly(self, size: int) -> bytes:
+        """That many bytes."""
+        return await asyncio.to_thread(self._exactly, size)
+
+    async def to_end(self) -> bytes:
+        """Everything until the other side has ended its stream."""
+        return await asyncio.to_thread(self._to_end)
+
+    def send(self, data: bytes) -> None:
+        """Small data only: it must fit the socket's buffer, since this blocks the caller."""
+        self.sock.sendall(data)
+
+    async def send_all(self, data: bytes) -> None:
+        await asyncio.to_thread(self.sock.sendall, data)
+
+    def end(self) -> None:
+        """Half-closes: the loop's side sees the end of the stream."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Closes with RST instead of FIN."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def _exactly(self, size: int) -> bytes:
+        received = bytearray()
+        while len(received) < size:
+            data = self.sock.recv(min(size - len(received), 1 << 20))
+            if not data:
+                raise EOFError(f"{len(received)} of {size} bytes, then the end")
+            received += data
+        return bytes(received)
+
+    def _to_end(self) -> bytes:
+        received = bytearray()
+        while data := self.sock.recv(1 << 20):
+            received += data
+        return bytes(received)
