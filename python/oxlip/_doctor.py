@@ -9,10 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import _native
 from ._loop import EventLoop
-from ._native import __version__
-
-DRIVERS = ("epoll", "poll", "select", "sim")
 
 # Fewer descriptors than this are used up by a few hundred clients with a file and a pipe each.
 FEW_DESCRIPTORS = 4096
@@ -22,7 +20,7 @@ def report() -> tuple[list[tuple[str, str]], bool]:
     """Rows of a table, and whether a loop can be made at all."""
     driver, works = default_driver()
     rows = [
-        ("oxlip", __version__),
+        ("oxlip", _native.__version__),
         ("driver", driver),
         ("OXLIP_DRIVER", os.environ.get("OXLIP_DRIVER") or "not set"),
         *(("available" if index == 0 else "", row) for index, row in enumerate(drivers())),
@@ -48,7 +46,7 @@ def default_driver() -> tuple[str, bool]:
 
 def drivers() -> Iterator[str]:
     """One line for each driver that this build knows."""
-    for name in DRIVERS:
+    for name in _native.drivers():
         try:
             EventLoop(name).close()
         except (OSError, ValueError) as error:

@@ -74,7 +74,8 @@ def test_doctor_knows_every_driver() -> None:
     with pytest.raises(ValueError, match="abacus") as refused:
         oxlip.EventLoop("abacus")
     _, _, known = str(refused.value).rpartition("one of ")
-    assert set(known.split(", ")) == set(_doctor.DRIVERS)
+    shown = [row.partition(":")[0] for row in _doctor.drivers()]
+    assert known.split(", ") == shown
 
 
 def test_bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
