@@ -10,9 +10,10 @@ HEAD = """\
 
 Written by `make bench`. Each figure is the median of {rounds} rounds, in which the contestants took
 turns; in parentheses the cost of the better uvloop divided by this one's within the same round, so
-that **more is better** and the better uvloop has 1.00. The server ran on one CPU, the native load
-generator on another; the CPU time is the kernel's (`schedstat`, all threads of the server), read at
-both edges of a window of {seconds} s after {warm_up} s of warm-up. `benches/README.md` says more.
+that **more is better** and the better uvloop has 1.00 (stock asyncio if there is none). The server
+ran on one CPU, the native load generator on another; the CPU time is the kernel's (`schedstat`, all
+threads of the server), read at both edges of a window of {seconds} s after {warm_up} s of warm-up.
+`benches/README.md` says more.
 """
 
 

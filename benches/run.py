@@ -53,6 +53,9 @@ def main() -> int:
     for name, reason in missing.items():
         say(f"without {name}: {reason}")
 
+    if not contestants:
+        return 1
+
     seconds = args.seconds or (0.4 if args.quick else 1.0)
     warm_up = min(0.3, seconds / 2)
     bench = Bench(args.python, binaries, warm_up, seconds)
@@ -161,7 +164,7 @@ def take_turns(
 
 def rotated(contestants: Sequence[Contestant], turn: int) -> list[Contestant]:
     """The same in another order each turn, so that nobody always follows the same one."""
-    start = turn % len(contestants)
+    start = turn % max(1, len(contestants))
     order = [*contestants[start:], *contestants[:start]]
     return order[::-1] if turn % 2 else order
 
