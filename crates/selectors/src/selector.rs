@@ -180,8 +180,7 @@ impl<'a, D> Iterator for Ready<'a, D> {
     fn next(&mut self) -> Option<Self::Item> {
         self.events.find_map(|event| {
             let key = self.keys.find(event.token)?;
-            let ready = event.readiness.answers(key.interest);
-            (!ready.is_empty()).then_some((key, ready))
+            Some((key, event.readiness.answers(key.interest)))
         })
     }
 }

@@ -17,15 +17,6 @@ pub(crate) fn timespec(timeout: Option<Duration>) -> Option<Timespec> {
     })
 }
 
-/// The time-out for `epoll_wait`(2): whole milliseconds, -1 for ever. Longer than the call can say
-/// (24 days) is as long as it can.
-#[inline]
-pub(crate) fn millis(timeout: Option<Duration>) -> i32 {
-    timeout.map_or(-1, |timeout| {
-        i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
-    })
-}
-
 /// The time-out that Python gives in seconds: zero or less polls, infinity or more than can be
 /// counted is as long as can be counted, the rest is rounded up to a nanosecond.
 ///
@@ -41,7 +32,7 @@ pub fn from_secs(secs: f64) -> Option<Duration> {
         return None;
     }
     let whole = secs.floor().max(0.0);
-    // Exact: a float's fraction has no more digits than the float.
+    // The difference is exact; of infinity it is not a number, which `as` makes zero.
     let nanos = ((secs.max(0.0) - whole) * 1e9).ceil() as u32;
     Some(Duration::from_secs(whole as u64).saturating_add(Duration::from_nanos(nanos.into())))
 }
@@ -58,27 +49,7 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 mod tests {
     use std::time::Duration;
 
-    use super::{from_secs, millis, timespec};
-
-    #[test]
-    fn milliseconds_are_rounded_up() {
-        for (nanos, expected) in [
-            (0, 0),
-            (1, 1),
-            (999_999, 1),
-            (1_000_000, 1),
-            (1_000_001, 2),
-            (2_500_000, 3),
-        ] {
-            assert_eq!(millis(Some(Duration::from_nanos(nanos))), expected);
-        }
-        assert_eq!(millis(None), -1);
-        assert_eq!(
-            millis(Some(Duration::from_millis(i32::MAX as u64))),
-            i32::MAX
-        );
-        assert_eq!(millis(Some(Duration::MAX)), i32::MAX);
-    }
+    use super::{from_secs, timespec};
 
     #[test]
     fn the_system_gets_what_it_can_count() {

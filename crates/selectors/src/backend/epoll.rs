@@ -115,7 +115,7 @@ impl Epoll {
                 Err(error) => return Err(error),
             }
         }
-        self.fill_coarsely(timeout::millis(timeout))
+        self.fill_coarsely(millis(timeout))
     }
 
     /// As [`Epoll::fill`], for the kernels that count in milliseconds.
@@ -159,6 +159,14 @@ fn flags(interest: Interest) -> epoll::EventFlags {
     flags
 }
 
+/// The time-out for `epoll_wait`(2): whole milliseconds, -1 for ever. Longer than the call can say
+/// (24 days) is as long as it can.
+fn millis(timeout: Option<Duration>) -> c_int {
+    timeout.map_or(-1, |timeout| {
+        c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
+    })
+}
+
 /// A number for the length of one `epoll_ctl`(2).
 fn named<'call>(fd: RawFd) -> io::Result<BorrowedFd<'call>> {
     if fd < 0 {
@@ -185,18 +193,41 @@ const INITIAL_CAPACITY: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::c_int;
+    use std::os::fd::AsRawFd;
     use std::time::{Duration, Instant};
 
-    use super::Epoll;
+    use rustix::io::dup;
+
+    use super::{Epoll, millis};
     use crate::backend::Backend;
     use crate::event::{Event, Readiness};
     use crate::interest::Interest;
-    use std::os::fd::AsRawFd;
 
     fn without_nanoseconds() -> Epoll {
         let mut epoll = Epoll::new().expect("epoll");
         epoll.precise = false;
         epoll
+    }
+
+    #[test]
+    fn milliseconds_are_rounded_up() {
+        for (nanos, expected) in [
+            (0, 0),
+            (1, 1),
+            (999_999, 1),
+            (1_000_000, 1),
+            (1_000_001, 2),
+            (2_500_000, 3),
+        ] {
+            assert_eq!(millis(Some(Duration::from_nanos(nanos))), expected);
+        }
+        assert_eq!(millis(None), -1);
+        assert_eq!(
+            millis(Some(Duration::from_millis(2_147_483_647))),
+            c_int::MAX
+        );
+        assert_eq!(millis(Some(Duration::MAX)), c_int::MAX);
     }
 
     #[test]
@@ -250,9 +281,7 @@ mod tests {
     fn the_buffer_grows_to_what_is_ready_and_stays() {
         let mut epoll = Epoll::new().expect("epoll");
         let (_reader, writer) = rustix::pipe::pipe().expect("pipe");
-        let duplicates: Vec<_> = (0..600)
-            .map(|_| rustix::io::dup(&writer).expect("dup"))
-            .collect();
+        let duplicates: Vec<_> = (0..600).map(|_| dup(&writer).expect("dup")).collect();
         for (token, fd) in (0..).zip(&duplicates) {
             epoll
                 .add(fd.as_raw_fd(), token, Interest::WRITE)
@@ -266,5 +295,29 @@ mod tests {
         epoll.wait(None, &mut events).expect("wait");
         assert_eq!(events.len(), 600);
         assert_eq!(epoll.ready.capacity(), capacity);
+    }
+
+    /// What the module's head warns of. Should a kernel ever forget such a file, the warning and
+    /// what is built on it can go.
+    #[test]
+    fn a_closed_file_that_lives_on_is_reported_and_cannot_be_taken_out() {
+        let mut epoll = Epoll::new().expect("epoll");
+        let (_reader, writer) = rustix::pipe::pipe().expect("pipe");
+        let duplicate = dup(&writer).expect("dup");
+        let fd = writer.as_raw_fd();
+        epoll.add(fd, 1, Interest::WRITE).expect("add");
+        drop(writer);
+        let mut events = Vec::new();
+        epoll.wait(Some(Duration::ZERO), &mut events).expect("wait");
+        assert_eq!(
+            events,
+            [Event {
+                token: 1,
+                readiness: Readiness::WRITABLE
+            }]
+        );
+        for fd in [fd, duplicate.as_raw_fd()] {
+            epoll.delete(fd).expect_err("no number names it");
+        }
     }
 }

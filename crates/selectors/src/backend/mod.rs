@@ -15,7 +15,8 @@ use crate::interest::Interest;
 pub mod epoll;
 #[cfg(unix)]
 pub mod poll;
-#[cfg(unix)]
+// Not where select(2) is only a wrapper over poll(2).
+#[cfg(all(unix, not(any(target_os = "illumos", target_os = "solaris"))))]
 pub mod select;
 
 /// The names of the backends of this platform, the best first.
@@ -24,7 +25,7 @@ pub const NAMES: &[&str] = &[
     epoll::Epoll::NAME,
     #[cfg(unix)]
     poll::Poll::NAME,
-    #[cfg(unix)]
+    #[cfg(all(unix, not(any(target_os = "illumos", target_os = "solaris"))))]
     select::Select::NAME,
 ];
 

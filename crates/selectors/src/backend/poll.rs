@@ -107,7 +107,8 @@ impl Poll {
 }
 
 fn readiness(flags: PollFlags) -> Readiness {
-    let readiness = Readiness::from_poll_bits(flags.bits().into());
+    // Signed on some systems: the bits with a name are far below the sign.
+    let readiness = Readiness::from_poll_bits(flags.bits() as u32);
     if flags.contains(PollFlags::NVAL) {
         readiness | Readiness::ERROR
     } else {

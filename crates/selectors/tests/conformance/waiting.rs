@@ -63,7 +63,8 @@ fn no_time_out_is_early<B: Backend>() {
     }
 }
 
-/// One of many waits must come close: how many do not depends on the machine's other work.
+/// One of many waits must come close: how many do not depends on the machine's other work. Fails for
+/// epoll on kernels older than 5.11, which round up to milliseconds.
 fn less_than_a_millisecond_is_possible<B: Backend>() {
     let mut backend = B::new().unwrap();
     let timeout = Duration::from_micros(100);
@@ -139,9 +140,11 @@ fn a_signal_ends_the_wait_with_nothing<B: Backend>() {
                     thread::yield_now();
                 }
             });
-            let found = wait(&mut backend, timeout);
+            let mut events = Vec::new();
+            let waited = backend.wait(timeout, &mut events);
             over.store(true, Ordering::Release);
-            assert_eq!(found, []);
+            waited.unwrap();
+            assert_eq!(events, []);
         });
         assert!(start.elapsed() < FAR_OFF);
         assert!(caught.load(Ordering::Acquire));
