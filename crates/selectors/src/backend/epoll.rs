@@ -179,6 +179,7 @@ fn named<'call>(fd: RawFd) -> io::Result<BorrowedFd<'call>> {
 }
 
 // rustix has no way to this call once it is told of epoll_pwait2(2).
+// SAFETY: it is declared as epoll_wait(2) says; `epoll::Event` is the system's `epoll_event`.
 unsafe extern "C" {
     fn epoll_wait(
         epfd: c_int,
