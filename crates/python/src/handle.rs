@@ -22,13 +22,14 @@ use crate::{context, names};
 struct Callback {
     cancelled: AtomicBool,
     slots: UnsafeCell<Slots>,
-    context: Py<PyAny>,
     event_loop: Py<EventLoop>,
     _counted: Counted,
 }
 
 struct Slots {
     call: Option<(Py<PyAny>, Py<PyTuple>)>,
+    /// Gone only while the handle waits to be used again.
+    context: Option<Py<PyAny>>,
     /// Only in debug mode.
     debug: Option<Box<Debug>>,
 }
@@ -53,11 +54,11 @@ trait HasCallback: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync 
 }
 
 /// A scheduled call that can be cancelled; as `asyncio.Handle`.
-#[pyclass(frozen, weakref, freelist = 1024, module = "oxlip")]
+#[pyclass(frozen, weakref, freelist = 256, module = "oxlip")]
 pub(crate) struct Handle(Callback);
 
 /// A call scheduled for a point in time; as `asyncio.TimerHandle`.
-#[pyclass(frozen, weakref, freelist = 1024, module = "oxlip")]
+#[pyclass(frozen, weakref, freelist = 256, module = "oxlip")]
 pub(crate) struct TimerHandle {
     callback: Callback,
     when: f64,
@@ -94,9 +95,9 @@ impl Callback {
             cancelled: AtomicBool::new(false),
             slots: UnsafeCell::new(Slots {
                 call: Some((callback, args)),
+                context: Some(context),
                 debug: None,
             }),
-            context,
             event_loop,
             _counted: Counted::new(kind),
         }
@@ -113,7 +114,7 @@ impl Callback {
         if let Some(debug) = &slots.debug {
             visit.call(&debug.source_traceback)?;
         }
-        visit.call(&self.context)?;
+        visit.call(&slots.context)?;
         visit.call(&self.event_loop)
     }
 }
@@ -182,16 +183,25 @@ fn source_traceback<H: HasCallback>(handle: &Bound<'_, H>) -> Option<Py<PyAny>> 
 #[inline]
 fn run<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<()> {
     let py = handle.py();
-    let Some((callback, args)) = call_of(handle) else {
+    let parts = with_slots(handle, |slots| {
+        let (callback, args) = slots.call.as_ref()?;
+        let context = slots.context.as_ref()?.clone_ref(py);
+        Some((callback.bind(py).clone(), args.bind(py).clone(), context))
+    });
+    let Some((callback, args, context)) = parts else {
         return Ok(());
     };
-    let result = context::run(py, &handle.get().callback().context, || {
-        call(&callback, &args)
-    });
-    match result {
+    match context::run(py, &context, || call(&callback, &args)) {
         Ok(_) => Ok(()),
         Err(error) => report(handle, &callback, &args, error),
     }
+}
+
+fn context_of<H: HasCallback>(handle: &Bound<'_, H>) -> Option<Py<PyAny>> {
+    let py = handle.py();
+    with_slots(handle, |slots| {
+        slots.context.as_ref().map(|context| context.clone_ref(py))
+    })
 }
 
 /// `callback(*args)` without a tuple being built or unpacked.
@@ -330,6 +340,61 @@ impl Handle {
         Ok(handle)
     }
 
+    /// Makes `spare`, a handle of the same loop from [`Handle::recycle`], stand for another call.
+    ///
+    /// # Errors
+    /// `TypeError` if `context` is not a context.
+    #[inline]
+    pub(crate) fn reuse<'py>(
+        spare: Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let context = context::given_or_copied(context, spare.py())?;
+        with_slots(&spare, |slots| {
+            slots.call = Some((callback.unbind(), args.unbind()));
+            slots.context = Some(context);
+        });
+        if spare.get().0.event_loop.get().is_debug() {
+            remember_source(&spare)?;
+        }
+        Ok(spare)
+    }
+
+    /// Empties a handle that has run and that nobody else refers to, for [`Handle::reuse`]: most
+    /// handles are never looked at by who scheduled them, and an object that the collector knows
+    /// already is cheaper than a new one.
+    #[cfg(not(Py_GIL_DISABLED))]
+    #[inline]
+    pub(crate) fn recycle(handle: Py<Self>, py: Python<'_>) -> Option<Py<Self>> {
+        // SAFETY: a live object, read with the GIL held; the type has a list of weak references
+        // (`weakref` above), whose offset says where its head is.
+        let shared = unsafe {
+            let object = handle.as_ptr();
+            let weak_references = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+            let head = object
+                .byte_offset(weak_references)
+                .cast::<*mut ffi::PyObject>();
+            ffi::Py_REFCNT(object) != 1 || !(*head).is_null()
+        };
+        if shared {
+            return None;
+        }
+        let used = with_slots(handle.bind(py), |slots| {
+            (slots.call.take(), slots.context.take(), slots.debug.take())
+        });
+        drop(used);
+        handle.get().0.cancelled.store(false, Ordering::Relaxed);
+        Some(handle)
+    }
+
+    /// Without a GIL a count of one is no proof that nobody else is about to take a reference.
+    #[cfg(Py_GIL_DISABLED)]
+    pub(crate) fn recycle(_handle: Py<Self>, _py: Python<'_>) -> Option<Py<Self>> {
+        None
+    }
+
     /// Runs the callback; see [`run`].
     #[inline]
     pub(crate) fn run(handle: &Bound<'_, Self>) -> PyResult<()> {
@@ -414,8 +479,8 @@ impl Handle {
     }
 
     /// The context the callback runs in.
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.0.context.clone_ref(py)
+    fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        context_of(slf)
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -433,8 +498,8 @@ impl Handle {
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.get_context(py)
+    fn _context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        context_of(slf)
     }
 
     #[getter]
@@ -492,8 +557,8 @@ impl TimerHandle {
     }
 
     /// The context the callback runs in.
-    fn get_context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.callback.context.clone_ref(py)
+    fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        context_of(slf)
     }
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -523,8 +588,8 @@ impl TimerHandle {
     }
 
     #[getter]
-    fn _context(&self, py: Python<'_>) -> Py<PyAny> {
-        self.get_context(py)
+    fn _context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+        context_of(slf)
     }
 
     #[getter]

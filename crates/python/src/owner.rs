@@ -9,6 +9,7 @@
 //! a nested access is a bug in this crate and panics.
 
 use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A value that only its owner thread may touch.
@@ -27,15 +28,25 @@ unsafe impl<T: Send> Sync for ThreadBound<T> {}
 pub(crate) struct WrongThread;
 
 /// Ownership for longer than one access: while a loop runs.
-pub(crate) struct Ownership<'a> {
-    owner: &'a AtomicUsize,
+pub(crate) struct Ownership<'a, T> {
+    cell: &'a ThreadBound<T>,
     inherited: bool,
+    /// The guard stays on the thread that owns.
+    _not_send: PhantomData<*const ()>,
 }
 
-impl Drop for Ownership<'_> {
+impl<T> Ownership<'_, T> {
+    /// As [`ThreadBound::with`], without asking which thread this is.
+    #[inline]
+    pub(crate) fn with<R>(&self, access: impl FnOnce(&mut T) -> R) -> R {
+        self.cell.with_owned(access)
+    }
+}
+
+impl<T> Drop for Ownership<'_, T> {
     fn drop(&mut self) {
         if !self.inherited {
-            self.owner.store(UNOWNED, Ordering::Release);
+            self.cell.owner.store(UNOWNED, Ordering::Release);
         }
     }
 }
@@ -59,21 +70,18 @@ impl<T> ThreadBound<T> {
     }
 
     /// Makes the calling thread the owner until the guard is dropped.
-    pub(crate) fn own(&self) -> Result<Ownership<'_>, WrongThread> {
+    pub(crate) fn own(&self) -> Result<Ownership<'_, T>, WrongThread> {
         let me = thread_token();
-        match self
+        let taken = self
             .owner
-            .compare_exchange(UNOWNED, me, Ordering::Acquire, Ordering::Relaxed)
-        {
-            Ok(_) => Ok(Ownership {
-                owner: &self.owner,
-                inherited: false,
+            .compare_exchange(UNOWNED, me, Ordering::Acquire, Ordering::Relaxed);
+        match taken {
+            Err(owner) if owner != me => Err(WrongThread),
+            taken => Ok(Ownership {
+                cell: self,
+                inherited: taken.is_err(),
+                _not_send: PhantomData,
             }),
-            Err(owner) if owner == me => Ok(Ownership {
-                owner: &self.owner,
-                inherited: true,
-            }),
-            Err(_) => Err(WrongThread),
         }
     }
 
@@ -90,15 +98,14 @@ impl<T> ThreadBound<T> {
         if self.owner.load(Ordering::Relaxed) == thread_token() {
             return Ok(self.with_owned(access));
         }
-        let _owned = self.own()?;
-        Ok(self.with_owned(access))
+        Ok(self.own()?.with(access))
     }
 
     /// As [`ThreadBound::with`], but gives up rather than panics in a nested access: for the cycle
     /// collector, which may run anywhere.
     pub(crate) fn try_with<R>(&self, access: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let _owned = self.own().ok()?;
-        (!self.borrowed.get()).then(|| self.with_owned(access))
+        let owned = self.own().ok()?;
+        (!self.borrowed.get()).then(|| owned.with(access))
     }
 
     #[inline]

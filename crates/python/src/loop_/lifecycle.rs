@@ -27,7 +27,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let this = event_loop.get();
     check_open(this)?;
     let already_running = || PyRuntimeError::new_err("This event loop is already running");
-    let _owned = loop {
+    let owned = loop {
         match this.state.own() {
             Ok(owned) => break owned,
             Err(_) if this.running.load(Ordering::Relaxed) => return Err(already_running()),
@@ -40,7 +40,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     }
     let _running = Running(this);
     loop {
-        tick::tick(event_loop)?;
+        tick::tick(event_loop, &owned)?;
         if this.stopping.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -117,6 +117,7 @@ pub(super) fn clear(event_loop: &EventLoop) {
         state.waits.clear();
         state.completions.clear();
         (
+            std::mem::take(&mut state.spare_handles),
             state.scheduler.clear(),
             resources,
             state.task_factory.take(),

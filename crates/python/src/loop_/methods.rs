@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{EventLoop, lifecycle, schedule, sock, tasks, watch};
-use crate::handle::{Handle, TimerHandle};
+use crate::handle::Handle;
 use crate::transport::{self, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
@@ -88,47 +88,7 @@ impl EventLoop {
         schedule::now(self).as_secs_f64()
     }
 
-    #[pyo3(signature = (callback, *args, context = None))]
-    fn call_soon<'py>(
-        slf: &Bound<'py, Self>,
-        callback: Any<'py>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Any<'py>>,
-    ) -> PyResult<Bound<'py, Handle>> {
-        schedule::call_soon(slf, callback, args, context)
-    }
-
-    #[pyo3(signature = (callback, *args, context = None))]
-    fn call_soon_threadsafe<'py>(
-        slf: &Bound<'py, Self>,
-        callback: Any<'py>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Any<'py>>,
-    ) -> PyResult<Bound<'py, Handle>> {
-        schedule::call_soon_threadsafe(slf, callback, args, context)
-    }
-
-    #[pyo3(signature = (delay, callback, *args, context = None))]
-    fn call_later<'py>(
-        slf: &Bound<'py, Self>,
-        delay: Any<'py>,
-        callback: Any<'py>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Any<'py>>,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
-        schedule::call_later(slf, &delay, callback, args, context)
-    }
-
-    #[pyo3(signature = (when, callback, *args, context = None))]
-    fn call_at<'py>(
-        slf: &Bound<'py, Self>,
-        when: Any<'py>,
-        callback: Any<'py>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Any<'py>>,
-    ) -> PyResult<Bound<'py, TimerHandle>> {
-        schedule::call_at(slf, &when, callback, args, context)
-    }
+    // call_soon, call_soon_threadsafe, call_later, call_at: fastcall.rs
 
     // Futures and tasks: tasks.rs
 

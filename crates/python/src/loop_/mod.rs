@@ -5,6 +5,7 @@
 //! `methods.rs` is the table of contents: one line per asyncio method, pointing to the file that
 //! does it.
 
+pub(crate) mod fastcall;
 mod lifecycle;
 mod methods;
 mod resources;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use oxlip_core::id::Id;
 use oxlip_core::inbox::Inbox;
-use oxlip_core::op::Completion;
+use oxlip_core::op::{Completion, Interest};
 use oxlip_core::tick::Scheduler;
 use oxlip_driver::{AnyDriver, Driver as _, Waker};
 use pyo3::prelude::*;
@@ -35,7 +36,8 @@ use crate::transport::{Beginning, Ending};
 #[pyclass(subclass, frozen, module = "oxlip._native")]
 pub(crate) struct EventLoop {
     pub(crate) state: ThreadBound<State>,
-    inbox: Inbox<Runnable>,
+    // Boxed: the queue is aligned to a cache line or two, which CPython's allocator does not give.
+    inbox: Box<Inbox<Runnable>>,
     waker: Waker,
     driver_name: &'static str,
     driver_reason: &'static str,
@@ -61,6 +63,8 @@ pub(crate) struct State {
     pub(crate) dirty: Vec<Id>,
     /// The number of the running handle.
     pub(crate) run: u64,
+    /// Handles to use again; see [`Handle::recycle`].
+    spare_handles: Vec<Py<Handle>>,
     task_factory: Option<Py<PyAny>>,
     /// The descriptors of `add_reader` and its kin.
     watched_fds: Descriptors,
@@ -78,8 +82,16 @@ pub(crate) enum Runnable {
     Call(Py<Handle>),
     /// A timer that is due; in the inbox: a timer that is still to be set.
     Timer(Py<TimerHandle>),
-    /// The driver's answer to an op.
-    Io(Completion),
+    /// A connection has something to read.
+    Readable(Id),
+    /// A connection has room for what was left to send.
+    Sendable(Id),
+    /// Connections wait on a listening socket.
+    Acceptable(Id),
+    /// A descriptor of the program's is ready.
+    Watched(Id, Interest),
+    /// The driver could not go on with a resource.
+    Failed(Box<(Id, std::io::Error)>),
     /// `connection_made`, then reading.
     Begin(Box<Beginning>),
     /// `connection_lost`, then the descriptor is closed.
@@ -125,13 +137,14 @@ impl EventLoop {
                 resources: Resources::default(),
                 dirty: Vec::new(),
                 run: 0,
+                spare_handles: Vec::new(),
                 task_factory: None,
                 watched_fds: Descriptors::default(),
                 connected_fds: Descriptors::default(),
                 waits: HashMap::new(),
                 scratch: Vec::new(),
             }),
-            inbox: Inbox::new(),
+            inbox: Box::default(),
             closed: AtomicBool::new(false),
             running: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -160,6 +173,10 @@ impl EventLoop {
                 };
                 state.scheduler.for_each(&mut each);
                 result?;
+                state
+                    .spare_handles
+                    .iter()
+                    .try_for_each(|handle| visit.call(handle))?;
                 visit.call(&state.task_factory)?;
                 state.resources.traverse(visit)
             })
@@ -174,7 +191,12 @@ impl Runnable {
             Self::Timer(handle) => visit.call(handle),
             Self::Begin(beginning) => beginning.traverse(visit),
             Self::End(ending) => ending.traverse(visit),
-            Self::Io(_) | Self::AcceptAgain(_) => Ok(()),
+            Self::Readable(_)
+            | Self::Sendable(_)
+            | Self::Acceptable(_)
+            | Self::Watched(..)
+            | Self::Failed(_)
+            | Self::AcceptAgain(_) => Ok(()),
         }
     }
 }

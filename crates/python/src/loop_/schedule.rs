@@ -47,9 +47,7 @@ pub(super) fn call_soon<'py>(
         check_thread(this)?;
         check_callback(&callback, "call_soon")?;
     }
-    let handle = Handle::new(event_loop, callback, args, context)?;
-    this.push(Runnable::Call(handle.clone().unbind()));
-    Ok(handle)
+    this.schedule(event_loop, callback, args, context)
 }
 
 pub(super) fn call_soon_threadsafe<'py>(
@@ -63,10 +61,8 @@ pub(super) fn call_soon_threadsafe<'py>(
     if this.is_debug() {
         check_callback(&callback, "call_soon_threadsafe")?;
     }
-    let handle = Handle::new(event_loop, callback, args, context)?;
     // On the loop's own thread this is call_soon, so that both keep one order, as in asyncio.
-    this.push(Runnable::Call(handle.clone().unbind()));
-    Ok(handle)
+    this.schedule(event_loop, callback, args, context)
 }
 
 pub(super) fn call_later<'py>(
@@ -158,6 +154,29 @@ pub(super) fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyRes
 }
 
 impl EventLoop {
+    /// Makes a handle, or takes one that is spare, and queues it.
+    #[inline]
+    fn schedule<'py>(
+        &self,
+        event_loop: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Bound<'py, PyTuple>,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let py = event_loop.py();
+        let spare = self
+            .state
+            .with(|state| state.spare_handles.pop())
+            .ok()
+            .flatten();
+        let handle = match spare {
+            Some(spare) => Handle::reuse(spare.into_bound(py), callback, args, context)?,
+            None => Handle::new(event_loop, callback, args, context)?,
+        };
+        self.push(Runnable::Call(handle.clone().unbind()));
+        Ok(handle)
+    }
+
     /// Runs `runnable` in the next tick.
     #[inline]
     pub(crate) fn push(&self, runnable: Runnable) {

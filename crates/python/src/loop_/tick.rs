@@ -13,34 +13,54 @@ use pyo3::prelude::*;
 
 use super::{EventLoop, Runnable, State, watch};
 use crate::handle::{Handle, TimerHandle};
+use crate::owner::Ownership;
 use crate::transport;
 
+/// Runs one tick of a loop that this thread owns.
+///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a callback or a signal handler; `OSError` if the
 /// multiplexer fails.
-pub(super) fn tick(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+pub(super) fn tick(
+    event_loop: &Bound<'_, EventLoop>,
+    owned: &Ownership<'_, State>,
+) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
     // What was written outside of any callback must leave before the loop may sleep.
     transport::flush(event_loop)?;
     this.drain_inbox(py);
     let stopping = this.stopping.load(Ordering::Relaxed);
-    let slept = this.state.with(|state| state.wait(py, stopping))??;
-    if slept {
+    if owned.with(|state| state.wait(py, stopping))? {
         // Python's own signal handlers run here, and Ctrl-C leaves from here.
         py.check_signals()?;
     }
     this.drain_inbox(py);
-    this.state.with(State::begin)?;
-    while let Some(runnable) = this.state.with(State::next)? {
-        if this.is_debug() {
-            run_timed(event_loop, runnable)?;
-        } else {
-            run(event_loop, runnable)?;
+    owned.with(State::begin);
+    let mut spare = None;
+    loop {
+        match owned.with(|state| state.next(spare.take())) {
+            Next::Run(runnable) if this.is_debug() => run_timed(event_loop, runnable)?,
+            Next::Run(Runnable::Call(handle)) => {
+                Handle::run(handle.bind(py))?;
+                spare = Handle::recycle(handle, py);
+            }
+            Next::Run(runnable) => run(event_loop, runnable)?,
+            Next::Flush => transport::flush(event_loop)?,
+            Next::Over => return Ok(()),
         }
-        transport::flush(event_loop)?;
     }
-    Ok(())
+}
+
+/// More than this many handles are not kept for reuse: a burst must not hold its memory for ever.
+const SPARE_HANDLES: usize = 1024;
+
+/// What a tick does next.
+enum Next {
+    Run(Runnable),
+    /// The handle that has just run has written: that leaves before the next one runs.
+    Flush,
+    Over,
 }
 
 #[inline]
@@ -49,23 +69,14 @@ fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
     match runnable {
         Runnable::Call(handle) => Handle::run(handle.bind(py)),
         Runnable::Timer(handle) => TimerHandle::run(handle.bind(py)),
-        Runnable::Io(completion) => complete(event_loop, completion),
+        Runnable::Readable(id) => transport::read(event_loop, id),
+        Runnable::Sendable(id) => transport::sendable(event_loop, id),
+        Runnable::Acceptable(id) => transport::accept(event_loop, id),
+        Runnable::Watched(id, ready) => watch::ready(event_loop, id, ready),
+        Runnable::Failed(failure) => transport::failed(event_loop, failure.0, failure.1),
         Runnable::Begin(beginning) => transport::begin(event_loop, *beginning),
         Runnable::End(ending) => transport::end(event_loop, *ending),
         Runnable::AcceptAgain(id) => transport::accept_again(event_loop, id),
-    }
-}
-
-#[inline]
-fn complete(event_loop: &Bound<'_, EventLoop>, completion: Completion) -> PyResult<()> {
-    match completion {
-        Completion::Readable(id) => transport::read(event_loop, id),
-        Completion::Sendable(id) => transport::sendable(event_loop, id),
-        Completion::Acceptable(id) => transport::accept(event_loop, id),
-        Completion::Watched(id, ready) => watch::ready(event_loop, id, ready),
-        Completion::Failed(id, error) => transport::failed(event_loop, id, error),
-        // Answers to ops that this embedder takes at once, or does not use.
-        Completion::Sent(..) | Completion::Connected(..) | Completion::Closed(_) => Ok(()),
     }
 }
 
@@ -121,7 +132,17 @@ impl State {
         };
         result.map_err(crate::errors::os_error)?;
         for completion in completions.drain(..) {
-            scheduler.push(Runnable::Io(completion));
+            scheduler.push(match completion {
+                Completion::Readable(id) => Runnable::Readable(id),
+                Completion::Sendable(id) => Runnable::Sendable(id),
+                Completion::Acceptable(id) => Runnable::Acceptable(id),
+                Completion::Watched(id, ready) => Runnable::Watched(id, ready),
+                Completion::Failed(id, error) => Runnable::Failed(Box::new((id, error))),
+                // Answers to ops that this embedder takes at once, or does not use.
+                Completion::Sent(..) | Completion::Connected(..) | Completion::Closed(_) => {
+                    continue;
+                }
+            });
         }
         Ok(timeout != Some(Duration::ZERO))
     }
@@ -139,10 +160,19 @@ impl State {
         scheduler.begin(now);
     }
 
+    /// What to do next; `spare` is a handle that has run and that nobody else holds.
     #[inline]
-    fn next(&mut self) -> Option<Runnable> {
+    fn next(&mut self, spare: Option<Py<Handle>>) -> Next {
+        if let Some(spare) = spare
+            && self.spare_handles.len() < SPARE_HANDLES
+        {
+            self.spare_handles.push(spare);
+        }
+        if !self.dirty.is_empty() {
+            return Next::Flush;
+        }
         self.run += 1;
-        self.scheduler.next()
+        self.scheduler.next().map_or(Next::Over, Next::Run)
     }
 }
 
@@ -155,14 +185,12 @@ impl Runnable {
             Self::Timer(handle) => Some(handle.clone_ref(py).into_any()),
             Self::Begin(beginning) => Some(beginning.transport.clone_ref(py).into_any()),
             Self::End(ending) => Some(ending.transport.clone_ref(py).into_any()),
-            Self::Io(Completion::Readable(id) | Completion::Sendable(id)) => {
-                event_loop.get().state.with(|state| {
-                    let connection = state.resources.connection(*id)?;
-                    Some(connection.transport.clone_ref(py).into_any())
-                })?
-            }
-            Self::Io(Completion::Watched(id, ready)) => watch::describe(event_loop, *id, *ready)?,
-            Self::Io(_) | Self::AcceptAgain(_) => None,
+            Self::Readable(id) | Self::Sendable(id) => event_loop.get().state.with(|state| {
+                let connection = state.resources.connection(*id)?;
+                Some(connection.transport.clone_ref(py).into_any())
+            })?,
+            Self::Watched(id, ready) => watch::describe(event_loop, *id, *ready)?,
+            Self::Acceptable(_) | Self::Failed(_) | Self::AcceptAgain(_) => None,
         })
     }
 }

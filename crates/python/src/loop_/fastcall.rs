@@ -1,0 +1,258 @@
+//! The scheduling methods as CPython calls them fastest: `METH_FASTCALL`, no tuple of arguments
+//! where there are none, no look at the type of `self` that the method descriptor has had already.
+//!
+//! `#[pymethods]` cannot say this, so these four are put on the class when the module is made.
+
+use std::ffi::{CStr, c_int};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::panic::PanicException;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{Borrowed, ffi};
+
+use super::{EventLoop, schedule};
+
+type Any<'py> = Bound<'py, PyAny>;
+
+/// Puts the methods on `class`, which is [`EventLoop`]'s.
+///
+/// # Errors
+/// Out of memory.
+pub(crate) fn install(class: &Bound<'_, PyAny>) -> PyResult<()> {
+    for method in &METHODS.0 {
+        // SAFETY: the definition is complete and static; `class` is the type object that the
+        // functions expect their `self` to be of, which the descriptor checks at each call.
+        let descriptor = unsafe {
+            let descriptor = ffi::PyDescr_NewMethod(
+                class.as_ptr().cast(),
+                std::ptr::from_ref(method).cast_mut(),
+            );
+            Bound::from_owned_ptr_or_err(class.py(), descriptor)?
+        };
+        // SAFETY: `ml_name` is a static C string.
+        let name = unsafe { CStr::from_ptr(method.ml_name) }.to_string_lossy();
+        class.setattr(name.as_ref(), descriptor)?;
+    }
+    Ok(())
+}
+
+struct Methods([ffi::PyMethodDef; 4]);
+
+// SAFETY: never written to; the pointers in it are to static data.
+unsafe impl Sync for Methods {}
+
+static METHODS: Methods = Methods([
+    method(
+        c"call_soon",
+        call_soon,
+        c"call_soon($self, /, callback, *args, context=None)\n--\n\n\
+          Calls callback(*args) in the next tick, in the order of scheduling.",
+    ),
+    method(
+        c"call_soon_threadsafe",
+        call_soon_threadsafe,
+        c"call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n\
+          As call_soon(), from any thread.",
+    ),
+    method(
+        c"call_later",
+        call_later,
+        c"call_later($self, /, delay, callback, *args, context=None)\n--\n\n\
+          Calls callback(*args) after delay seconds, never earlier.",
+    ),
+    method(
+        c"call_at",
+        call_at,
+        c"call_at($self, /, when, callback, *args, context=None)\n--\n\n\
+          Calls callback(*args) at a point of time on the clock of time(), never earlier.",
+    ),
+]);
+
+const fn method(
+    name: &'static CStr,
+    function: ffi::PyCFunctionFastWithKeywords,
+    doc: &'static CStr,
+) -> ffi::PyMethodDef {
+    const FLAGS: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
+    ffi::PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: ffi::PyMethodDefPointer {
+            PyCFunctionFastWithKeywords: function,
+        },
+        ml_flags: FLAGS,
+        ml_doc: doc.as_ptr(),
+    }
+}
+
+unsafe extern "C" fn call_soon(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by a method descriptor, which has checked `slf`.
+    unsafe {
+        enter(slf, args, count, keywords, |event_loop, arguments| {
+            let ([callback], rest, context) = arguments.parse(["callback"])?;
+            schedule::call_soon(event_loop, callback, rest, context).map(Bound::into_any)
+        })
+    }
+}
+
+unsafe extern "C" fn call_soon_threadsafe(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by a method descriptor, which has checked `slf`.
+    unsafe {
+        enter(slf, args, count, keywords, |event_loop, arguments| {
+            let ([callback], rest, context) = arguments.parse(["callback"])?;
+            schedule::call_soon_threadsafe(event_loop, callback, rest, context).map(Bound::into_any)
+        })
+    }
+}
+
+unsafe extern "C" fn call_later(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by a method descriptor, which has checked `slf`.
+    unsafe {
+        enter(slf, args, count, keywords, |event_loop, arguments| {
+            let ([delay, callback], rest, context) = arguments.parse(["delay", "callback"])?;
+            schedule::call_later(event_loop, &delay, callback, rest, context).map(Bound::into_any)
+        })
+    }
+}
+
+unsafe extern "C" fn call_at(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: called by a method descriptor, which has checked `slf`.
+    unsafe {
+        enter(slf, args, count, keywords, |event_loop, arguments| {
+            let ([when, callback], rest, context) = arguments.parse(["when", "callback"])?;
+            schedule::call_at(event_loop, &when, callback, rest, context).map(Bound::into_any)
+        })
+    }
+}
+
+/// The arguments of one call, as the interpreter has laid them out.
+struct Arguments<'a, 'py> {
+    positional: &'a [Borrowed<'a, 'py, PyAny>],
+    named: &'a [Borrowed<'a, 'py, PyAny>],
+    names: Option<&'a Bound<'py, PyTuple>>,
+    py: Python<'py>,
+}
+
+/// Runs a method's body with `slf` and the arguments made safe to use. A panic becomes an
+/// exception, as it does in `#[pymethods]`.
+///
+/// # Safety
+/// `slf` is an [`EventLoop`], and the rest is what `METH_FASTCALL | METH_KEYWORDS` gets.
+#[inline]
+unsafe fn enter(
+    slf: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    count: ffi::Py_ssize_t,
+    keywords: *mut ffi::PyObject,
+    body: impl for<'py> FnOnce(&Bound<'py, EventLoop>, Arguments<'_, 'py>) -> PyResult<Any<'py>>,
+) -> *mut ffi::PyObject {
+    Python::attach(|py| {
+        // SAFETY: `slf` is an EventLoop; `args` holds `count` positional arguments and one more
+        // for each name in `keywords` (a tuple or NULL), all of them live during the call.
+        // `Borrowed` is a transparent pointer.
+        let (event_loop, keywords, positional, named) = unsafe {
+            let keywords = Bound::from_borrowed_ptr_or_opt(py, keywords);
+            let keywords = keywords.map(|names| names.cast_into_unchecked::<PyTuple>());
+            let positional = count.unsigned_abs();
+            let all = positional + keywords.as_ref().map_or(0, PyTupleMethods::len);
+            let all = if all == 0 {
+                &[]
+            } else {
+                std::slice::from_raw_parts(args.cast::<Borrowed<'_, '_, PyAny>>(), all)
+            };
+            let (positional, named) = all.split_at(positional);
+            let event_loop = Bound::from_borrowed_ptr(py, slf).cast_into_unchecked::<EventLoop>();
+            (event_loop, keywords, positional, named)
+        };
+        let arguments = Arguments {
+            positional,
+            named,
+            names: keywords.as_ref(),
+            py,
+        };
+        let result = catch_unwind(AssertUnwindSafe(|| body(&event_loop, arguments)));
+        match result {
+            Ok(Ok(object)) => object.into_ptr(),
+            Ok(Err(error)) => {
+                error.restore(py);
+                std::ptr::null_mut()
+            }
+            Err(_) => {
+                PanicException::new_err("oxlip panicked, the message is on stderr").restore(py);
+                std::ptr::null_mut()
+            }
+        }
+    })
+}
+
+impl<'py> Arguments<'_, 'py> {
+    /// The required arguments by position or name, what is left for the callback, and `context`.
+    ///
+    /// # Errors
+    /// `TypeError` for a missing or an unknown argument, as Python words it.
+    #[inline]
+    fn parse<const N: usize>(
+        self,
+        required: [&str; N],
+    ) -> PyResult<([Any<'py>; N], Bound<'py, PyTuple>, Option<Any<'py>>)> {
+        let mut found = [const { None }; N];
+        for (slot, argument) in found.iter_mut().zip(self.positional) {
+            *slot = Some(Bound::clone(argument));
+        }
+        let mut context = None;
+        if let Some(names) = self.names {
+            for (name, value) in names.iter().zip(self.named) {
+                let name = name.cast_into::<PyString>()?;
+                if name == "context" {
+                    context = Some(Bound::clone(value)).filter(|context| !context.is_none());
+                } else if let Some(at) = required.iter().position(|known| name == *known)
+                    && found[at].is_none()
+                {
+                    found[at] = Some(Bound::clone(value));
+                } else {
+                    return Err(PyTypeError::new_err(format!(
+                        "got an unexpected keyword argument '{name}'"
+                    )));
+                }
+            }
+        }
+        if let Some(missing) = found.iter().position(Option::is_none) {
+            let missing = required[missing];
+            return Err(PyTypeError::new_err(format!(
+                "missing a required argument: '{missing}'"
+            )));
+        }
+        let rest = self.positional.get(N..).unwrap_or_default();
+        let rest = if rest.is_empty() {
+            PyTuple::empty(self.py)
+        } else {
+            PyTuple::new(self.py, rest)?
+        };
+        Ok((
+            found.map(|found| found.expect("checked above")),
+            rest,
+            context,
+        ))
+    }
+}
