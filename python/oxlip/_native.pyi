@@ -8,10 +8,20 @@ from socket import socket
 from typing import Any, Protocol, TypeVar, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
-from typing_extensions import TypeVarTuple, Unpack
+from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+
+__all__ = [
+    "EventLoop",
+    "Handle",
+    "StreamTransport",
+    "TimerHandle",
+    "__version__",
+    "drivers",
+    "live_objects",
+]
 
 __version__: str
 
@@ -21,6 +31,7 @@ class _Server(Protocol):
     def _attach(self, transport: StreamTransport) -> None: ...
     def _detach(self, transport: StreamTransport) -> None: ...
 
+@disjoint_base
 class EventLoop:
     """Scheduling, descriptors and transports; `oxlip.EventLoop` is the whole loop.
 
@@ -29,7 +40,7 @@ class EventLoop:
     driver cannot be had.
     """
 
-    def __new__(cls, driver: str | None = None) -> EventLoop: ...
+    def __new__(cls, driver: str | None = None) -> Self: ...
     @property
     def driver(self) -> str: ...
     @property
@@ -123,7 +134,7 @@ class EventLoop:
     def _unlisten(self, key: int) -> None:
         """Ends `_listen`; `sock` itself stays open. Harmless on a closed loop."""
 
-    def _sock_recv(self, sock: socket, nbytes: int) -> bytes | None:
+    def _sock_recv(self, sock: socket, n: int) -> bytes | None:
         """One attempt to receive: `None` if nothing is there."""
 
     def _sock_recv_into(self, sock: socket, buf: WriteableBuffer) -> int | None:
@@ -145,9 +156,18 @@ class EventLoop:
 class Handle(asyncio.Handle):
     """What `call_soon()` returns."""
 
+    def get_context(self) -> Context: ...
+
 @final
 class TimerHandle(asyncio.TimerHandle):
     """What `call_later()` and `call_at()` return."""
+
+    def get_context(self) -> Context: ...
+    def __lt__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __le__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __gt__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __ge__(self, other: asyncio.TimerHandle, /) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
 
 @final
 class StreamTransport(asyncio.Transport):
@@ -155,5 +175,8 @@ class StreamTransport(asyncio.Transport):
 
     def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None: ...
 
+def drivers() -> list[str]:
+    """The names of the drivers that this build has, best first."""
+
 def live_objects() -> dict[str, int]:
-    """How many native objects of each kind exist. Builds with assertions only."""
+    """How many native objects of each class exist; empty unless built with debug assertions."""

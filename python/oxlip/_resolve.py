@@ -118,13 +118,16 @@ def is_literal(host: object) -> bool:
 
 
 def _is_numeric(host: object, port: object) -> bool:
-    """Whether getaddrinfo(3) has nothing to look up, neither a host nor a service."""
-    if isinstance(port, str):
-        numeric_port = not port or (port.isascii() and port.isdigit())
-    elif isinstance(port, bytes):
-        numeric_port = not port or port.isdigit()
+    """Whether getaddrinfo(3) has nothing to look up, neither a host nor a service.
+
+    It takes what does not fit an `int`, a negative number among them, for the name of a service.
+    """
+    if isinstance(port, int):
+        numeric_port = 0 <= port < 2**31
+    elif isinstance(port, str | bytes):
+        numeric_port = not port or (port.isascii() and port.isdigit() and len(port) < 10)
     else:
-        numeric_port = True
+        numeric_port = port is None
     return numeric_port and (host is None or is_literal(host))
 
 
