@@ -118,63 +118,67 @@ impl EventLoop {
     #[pyo3(signature = (fd, callback, *args))]
     fn add_reader<'py>(
         slf: &Bound<'py, Self>,
-        fd: Any<'py>,
+        fd: &Any<'py>,
         callback: Any<'py>,
         args: Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, Handle>> {
-        watch::add(slf, &fd, watch::Side::Read, callback, args)
+        watch::add(slf, fd, watch::Side::Read, callback, args)
     }
 
     #[pyo3(signature = (fd, callback, *args))]
     fn add_writer<'py>(
         slf: &Bound<'py, Self>,
-        fd: Any<'py>,
+        fd: &Any<'py>,
         callback: Any<'py>,
         args: Bound<'py, PyTuple>,
     ) -> PyResult<Bound<'py, Handle>> {
-        watch::add(slf, &fd, watch::Side::Write, callback, args)
+        watch::add(slf, fd, watch::Side::Write, callback, args)
     }
 
-    fn remove_reader(slf: &Bound<'_, Self>, fd: Any<'_>) -> PyResult<bool> {
-        watch::remove(slf, &fd, watch::Side::Read)
+    fn remove_reader(slf: &Bound<'_, Self>, fd: &Any<'_>) -> PyResult<bool> {
+        watch::remove(slf, fd, watch::Side::Read)
     }
 
-    fn remove_writer(slf: &Bound<'_, Self>, fd: Any<'_>) -> PyResult<bool> {
-        watch::remove(slf, &fd, watch::Side::Write)
+    fn remove_writer(slf: &Bound<'_, Self>, fd: &Any<'_>) -> PyResult<bool> {
+        watch::remove(slf, fd, watch::Side::Write)
     }
 
-    fn _wait_readable<'py>(slf: &Bound<'py, Self>, fd: Any<'py>) -> PyResult<Any<'py>> {
-        watch::wait(slf, &fd, watch::Side::Read)
+    fn _wait_readable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<Any<'py>> {
+        watch::wait(slf, fd, watch::Side::Read)
     }
 
-    fn _wait_writable<'py>(slf: &Bound<'py, Self>, fd: Any<'py>) -> PyResult<Any<'py>> {
-        watch::wait(slf, &fd, watch::Side::Write)
+    fn _wait_writable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<Any<'py>> {
+        watch::wait(slf, fd, watch::Side::Write)
     }
 
-    fn _unwait(slf: &Bound<'_, Self>, future: Any<'_>) -> PyResult<()> {
-        watch::unwait(slf, &future)
+    fn _unwait(slf: &Bound<'_, Self>, future: &Any<'_>) -> PyResult<()> {
+        watch::unwait(slf, future)
     }
 
     // One attempt on the program's own socket: sock.rs
 
     fn _sock_recv<'py>(
         slf: &Bound<'py, Self>,
-        sock: Any<'py>,
+        sock: &Any<'py>,
         n: isize,
     ) -> PyResult<Option<Any<'py>>> {
-        sock::recv(slf, &sock, n)
+        sock::recv(slf, sock, n)
     }
 
     fn _sock_recv_into(
         slf: &Bound<'_, Self>,
-        sock: Any<'_>,
-        buf: Any<'_>,
+        sock: &Any<'_>,
+        buf: &Any<'_>,
     ) -> PyResult<Option<usize>> {
-        sock::recv_into(slf, &sock, &buf)
+        sock::recv_into(slf, sock, buf)
     }
 
-    fn _sock_send(slf: &Bound<'_, Self>, sock: Any<'_>, data: Any<'_>) -> PyResult<Option<usize>> {
-        sock::send(slf, &sock, &data)
+    fn _sock_send(
+        slf: &Bound<'_, Self>,
+        sock: &Any<'_>,
+        data: &Any<'_>,
+    ) -> PyResult<Option<usize>> {
+        sock::send(slf, sock, data)
     }
 
     // Connections and listening sockets: transport/
@@ -182,24 +186,24 @@ impl EventLoop {
     #[pyo3(signature = (sock, protocol, *, extra = None, server = None, owned = false, waiter = None))]
     fn _connection<'py>(
         slf: &Bound<'py, Self>,
-        sock: Any<'py>,
+        sock: &Any<'py>,
         protocol: Any<'py>,
         extra: Option<Bound<'py, PyDict>>,
         server: Option<Any<'py>>,
         owned: bool,
         waiter: Option<Any<'py>>,
     ) -> PyResult<Bound<'py, StreamTransport>> {
-        transport::wrap(slf, &sock, protocol, extra, server, owned, waiter)
+        transport::wrap(slf, sock, protocol, extra, server, owned, waiter)
     }
 
     fn _listen(
         slf: &Bound<'_, Self>,
-        sock: Any<'_>,
+        sock: &Any<'_>,
         protocol_factory: Any<'_>,
         server: Any<'_>,
         backlog: usize,
     ) -> PyResult<u64> {
-        transport::listen(slf, &sock, protocol_factory, server, backlog)
+        transport::listen(slf, sock, protocol_factory, server, backlog)
     }
 
     fn _unlisten(slf: &Bound<'_, Self>, key: u64) -> PyResult<()> {

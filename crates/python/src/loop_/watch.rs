@@ -161,7 +161,7 @@ pub(super) fn wait<'py>(
     let future = super::tasks::create_future(event_loop)?;
     let key = future.as_ptr() as usize;
     let id = change(this, fd, side, |watchers| {
-        watchers.futures.push(future.clone().unbind())
+        watchers.futures.push(future.clone().unbind());
     })?
     .0;
     this.state.with(|state| state.waits.insert(key, id))?;

@@ -73,7 +73,7 @@ pub(crate) fn wrap<'py>(
         match sock.call_method0(method) {
             Ok(address) => extra.set_item(key, address)?,
             Err(error) if error.is_instance_of::<PyOSError>(py) => {
-                extra.set_item(key, py.None())?
+                extra.set_item(key, py.None())?;
             }
             Err(error) => return Err(error),
         }

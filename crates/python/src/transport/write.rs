@@ -14,7 +14,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::{StreamTransport, end, flow};
-use crate::buffer::{Chunk, Data};
+use crate::buffer::Data;
 use crate::errors::{self, os_error};
 use crate::loop_::{Connection, EventLoop, State};
 
@@ -45,17 +45,12 @@ pub(super) fn write(
     }
     let outcome = this.with_state(|state| {
         let run = state.run;
-        let Some(connection) = state.resources.connection(this.id) else {
+        let (driver, resources) = state.parts();
+        let Some(connection) = resources.connection(this.id) else {
             return Outcome::Late(this.late_writes.fetch_add(1, Ordering::Relaxed));
         };
         match connection.stream.plan_write(run) {
-            WritePlan::Now => {
-                let (driver, resources) = state.parts();
-                let Some(connection) = resources.connection(this.id) else {
-                    return Outcome::Nothing;
-                };
-                send_now(driver, connection, this.id, data)
-            }
+            WritePlan::Now => send_now(driver, connection, this.id, data),
             WritePlan::Later => {
                 let (chunk, skip) = data.into_chunk(0);
                 let flow = connection.stream.push(chunk, skip);
@@ -99,7 +94,7 @@ pub(super) fn writelines(
                     let (chunk, skip) = data.into_chunk(0);
                     told = connection.stream.push(chunk, skip).or(told);
                 }
-                state.flush_after(this.id, told)
+                state.flush(this.id, told)
             }
             WritePlan::Refused => Outcome::Refused,
             WritePlan::Lost(nth) => Outcome::Late(nth),
@@ -333,11 +328,7 @@ impl State {
         told.map_or(Outcome::Nothing, Outcome::Tell)
     }
 
-    /// Sends what was queued for one write at once, unless earlier writes wait for room.
-    fn flush_after(&mut self, id: Id, told: Option<Flow>) -> Outcome {
-        self.flush(id, told)
-    }
-
+    /// Sends what is queued, unless it waits for room; `told` is what queueing it led to.
     fn flush(&mut self, id: Id, told: Option<Flow>) -> Outcome {
         let (driver, resources) = self.parts();
         match resources.connection(id) {
@@ -346,7 +337,3 @@ impl State {
         }
     }
 }
-
-/// Drops a chunk under the borrow; see `flush_connection`.
-#[expect(clippy::needless_pass_by_value, reason = "dropping is the point")]
-fn drop(_chunk: Chunk) {}
