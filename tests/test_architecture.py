@@ -92,6 +92,7 @@ def test_dependency_the_wrong_way() -> None:
 
 def test_foreign_import(tmp_path: Path) -> None:
     text = "import asyncio\nimport aiohttp.web\nfrom . import _native\nfrom oxlip import run\n"
+    text += "if TYPE_CHECKING:\n    from _typeshed import ReadableBuffer\n"
     problems = architecture.imports(planted(tmp_path, "python/oxlip/_loop.py", text))
     assert len(problems) == 1 and "aiohttp" in problems[0]
 
@@ -99,13 +100,17 @@ def test_foreign_import(tmp_path: Path) -> None:
 def test_unsafe_needs_a_place_and_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(architecture, "UNSAFE", {"crates/driver/src/wake/*": "a reason"})
     argued = "fn f() {\n    // SAFETY: it is.\n    let x =\n        unsafe { g() };\n}\n"
+    argued += '\nunsafe extern "C" fn demands() {}\n'
     bare = "// SAFETY: of another\nlet y = 1;\nlet x = unsafe { g() };\n"
 
     assert architecture.unsafe(planted(tmp_path, "crates/driver/src/wake/a.rs", argued)) == []
     [problem] = architecture.unsafe(planted(tmp_path, "crates/driver/src/wake/b.rs", bare))
     assert "wake/b.rs:3" in problem and "SAFETY" in problem
     problems = architecture.unsafe(planted(tmp_path, "crates/core/src/a.rs", argued))
-    assert any("core/src/a.rs:4" in problem and "not listed" in problem for problem in problems)
+    assert [problem.split(": ")[0] for problem in problems if "not listed" in problem] == [
+        "crates/core/src/a.rs:4",
+        "crates/core/src/a.rs:7",
+    ]
 
 
 def test_unsafe_list_is_not_longer_than_needed(
@@ -123,7 +128,7 @@ def test_unsafe_list_is_not_longer_than_needed(
         ("crates/core/src/engine/mod.rs", ""),
         ("crates/core/src/tick.rs", "pub struct EventManager;\n"),
         ("python/oxlip/_helpers.py", ""),
-        ("python/oxlip/_loop.py", "class SignalHandler:\n    pass\n"),
+        ("python/oxlip/_loop.py", "class WriteHandler:\n    pass\n"),
         ("tests/conformance/util.py", ""),
     ],
 )
@@ -134,6 +139,13 @@ def test_empty_names(tmp_path: Path, path: str, text: str) -> None:
 def test_names_that_only_look_alike(tmp_path: Path) -> None:
     text = "pub struct TimerHandle;\nmod utility_of_nothing {}\n"
     assert architecture.names(planted(tmp_path, "crates/core/src/handle.rs", text)) == []
+
+
+def test_names_of_asyncio(tmp_path: Path) -> None:
+    root = planted(tmp_path, "tests/conformance/test_signal_handlers.py", "")
+    assert architecture.names(root) == []
+    text = "pub struct ExceptionHandler;\n"
+    assert architecture.names(planted(root, "crates/core/src/a.rs", text)) == []
 
 
 def test_unfinished_work(tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ from types import ModuleType
 
 def run_path(path: str, arguments: list[str]) -> None:
     """Runs a source file, or the `__main__` of a folder or zip archive."""
-    if pkgutil.get_importer(path) is not None:
-        _begin([path, *arguments], path)
+    # Absolute, but otherwise as it was typed.
+    absolute = os.path.join(os.getcwd(), path)
+    if pkgutil.get_importer(absolute) is not None:
+        _begin([path, *arguments])
+        sys.path.insert(0, absolute)
         _run_as_main("__main__", alter_argv=False)
         return
-    absolute = os.path.abspath(path)
     try:
         with io.open_code(absolute) as file:
             source = file.read()
@@ -42,14 +44,16 @@ def run_module(name: str, arguments: list[str]) -> None:
     _run_as_main(name, alter_argv=True)
 
 
-def _begin(argv: list[str], folder: str) -> ModuleType:
+def _begin(argv: list[str], *folders: str) -> ModuleType:
     """What the interpreter sets up before it runs a program: gives the new, empty `__main__`."""
     sys.argv = argv
     # Without `-P` the first entry is the folder of whatever was started, here of oxlip itself.
     if not getattr(sys.flags, "safe_path", sys.flags.isolated):
-        sys.path[0] = folder
+        sys.path[:1] = folders
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
+    if sys.version_info < (3, 14):
+        main.__annotations__ = {}
     sys.modules["__main__"] = main
     return main
 

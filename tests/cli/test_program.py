@@ -92,7 +92,7 @@ def test_as_python_itself_with_a_safe_path(folder: Path, program: str) -> None:
         "raise SystemExit('a message')",
         "1 / 0",
         "def f(:",
-        "import atexit; atexit.register(lambda: print(__name__, __import__('__main__').__file__))",
+        "import atexit, sys; atexit.register(lambda: print(sys.modules[__name__].x)); x = 1",
         "import threading; threading.Thread(target=lambda: print(__name__)).start()",
     ],
 )

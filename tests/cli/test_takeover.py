@@ -51,7 +51,7 @@ WAYS = {
     "isinstance": "assert isinstance(asyncio.new_event_loop(), asyncio.SelectorEventLoop)",
 }
 if sys.version_info >= (3, 11):
-    WAYS["Runner"] = "with asyncio.Runner() as runner: ours(runner.get_loop())"
+    WAYS["Runner"] = "with asyncio.Runner() as runner: loop = runner.run(which())\nours(loop)"
 if sys.version_info >= (3, 12):
     WAYS["a loop factory"] = "ours(asyncio.run(which(), loop_factory=asyncio.SelectorEventLoop))"
 if sys.version_info >= (3, 13):
