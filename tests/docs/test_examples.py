@@ -83,7 +83,7 @@ def get(port: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("runner", "use", "example", "ready", "answer", "status"),
+    ("runner", "use", "example", "ready", "answer"),
     [
         (WITH_PYTHON, talk, "webapp.py", "CTRL", r"^asyncio\."),
         (WITH_OXLIP, talk, "webapp.py", "CTRL", r"^oxlip\..* epoll$"),
