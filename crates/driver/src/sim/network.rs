@@ -188,12 +188,14 @@ impl Network {
                 }
             }
             Endpoint::Stream(stream) => {
-                if let Connection::With(peer) = stream.connection {
-                    let unread = !stream.arrived.is_empty();
-                    if unread || !stream.shut {
-                        let end = if unread { End::Reset } else { End::Eof };
-                        self.dispatch_after(stream.last_arrival, peer, Cargo::End(end));
-                    }
+                let Connection::With(peer) = stream.connection else {
+                    return;
+                };
+                let unread = !stream.arrived.is_empty();
+                // After a reset there is no connection left to end.
+                if stream.end != Some(End::Reset) && (unread || !stream.shut) {
+                    let end = if unread { End::Reset } else { End::Eof };
+                    self.dispatch_after(stream.last_arrival, peer, Cargo::End(end));
                 }
             }
         }
