@@ -59,9 +59,16 @@ test-pythons: ## The Python tests on every other interpreter of 3.10 … 3.12 th
 	done
 
 .PHONY: lint
-lint: $(CHECKED)/.oxlip ## Format, lints, types, stubs and architecture: warnings are errors
+lint: lint-rust lint-python ## Format, lints, types, stubs and architecture: warnings are errors
+
+.PHONY: lint-rust
+lint-rust:
+	@tools/check-rust
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+.PHONY: lint-python
+lint-python: $(CHECKED)/.oxlip
 	$(CHECKED)/bin/ruff check
 	$(CHECKED)/bin/ruff format --check
 	$(CHECKED)/bin/mypy

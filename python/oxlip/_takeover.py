@@ -51,7 +51,7 @@ class SelectorEventLoop(EventLoop):
 
 def take_over() -> None:
     """From here on, whatever makes a loop in this process makes ours."""
-    _DefaultPolicy._loop_factory = SelectorEventLoop
+    _DefaultPolicy._loop_factory = SelectorEventLoop  # type: ignore[attr-defined]
     for module in (asyncio, asyncio.unix_events):
         for name in ("SelectorEventLoop", "EventLoop"):
             if hasattr(module, name):
