@@ -72,6 +72,7 @@ lint-python: $(CHECKED)/.oxlip
 	$(CHECKED)/bin/ruff check
 	$(CHECKED)/bin/ruff format --check
 	$(CHECKED)/bin/mypy
+	$(CHECKED)/bin/mypy examples/*.py
 	$(CHECKED)/bin/python -m mypy.stubtest oxlip._native --mypy-config-file pyproject.toml
 	$(CHECKED)/bin/python tests/architecture.py
 

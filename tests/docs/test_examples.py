@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.sockets import unused_port
@@ -60,7 +61,7 @@ def talk(port: int) -> str:
         client.send("not JSON")
         client.send(json.dumps({"kind": "ping", "value": 1}))
         client.send(json.dumps({"kind": "say", "value": "hello"}))
-        seen = {}
+        seen: dict[str, dict[str, Any]] = {}
         while not {"welcome", "pong", "say", "stats"} <= seen.keys():
             message = json.loads(client.recv(timeout=PATIENCE))
             seen[message["kind"]] = message
