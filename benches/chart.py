@@ -117,7 +117,8 @@ def draw(results: Results, drawing: Drawing) -> str | None:
 
     chart.text(MARGIN, 24, drawing.title, size=15, bold=True)
     chart.text(MARGIN, 42, "relative to the better uvloop of each case = 1; longer is better")
-    legend(chart, results.contestants)
+    shown = {contestant.name for _, _, group in groups for contestant, _, _ in group}
+    legend(chart, [c for c in results.contestants if c.name in shown])
     step = 0.25 if scale > 250 else 0.5
     for index in range(int(min(LIMIT, max(longest, 1.25)) / step) + 1):
         value = index * step
