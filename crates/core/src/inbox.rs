@@ -9,7 +9,8 @@
 //!
 //! So an item whose pusher found the flag up was in the queue before the owner took the flag down,
 //! and the owner sees it; every other item has a wake of its own. Both sides change the flag in one
-//! read-modify-write each: that is what orders the queue's contents between them.
+//! read-modify-write each: that is what orders the queue's contents between them. The wake itself
+//! must order memory too, as every system call and every lock does.
 
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, Ordering};

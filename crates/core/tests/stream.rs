@@ -37,6 +37,8 @@ enum Step {
         in_halves: bool,
     },
     Sendable,
+    /// The second half of a flush once more.
+    Settle,
 }
 
 fn takes() -> impl Strategy<Value = Option<usize>> {
@@ -73,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => limits,
         25 => flush,
         15 => Just(Step::Sendable),
+        3 => Just(Step::Settle),
     ]
 }
 
@@ -110,7 +113,6 @@ impl Model {
     fn lose(&mut self) {
         assert_eq!(self.lost, None, "lost twice");
         self.closing = true;
-        self.blocked = false;
         self.lost = Some(0);
     }
 
@@ -336,6 +338,7 @@ impl Pair {
                 self.stream.unblocked();
                 self.model.blocked = false;
             }
+            Step::Settle => prop_assert_eq!(self.stream.settle(), self.model.settle()),
         }
         Ok(())
     }

@@ -182,10 +182,8 @@ impl<B: AsRef<[u8]>> Stream<B> {
     /// A send is pending: no more of them until [`Stream::unblocked`].
     #[inline]
     pub fn blocked(&mut self) {
-        if self.lost == 0 {
-            self.blocked = true;
-            self.pace.held_up();
-        }
+        self.blocked = true;
+        self.pace.held_up();
     }
 
     /// The pending send is over, what is queued may be tried again.
@@ -222,7 +220,8 @@ impl<B: AsRef<[u8]>> Stream<B> {
         self.queue.advance_with(n, release)
     }
 
-    /// The second half of [`Stream::sent`]: what follows when nothing is queued any more.
+    /// The second half of [`Stream::sent`]: what follows when nothing is queued any more. Says so
+    /// once.
     #[inline]
     pub fn settle(&mut self) -> Then {
         if self.lost > 0 || !self.queue.is_empty() {
@@ -335,7 +334,6 @@ impl<B: AsRef<[u8]>> Stream<B> {
 
     fn lose(&mut self) {
         self.lost = 1;
-        self.blocked = false;
         self.queue.clear();
     }
 }

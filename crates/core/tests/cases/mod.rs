@@ -6,7 +6,7 @@ use proptest::test_runner::Config;
 /// files: a found case becomes a test with a name.
 pub(crate) fn cases() -> Config {
     let cases = if cfg!(miri) {
-        6
+        4
     } else {
         Config::default().cases
     };
@@ -19,4 +19,4 @@ pub(crate) fn cases() -> Config {
 
 /// The longest sequence of steps in a case.
 #[allow(dead_code, reason = "not every property is about a sequence")]
-pub(crate) const STEPS: usize = if cfg!(miri) { 40 } else { 300 };
+pub(crate) const STEPS: usize = if cfg!(miri) { 20 } else { 300 };
