@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import sys
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(reason)
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     # Collections between tests then look only at what the tests made.
     gc.collect()
     gc.freeze()
@@ -102,6 +104,18 @@ def pytest_runtest_makereport(
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    done = yield
+    if not item.stash.get(passed, False):
+        # What a failure kept alive is freed here, so that no other test is blamed for it.
+        sys.last_exc = sys.last_value = sys.last_traceback = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+    return done
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     item.stash[before] = leaks.take()
     return (yield)
@@ -160,6 +174,7 @@ def new_loop(kind: str, contexts: list[dict[str, Any]]) -> Iterator[NewLoop]:
     contexts.clear()
     made.clear()
     asyncio.set_event_loop(None)
+    gc.collect()  # what complains when it is freed does so within this test
     assert not found, f"unexpected calls of the exception handler: {found}"
     assert not pending, f"tasks still pending: {pending}"
 

@@ -31,7 +31,10 @@ def test_set_and_get(loop: Loop) -> None:
 
 @pytest.mark.parametrize("way", [["-X", "dev"], []])
 def test_debug_by_the_environment(kind: str, way: list[str]) -> None:
-    program = "from support import loops; loop = loops.factory(%r)(); print(loop.get_debug()); loop.close()"
+    program = (
+        "from support import loops; loop = loops.factory(%r)(); "
+        "print(loop.get_debug()); loop.close()"
+    )
     environment = {"PYTHONASYNCIODEBUG": "" if way else "1"}
     result = subprocess.run(
         [sys.executable, *way, "-c", program % kind],

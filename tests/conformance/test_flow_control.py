@@ -109,13 +109,28 @@ async def test_write_in_resume_writing(loop: Loop) -> None:
                 self.left -= 1
                 self.transport.write(piece)
             else:
-                self.transport.close()
+                loop.call_soon(self.transport.close)
 
     async with connection(Pumping()) as (transport, protocol, peer):
         transport.write(piece)
         assert len(await peer.to_end()) == 3 * len(piece)
         await protocol.until_lost()
         assert protocol.calls[1:-1] == ["pause_writing", "resume_writing"] * 3
+
+
+async def test_close_in_resume_writing(loop: Loop, contexts: list[dict[str, Any]]) -> None:
+    class Leaving(Recorder):
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self.transport.close()
+
+    async with connection(Leaving()) as (transport, protocol, peer):
+        transport.write(b"x" * (8 << 20))
+        assert len(await peer.to_end()) == 8 << 20
+        await protocol.until_lost()
+        await pause(2)
+        assert protocol.calls.count("connection_lost") == 1
+        assert contexts == []
 
 
 async def test_close_in_pause_writing(loop: Loop) -> None:

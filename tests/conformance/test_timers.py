@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import itertools
 import random
 import time
 import weakref
@@ -197,7 +198,7 @@ def test_a_timer_may_schedule_another(loop: Loop) -> None:
     loop.call_later(0, again, 5)
     loop.run_forever()
     assert len(times) == 6
-    assert all(later - earlier >= 0.0005 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier >= 0.0005 for earlier, later in itertools.pairwise(times))
 
 
 def test_negative_delay_is_due_at_once(loop: Loop) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import warnings
 import weakref
 from collections.abc import Callable
@@ -230,12 +231,12 @@ def test_forgotten_transport_warns(loop: Loop) -> None:
     near, far = connected()
     with far:
 
-        async def forget() -> weakref.ref[Any]:
-            transport, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+        async def forget(sock: socket.socket) -> weakref.ref[Any]:
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=sock)
             transport.pause_reading()
             return weakref.ref(transport)
 
-        watch = loop.run_until_complete(forget())
+        watch = loop.run_until_complete(forget(near))
         turn(loop, ticks=3)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""A second time limit, for the end of a test whose first one (pytest-timeout) has passed already."""
+"""A second time limit, for the end of a test whose first one (of pytest-timeout) has passed."""
 
 from __future__ import annotations
 

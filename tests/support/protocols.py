@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from support.sockets import PATIENCE, Peer, connected
 
+
 class Calls(asyncio.BaseProtocol):
     """Every callback by name, in order, and a way to wait for one."""
 
@@ -126,7 +127,7 @@ async def connection(protocol: P) -> AsyncIterator[tuple[asyncio.Transport, P, P
         try:
             yield transport, protocol, peer
         finally:
-            # Not after the end: stock asyncio fails when its transport was closed with data to send.
+            # Not after the end: stock asyncio fails when it was closed with data to send.
             if "connection_lost" not in protocol.calls:
                 transport.abort()
     finally:
