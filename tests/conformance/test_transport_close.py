@@ -176,7 +176,12 @@ async def test_methods_after_a_close_that_had_to_flush(loop: Loop) -> None:
         transport.close()
         transport.abort()
         await pause(2)
-        assert protocol.calls == ["connection_made", "pause_writing", "connection_lost"]
+        assert protocol.calls == [
+            "connection_made",
+            "pause_writing",
+            "resume_writing",
+            "connection_lost",
+        ]
 
 
 async def test_writes_after_the_end_warn_at_last(

@@ -54,11 +54,11 @@ trait HasCallback: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync 
 }
 
 /// A scheduled call that can be cancelled; as `asyncio.Handle`.
-#[pyclass(frozen, weakref, freelist = 256, module = "oxlip")]
+#[pyclass(frozen, weakref, module = "oxlip")]
 pub(crate) struct Handle(Callback);
 
 /// A call scheduled for a point in time; as `asyncio.TimerHandle`.
-#[pyclass(frozen, weakref, freelist = 256, module = "oxlip")]
+#[pyclass(frozen, weakref, module = "oxlip")]
 pub(crate) struct TimerHandle {
     callback: Callback,
     when: f64,

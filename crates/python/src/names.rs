@@ -42,6 +42,7 @@ pub(crate) static TRANSPORT_SOCKET: Imported = Imported::new("asyncio.trsock", "
 pub(crate) static LOGGER: Imported = Imported::new("asyncio.log", "logger");
 pub(crate) static FORMAT_SOURCE: Imported =
     Imported::new("asyncio.format_helpers", "_format_callback_source");
+pub(crate) static FORMAT_HANDLE: Imported = Imported::new("asyncio.base_events", "_format_handle");
 pub(crate) static EXTRACT_STACK: Imported =
     Imported::new("asyncio.format_helpers", "extract_stack");
 pub(crate) static IS_COROUTINE: Imported = Imported::new("asyncio", "iscoroutine");

@@ -1,6 +1,7 @@
 //! A waker for a driver that has no descriptors to sleep on.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::{Wake, Waker};
 
@@ -24,13 +25,21 @@ impl Parking {
         std::mem::take(&mut *self.0.woken.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sleeps until woken.
+    /// Sleeps until woken, but not for long: a condition variable goes back to sleep after a signal,
+    /// and the owner may have to look whether there was one.
     pub(crate) fn sleep(&self) {
         let woken = self.0.woken.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = self.0.changed.wait_while(woken, |woken| !*woken);
-        *waiting.unwrap_or_else(PoisonError::into_inner) = false;
+        let waited = self
+            .0
+            .changed
+            .wait_timeout_while(woken, NAP, |woken| !*woken);
+        let (mut woken, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *woken = false;
     }
 }
+
+/// Short for somebody who has pressed Ctrl-C, long for a processor.
+const NAP: Duration = Duration::from_millis(50);
 
 impl Wake for Spot {
     fn wake(&self) {

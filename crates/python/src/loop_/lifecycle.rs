@@ -1,5 +1,6 @@
 //! Running, stopping and closing the loop.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use oxlip_core::op::Op;
@@ -85,14 +86,13 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     for (_, transport) in &open {
         let message = format!("unclosed transport {}", transport.bind(py).repr()?);
         let category = py.get_type::<PyResourceWarning>();
+        // Not with the transport as its source: whoever records warnings would keep it alive.
         // The warning may be an error (python -W error): that must not keep the loop open.
-        let warning = names::WARN
-            .get(py)?
-            .call1((message, category, 1, transport));
+        let warning = names::WARN.get(py)?.call1((message, category));
         if let Err(error) = warning {
             error.write_unraisable(py, Some(transport.bind(py)));
         }
-        transport.get().abandon(py);
+        transport.get().abandon();
     }
     clear(this);
     Ok(())
@@ -100,6 +100,11 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
 
 /// Drops everything the loop holds; also what the cycle collector calls.
 pub(super) fn clear(event_loop: &EventLoop) {
+    event_loop
+        .waker
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     let mut inbox = Vec::new();
     event_loop
         .inbox

@@ -10,7 +10,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{EventLoop, lifecycle, schedule, sock, tasks, watch};
-use crate::handle::Handle;
 use crate::transport::{self, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
@@ -121,7 +120,7 @@ impl EventLoop {
         fd: &Any<'py>,
         callback: Any<'py>,
         args: Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, Handle>> {
+    ) -> PyResult<()> {
         watch::add(slf, fd, watch::Side::Read, callback, args)
     }
 
@@ -131,7 +130,7 @@ impl EventLoop {
         fd: &Any<'py>,
         callback: Any<'py>,
         args: Bound<'py, PyTuple>,
-    ) -> PyResult<Bound<'py, Handle>> {
+    ) -> PyResult<()> {
         watch::add(slf, fd, watch::Side::Write, callback, args)
     }
 

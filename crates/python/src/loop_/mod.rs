@@ -17,6 +17,7 @@ pub(crate) mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use oxlip_core::id::Id;
 use oxlip_core::inbox::Inbox;
@@ -38,7 +39,8 @@ pub(crate) struct EventLoop {
     pub(crate) state: ThreadBound<State>,
     // Boxed: the queue is aligned to a cache line or two, which CPython's allocator does not give.
     inbox: Box<Inbox<Runnable>>,
-    waker: Waker,
+    /// Gone once the loop is closed, and its descriptor with it.
+    waker: Mutex<Option<Waker>>,
     driver_name: &'static str,
     driver_reason: &'static str,
     closed: AtomicBool,
@@ -127,7 +129,7 @@ impl EventLoop {
         };
         let driver = AnyDriver::new(driver.or(from_environment.as_deref()))?;
         Ok(Self {
-            waker: driver.waker(),
+            waker: Mutex::new(Some(driver.waker())),
             driver_name: driver.name(),
             driver_reason: driver.reason(),
             state: ThreadBound::new(State {
@@ -153,6 +155,13 @@ impl EventLoop {
             last_time: AtomicU64::new(0),
             _counted: Counted::new(Kind::EventLoop),
         })
+    }
+
+    /// Wakes the loop if it sleeps. Once for a batch of the inbox, so the lock is seldom taken.
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake();
+        }
     }
 
     #[inline]

@@ -194,7 +194,7 @@ impl EventLoop {
     /// As [`EventLoop::push`], from any thread: wakes the loop if it sleeps.
     pub(crate) fn send(&self, runnable: Runnable) {
         if self.inbox.push(runnable) {
-            self.waker.wake();
+            self.wake();
         }
     }
 

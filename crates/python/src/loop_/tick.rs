@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use super::{EventLoop, Runnable, State, watch};
 use crate::handle::{Handle, TimerHandle};
 use crate::owner::Ownership;
-use crate::transport;
+use crate::{names, transport};
 
 /// Runs one tick of a loop that this thread owns.
 ///
@@ -95,9 +95,13 @@ fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<
             .load(Ordering::Relaxed),
     );
     if took >= limit {
-        let what = match &description {
-            Some(object) => object.bind(py).repr()?.to_string(),
-            None => return result,
+        let Some(object) = description else {
+            return result;
+        };
+        // For a step of a task this is the task, which names its coroutine.
+        let what = match object.getattr(py, "_callback") {
+            Ok(_) => names::FORMAT_HANDLE.get(py)?.call1((object,))?,
+            Err(_) => object.bind(py).repr()?.into_any(),
         };
         crate::errors::log_warning(py, &format!("Executing {what} took {took:.3} seconds"))?;
     }

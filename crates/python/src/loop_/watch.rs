@@ -101,7 +101,7 @@ pub(super) fn add<'py>(
     side: Side,
     callback: Bound<'py, PyAny>,
     args: Bound<'py, PyTuple>,
-) -> PyResult<Bound<'py, Handle>> {
+) -> PyResult<()> {
     let this = event_loop.get();
     lifecycle::check_open(this)?;
     let fd = descriptor(fd)?;
@@ -118,12 +118,12 @@ pub(super) fn add<'py>(
     }
     let handle = Handle::new(event_loop, callback, args, None)?;
     let (_, replaced) = change(this, fd, side, |watchers| {
-        watchers.handle.replace(handle.clone().unbind())
+        watchers.handle.replace(handle.unbind())
     })?;
     if let Some(replaced) = replaced {
         Handle::cancel_now(replaced.bind(event_loop.py()))?;
     }
-    Ok(handle)
+    Ok(())
 }
 
 /// `remove_reader` / `remove_writer`: whether there was a callback. A closed loop has none.
@@ -355,7 +355,7 @@ impl super::State {
 }
 
 /// Refuses a descriptor that belongs to a transport, as asyncio does: both would read from it.
-fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -> PyResult<()> {
+pub(crate) fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -> PyResult<()> {
     let py = event_loop.py();
     let transport = event_loop.get().state.with(|state| {
         let id = state.connected_fds.get(fd)?;

@@ -15,7 +15,7 @@ use super::extra::{Addresses, Sockets};
 use super::stream::{Parts, Slots};
 use super::{StreamTransport, end};
 use crate::errors::os_error;
-use crate::loop_::{Connection, EventLoop, Resource, Runnable};
+use crate::loop_::{Connection, EventLoop, Resource, Runnable, watch};
 use crate::{context, ffi, names};
 
 /// A `connection_made` that is due.
@@ -62,6 +62,8 @@ pub(crate) fn wrap<'py>(
     waiter: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, StreamTransport>> {
     let py = event_loop.py();
+    // Before the descriptor changes hands: who gave it closes it.
+    check_protocol(&protocol)?;
     let extra = match extra {
         Some(extra) => extra.copy()?,
         None => PyDict::new(py),
@@ -79,6 +81,7 @@ pub(crate) fn wrap<'py>(
         }
     }
     let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
+    watch::check_no_transport(event_loop, fd)?;
     let descriptor = duplicate(fd)?;
     let (descriptor, sockets) = if owned {
         // Same number as before: the duplicate only proved that the socket is open.
@@ -120,6 +123,13 @@ pub(crate) fn wrap<'py>(
     connect(event_loop, origin, protocol)
 }
 
+/// What no protocol can be without is missed now, not when the connection is up.
+fn check_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+    protocol
+        .getattr(intern!(protocol.py(), "connection_made"))
+        .map(drop)
+}
+
 pub(super) fn duplicate(fd: RawFd) -> PyResult<OwnedFd> {
     if fd < 0 {
         return Err(os_error(std::io::Error::from_raw_os_error(
@@ -148,6 +158,7 @@ pub(super) fn connect<'py>(
         server,
         waiter,
     } = origin;
+    check_protocol(&protocol)?;
     let buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?;
     let context = context::copy_current(py)?;
     let id = this

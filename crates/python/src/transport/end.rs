@@ -35,6 +35,7 @@ impl Ending {
 
 pub(super) fn close(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
     let this = transport.get();
+    this.check_not_abandoned()?;
     let plan = this.with_state(|state| {
         let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
@@ -58,6 +59,7 @@ pub(super) fn abort(
     error: Option<Py<PyAny>>,
 ) -> PyResult<()> {
     let this = transport.get();
+    this.check_not_abandoned()?;
     if error.is_none() {
         // What asyncio would have sent inside `write()` is not lost by the gathering.
         write::flush_one(transport)?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use oxlip_core::id::Id;
 use oxlip_core::op::Op;
 use oxlip_driver::Driver as _;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
@@ -21,7 +21,7 @@ use crate::loop_::{EventLoop, State};
 use crate::names;
 
 /// A connected byte stream; as `asyncio.Transport`.
-#[pyclass(frozen, weakref, extends = TransportBase, module = "oxlip")]
+#[pyclass(frozen, weakref, dict, extends = TransportBase, module = "oxlip")]
 pub(crate) struct StreamTransport {
     pub(super) event_loop: Py<EventLoop>,
     pub(super) id: Id,
@@ -32,6 +32,8 @@ pub(crate) struct StreamTransport {
     pub(super) addresses: Option<Addresses>,
     /// `connection_lost` has been called, or the loop was closed.
     pub(super) dead: AtomicBool,
+    /// The loop was closed first.
+    abandoned: AtomicBool,
     /// Writes after that.
     pub(super) late_writes: AtomicU32,
     slots: UnsafeCell<Slots>,
@@ -71,6 +73,7 @@ impl StreamTransport {
             fd,
             addresses,
             dead: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             late_writes: AtomicU32::new(0),
             slots: UnsafeCell::new(slots),
             _counted: Counted::new(crate::counts::Kind::StreamTransport),
@@ -98,8 +101,20 @@ impl StreamTransport {
     }
 
     /// The loop was closed under the connection: its descriptor is gone.
-    pub(crate) fn abandon(&self, _py: Python<'_>) {
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
         self.dead.store(true, Ordering::Relaxed);
+    }
+
+    /// `connection_lost` cannot be called any more: the loop was closed under the connection.
+    ///
+    /// # Errors
+    /// asyncio's `RuntimeError` about a closed loop.
+    pub(super) fn check_not_abandoned(&self) -> PyResult<()> {
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
     }
 
     /// Whether `fd` is still this connection's number: a socket that the program kept may have been

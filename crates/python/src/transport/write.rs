@@ -47,7 +47,7 @@ pub(super) fn write(
         let run = state.run;
         let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
-            return Outcome::Late(this.late_writes.fetch_add(1, Ordering::Relaxed));
+            return this.late_write();
         };
         match connection.stream.plan_write(run) {
             WritePlan::Now => send_now(driver, connection, this.id, data),
@@ -60,12 +60,7 @@ pub(super) fn write(
             WritePlan::Lost(nth) => Outcome::Late(nth),
         }
     })?;
-    act(
-        transport,
-        outcome.unwrap_or(Outcome::Late(
-            this.late_writes.fetch_add(1, Ordering::Relaxed),
-        )),
-    )
+    act(transport, outcome.unwrap_or_else(|| this.late_write()))
 }
 
 pub(super) fn writelines(
@@ -85,7 +80,7 @@ pub(super) fn writelines(
     }
     let outcome = this.with_state(|state| {
         let Some(connection) = state.resources.connection(this.id) else {
-            return Outcome::Late(this.late_writes.fetch_add(1, Ordering::Relaxed));
+            return this.late_write();
         };
         match connection.stream.plan_write_many() {
             WritePlan::Now | WritePlan::Later => {
@@ -100,12 +95,7 @@ pub(super) fn writelines(
             WritePlan::Lost(nth) => Outcome::Late(nth),
         }
     })?;
-    act(
-        transport,
-        outcome.unwrap_or(Outcome::Late(
-            this.late_writes.fetch_add(1, Ordering::Relaxed),
-        )),
-    )
+    act(transport, outcome.unwrap_or_else(|| this.late_write()))
 }
 
 pub(super) fn write_eof(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
@@ -309,6 +299,13 @@ fn shut_down(driver: &mut AnyDriver, id: Id) -> Option<io::Error> {
     match driver.submit(Op::Shutdown(id)) {
         Poll::Ready(Completion::Sent(_, Err(error)) | Completion::Failed(_, error)) => Some(error),
         _ => None,
+    }
+}
+
+impl StreamTransport {
+    /// A write after `connection_lost`; losing the connection counts as the first.
+    fn late_write(&self) -> Outcome {
+        Outcome::Late(self.late_writes.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 
