@@ -51,12 +51,13 @@ test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: 
 
 .PHONY: test-pythons
 test-pythons: ## The Python tests on every other interpreter of 3.10 … 3.12 that is here
-	@for version in 3.10 3.11 3.12; do \
+	@failed=; for version in 3.10 3.11 3.12; do \
 		python=$$(tools/find-python $$version 2>/dev/null) || { echo "Python $$version: not here"; continue; }; \
 		echo "Python $$version"; \
 		$(MAKE) --no-print-directory test-python PYTHON=$$python CHECKED=.venv-test-$$version \
-			CARGO_TARGET_DIR=$(CURDIR)/target/python-$$version || exit 1; \
-	done
+			CARGO_TARGET_DIR=$(CURDIR)/target/python-$$version || failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "oxlip: the tests fail on Python$$failed" >&2; exit 1; fi
 
 .PHONY: lint
 lint: lint-rust lint-python ## Format, lints, types, stubs and architecture: warnings are errors

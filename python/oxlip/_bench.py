@@ -54,11 +54,14 @@ async def echo() -> int:
     """1 KiB there and back over loopback TCP, with streams at both ends."""
     message = b"x" * 1024
     count = 2_000
+    served = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
             writer.write(data)
         writer.close()
+        await writer.wait_closed()
+        served.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -67,6 +70,7 @@ async def echo() -> int:
         await reader.readexactly(len(message))
     writer.close()
     await writer.wait_closed()
+    await served.wait()
     server.close()
     await server.wait_closed()
     return count
