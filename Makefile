@@ -98,7 +98,7 @@ clean: ## Remove everything that was made
 # An environment with the development tools; the first thing a fresh clone does.
 %/.requirements: requirements-dev.txt
 	@tools/check-rust
-	@test -n "$(PYTHON)" || { tools/find-python; exit 1; }
+	@tools/find-python $(PYTHON) >/dev/null
 	@echo "Installing the development tools in $* ($(PYTHON))"
 	@test -x $*/bin/pip || $(PYTHON) -m venv --clear $*
 	@$*/bin/pip install --quiet --requirement requirements-dev.txt
