@@ -208,7 +208,7 @@ async def test_listener_that_closes_while_connecting(loop: Loop) -> None:
         listener.close()
         (result,) = await asyncio.gather(task, return_exceptions=True)
         if isinstance(result, tuple):
-            transport, protocol = result
+            _, protocol = result
             await protocol.until_lost()
             assert_lost_once(protocol)
         else:

@@ -60,14 +60,15 @@ class Expectation:
         return f"{self.reason} (missing: {self.missing})" if self.missing else self.reason
 
 
-def read(path: Path) -> list[Expectation]:
-    """The entries of one file that concern this interpreter."""
+def read(path: Path, **defaults: Any) -> list[Expectation]:
+    """The entries of one file that concern this interpreter; `defaults` for fields they lack."""
     with path.open("rb") as file:
         entries: list[dict[str, Any]] = tomllib.load(file).get("expected", [])
     for entry in entries:
         if not {"test", "reason"} <= entry.keys() <= _KEYS:
             raise ValueError(f"{path.name}: an entry has wrong keys: {entry}")
-    return [found for found in (Expectation(**entry) for entry in entries) if found.applies_here()]
+    found = [Expectation(**{**defaults, **entry}) for entry in entries]
+    return [expectation for expectation in found if expectation.applies_here()]
 
 
 def find(entries: Iterable[Expectation], test: str, kind: str | None) -> Expectation | None:

@@ -1,0 +1,48 @@
+"""Runs CPython's own tests of asyncio on our loop: see cases.py and expected_failures.toml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cpython import cases
+from support import expectations, loops
+
+EXPECTED = Path(__file__).with_name("expected_failures.toml")
+
+# These tests have their own ways with warnings.
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    entries = expectations.read(EXPECTED, kinds=["oxlip-*"])
+    kinds = [loops.STOCK] if loops.STOCK_ONLY else [f"oxlip-{name}" for name in loops.drivers()]
+    parameters = []
+    names = set()
+    modules = [*cases.ON_EVERY_DRIVER, *cases.ON_ONE_DRIVER] if cases.is_installed() else []
+    for module in modules:
+        for case in cases.find(module):
+            names.add(case.name)
+            for kind in kinds if module in cases.ON_EVERY_DRIVER else kinds[:1]:
+                entry = expectations.find(entries, case.name, kind)
+                marks = (
+                    [pytest.mark.xfail(reason=entry.text(), run=entry.run, strict=True)]
+                    if entry is not None
+                    else []
+                )
+                name = f"{kind}-{case.name}"
+                parameters.append(pytest.param(kind, case, id=name, marks=marks))
+    for entry in entries:
+        if names and not any(map(entry.names, names)):
+            raise pytest.UsageError(f"{EXPECTED.name} speaks of no test: {entry.test}")
+    metafunc.parametrize(("loop_kind", "case"), parameters)
+
+
+def test_of_cpython(loop_kind: str, case: cases.Case) -> None:
+    result = case.run(loops.factory(loop_kind))
+    for _, traceback in [*result.errors, *result.failures]:
+        pytest.fail(traceback, pytrace=False)
+    for _ in result.unexpectedSuccesses:
+        pytest.fail("passes although CPython expects it to fail", pytrace=False)
+    for _, reason in result.skipped:
+        pytest.skip(reason)

@@ -1,0 +1,32 @@
+"""Real programs, each compared with the same run on stock asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import loops, observing
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            # Their warnings are their authors' business.
+            item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+
+
+@pytest.fixture
+def same_as_stock(kind: str) -> Callable[[observing.Program], Any]:
+    """Runs a program on stock asyncio and on the loop under test; its result, which must agree."""
+
+    def run(program: observing.Program) -> Any:
+        expected, problems = observing.run(loops.STOCK, program)
+        assert problems == []
+        assert observing.run(kind, program) == (expected, [])
+        return expected
+
+    return run
