@@ -160,6 +160,7 @@ async def test_executor_after_its_shutdown(loop: Loop) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the argument came with 3.12")
 def test_shutdown_default_executor_with_a_timeout(new_loop: Any) -> None:
+    before = set(threading.enumerate())
     loop = new_loop()
     release = threading.Event()
 
@@ -173,9 +174,8 @@ def test_shutdown_default_executor_with_a_timeout(new_loop: Any) -> None:
         loop.close()
     finally:
         release.set()
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and "asyncio" in thread.name:
-            thread.join(10)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
 
 
 def test_close_leaves_the_executor_to_end_by_itself(new_loop: Any) -> None:

@@ -201,15 +201,15 @@ async def test_many_clients(loop: Loop) -> None:
     server.close()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio reports it since 3.12")
 async def test_error_in_a_client_callback(loop: Loop, contexts: list[dict[str, object]]) -> None:
     async def fail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raise ValueError("on purpose")
 
     server = await asyncio.start_server(fail, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    if sys.version_info >= (3, 12):
-        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
-        assert [type(context["exception"]) for context in contexts] == [ValueError]
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+    assert [type(context["exception"]) for context in contexts] == [ValueError]
     contexts.clear()
     writer.close()
     await writer.wait_closed()

@@ -122,6 +122,7 @@ def test_websocket(same_as_stock: Same) -> None:
             await client.write_message("close")
             seen.append(await client.read_message())
             seen.append((client.close_code, client.close_reason))
+            client.close()
         return seen
 
     assert same_as_stock(program)[-2:] == [None, (4002, "as you wish")]

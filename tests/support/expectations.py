@@ -77,17 +77,20 @@ def find(entries: Iterable[Expectation], test: str, kind: str | None) -> Expecta
 
 
 def table(rows: Iterable[tuple[str, str, str]]) -> list[str]:
-    """Lines of (outcome, test, reason), the same test on several loops folded into one."""
-    folded: dict[tuple[str, str, str], list[str]] = {}
+    """Lines for (outcome, test, reason): under each reason its tests and their loops."""
+    folded: dict[tuple[str, str], dict[str, list[str]]] = {}
     for outcome, test, reason in rows:
         name, _, parameters = test.partition("[")
-        folded.setdefault((outcome, name, reason), []).append(parameters.rstrip("]"))
+        tests = folded.setdefault((outcome, reason), {})
+        tests.setdefault(name, []).append(parameters.rstrip("]"))
     lines = []
-    for (outcome, name, reason), parameters in sorted(folded.items()):
-        shown = ", ".join(sorted(filter(None, parameters))[:4])
-        more = f" and {len(parameters) - 4} more" if len(parameters) > 4 else ""
-        where = f" [{shown}{more}]" if shown else ""
-        lines.append(f"{outcome:<7} {name}{where}\n        {reason}")
+    for (outcome, reason), tests in sorted(folded.items()):
+        lines.append(f"{outcome:<8} {reason}")
+        for name, parameters in sorted(tests.items()):
+            shown = sorted(filter(None, set(parameters)))
+            more = [f"and {len(shown) - 4} more"] if len(shown) > 4 else []
+            where = f" [{', '.join(shown[:4] + more)}]" if shown else ""
+            lines.append(f"{'':<8}   {name}{where}")
     return lines
 
 
