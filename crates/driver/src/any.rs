@@ -208,17 +208,17 @@ impl Driver for AnyDriver {
             sim sim => sim.release(id).map(AnySocket::Sim))
     }
 
-    #[inline]
+    #[inline(always)]
     fn submit(&mut self, op: Op<'_>) -> Poll<Completion> {
         with!(&mut self.choice, driver => driver.submit(op))
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, id: Id) -> io::Result<Received<'_>> {
         with!(&mut self.choice, driver => driver.take(id))
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_into(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         with!(&mut self.choice, driver => driver.take_into(id, buffer))
     }

@@ -21,7 +21,7 @@ impl ReceiveBuffer {
     }
 
     /// One `recv(2)`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<Received<'_>> {
         match recv(fd, &mut *self.0, RecvFlags::empty()) {
             Ok((([], _), _)) => Ok(Received::Eof),
@@ -33,7 +33,7 @@ impl ReceiveBuffer {
 }
 
 /// One `recv(2)` into the caller's memory.
-#[inline]
+#[inline(always)]
 pub(super) fn receive_into(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match recv(fd, buffer, RecvFlags::empty()) {
         Ok((received, _)) => Ok(Some(received)),

@@ -20,7 +20,7 @@ pub(super) struct SendOutcome {
 }
 
 /// One `send(2)`, or `sendmsg(2)` for several buffers. `SIGPIPE` is never raised.
-#[inline]
+#[inline(always)]
 pub(super) fn send(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendOutcome> {
     let bufs = &bufs[..bufs.len().min(MAX_BUFFERS)];
     let (bytes, given) = match bufs {
