@@ -125,6 +125,7 @@ async def test_close_in_resume_writing(loop: Loop, contexts: list[dict[str, Any]
             self.transport.close()
 
     async with connection(Leaving()) as (transport, protocol, peer):
+        transport.set_write_buffer_limits(high=0)  # so that it resumes with nothing left
         transport.write(b"x" * (8 << 20))
         assert len(await peer.to_end()) == 8 << 20
         await protocol.until_lost()

@@ -92,6 +92,7 @@ def test_handle(loop: Loop, method: str) -> None:
 
     arguments = (1e9,) if method in ("call_later", "call_at") else ()
     handle = getattr(loop, method)(*arguments, callback, 1, 2)
+    assert isinstance(handle, asyncio.TimerHandle if arguments else asyncio.Handle)
     assert handle._callback is callback
     assert handle._args == (1, 2)
     assert handle._cancelled is False
