@@ -17,6 +17,7 @@ on_every_driver!(
     the_clock_never_goes_back,
     a_wake_ends_a_sleeping_wait,
     wakes_before_a_wait_count_once,
+    a_wake_before_a_wait_with_a_time_out_ends_it,
     a_wake_does_not_hide_completions,
     no_wake_is_lost,
     a_waker_outlives_its_driver,
@@ -76,6 +77,15 @@ fn wakes_before_a_wait_count_once<W: World>() {
     waker.wake();
     assert_eq!(world.poll(), []);
     world.quiet();
+}
+
+fn a_wake_before_a_wait_with_a_time_out_ends_it<W: World>() {
+    const LONG: Duration = Duration::from_secs(60);
+    let mut world = W::new();
+    world.driver().waker().wake();
+    let before = world.driver().now();
+    assert_eq!(world.wait(LONG), []);
+    assert!(world.driver().now().since(before) < LONG);
 }
 
 fn a_wake_does_not_hide_completions<W: World>() {

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use oxlip_core::id::Id;
 use oxlip_core::op::{Interest, Op};
@@ -19,6 +20,7 @@ on_os_drivers!(
     closing_a_watch_leaves_the_descriptor_open,
     a_watch_is_for_watching_only,
     a_number_used_again_is_watched_anew,
+    a_file_that_comes_back_under_its_number_is_watched_anew,
     a_newer_borrow_ends_the_older,
     an_adoption_ends_a_borrow_of_its_number,
     an_adoption_ends_an_adoption_of_its_number,
@@ -165,6 +167,32 @@ fn a_number_used_again_is_watched_anew<W: World>() {
     world.until(Seen::Watched(id, Interest::READ));
 }
 
+/// Epoll never forgot it, because another number kept the file open.
+fn a_file_that_comes_back_under_its_number_is_watched_anew<W: World>() {
+    let mut world = W::new();
+    let number = own_number();
+    let (file, writer) = pipe();
+    let at_number = || fcntl_dupfd_cloexec(&file, number).expect("a free number");
+    let first = at_number();
+    let id = borrow(&mut world, &first);
+    watch(&mut world, id, Interest::READ);
+    world.quiet();
+    drop(first);
+    watch(&mut world, id, Interest::NONE);
+    assert_eq!(world.poll(), []);
+    let again = at_number();
+    assert_eq!(again.as_raw_fd(), number);
+    watch(&mut world, id, Interest::READ);
+    write(&writer);
+    world.until(Seen::Watched(id, Interest::READ));
+}
+
+/// A number for one run of one test, so that no other thread gets it when it is closed.
+fn own_number() -> RawFd {
+    static NEXT: AtomicI32 = AtomicI32::new(500);
+    NEXT.fetch_add(20, Ordering::Relaxed)
+}
+
 fn a_newer_borrow_ends_the_older<W: World>() {
     let mut world = W::new();
     let (mut reader, _writer) = pipe();
@@ -220,8 +248,7 @@ where
     W::Driver: Driver<Socket = OwnedFd>,
 {
     let mut world = W::new();
-    // A number for this test alone, so that no other thread gets it in between.
-    let number = 500 + 40 * RawFd::try_from(world.driver().name().len()).expect("short");
+    let number = own_number();
     let at_number = |socket| fcntl_dupfd_cloexec(socket, number).expect("a free number");
     let (socket, _peer) = tcp_pair();
     let old = world
