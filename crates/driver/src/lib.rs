@@ -21,7 +21,7 @@
 //!    nothing to take from it. An op that does not suit the resource answers
 //!    `Failed(InvalidInput)`.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod any;
 pub mod clock;
