@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.log import logger
+from typing import TYPE_CHECKING
 
 from . import _native
 from ._connect import Connect
 from ._server import Serve
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class EventLoop(Connect, Serve, _native.EventLoop, asyncio.AbstractEventLoop):
@@ -19,6 +23,12 @@ class EventLoop(Connect, Serve, _native.EventLoop, asyncio.AbstractEventLoop):
 
     One thread owns the loop while it runs; only `call_soon_threadsafe()` is for the others.
     """
+
+    def __new__(cls, *args: object, driver: str | None = None, **kwargs: object) -> Self:
+        # A subclass may have an __init__ with other arguments: asyncio's loops have no __new__.
+        if args and cls.__init__ is EventLoop.__init__:
+            (driver,) = args  # type: ignore[assignment]
+        return super().__new__(cls, driver)
 
     def __init__(self, driver: str | None = None) -> None:
         super().__init__()

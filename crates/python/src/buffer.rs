@@ -1,9 +1,10 @@
 //! What a program hands to `write()`: borrowed for the call, kept only as far as it was not sent.
 
-use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
+
+use crate::ffi::Buffer;
 
 /// Bytes that wait to be sent.
 pub(crate) enum Chunk {
@@ -54,14 +55,13 @@ impl AsRef<[u8]> for Chunk {
     }
 }
 
-/// The argument of one `write()`.
+/// The argument of one `write()`. Dropping it may run Python code: not under a borrow of the
+/// loop's state.
 pub(crate) enum Data<'py> {
     /// The usual case.
     Bytes(Bound<'py, PyBytes>),
     /// A buffer whose contents may change once the call is over.
-    Buffer(PyBuffer<u8>),
-    /// A copy of a buffer that is not one contiguous run of bytes.
-    Owned(Box<[u8]>),
+    Buffer(Buffer<'py>),
 }
 
 impl<'py> Data<'py> {
@@ -74,7 +74,6 @@ impl<'py> Data<'py> {
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             return Ok(Self::Bytes(bytes.clone()));
         }
-        // Not a subclass of bytes, above: a chunk is dropped where no Python code may run.
         if data.is_instance_of::<PyBytes>()
             || data.is_instance_of::<PyByteArray>()
             || data.is_instance_of::<PyMemoryView>()
@@ -87,18 +86,18 @@ impl<'py> Data<'py> {
         )))
     }
 
-    /// Takes any object with the buffer protocol, as `socket.send` does.
+    /// Takes any object with the buffer protocol, as `socket.send` does, and memory that is not
+    /// contiguous, too.
     ///
     /// # Errors
     /// `TypeError` if it has none.
     pub(crate) fn any_buffer(data: &Bound<'py, PyAny>) -> PyResult<Self> {
+        // Not a subclass: a chunk is dropped where no Python code may run.
         if let Ok(bytes) = data.cast_exact::<PyBytes>() {
             return Ok(Self::Bytes(bytes.clone()));
         }
-        match PyBuffer::<u8>::get(data) {
-            Ok(buffer) if buffer.is_c_contiguous() => Ok(Self::Buffer(buffer)),
-            Ok(buffer) => Ok(Self::Owned(buffer.to_vec(data.py())?.into())),
-            // Items that are not bytes: let Python flatten the view.
+        match Buffer::readable(data) {
+            Ok(buffer) => Ok(Self::Buffer(buffer)),
             Err(error) if error.is_instance_of::<PyBufferError>(data.py()) => {
                 let flat = PyMemoryView::from(data)?.call_method0("tobytes")?;
                 Ok(Self::Bytes(flat.cast_into::<PyBytes>()?))
@@ -112,24 +111,15 @@ impl<'py> Data<'py> {
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Bytes(bytes) => bytes.as_bytes(),
-            Self::Buffer(buffer) if buffer.len_bytes() == 0 => &[],
-            // SAFETY: contiguous, and exported by a live object: it cannot be resized or freed
-            // while `buffer` holds the export. It is read during a system call that runs no
-            // Python code; a program that writes to it from another thread meanwhile sends a
-            // mixture, as it would with socket.send.
-            Self::Buffer(buffer) => unsafe {
-                std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes())
-            },
-            Self::Owned(bytes) => bytes,
+            Self::Buffer(buffer) => buffer.as_slice(),
         }
     }
 
-    /// What is left from `sent` on, to be kept.
-    pub(crate) fn into_chunk(self, sent: usize) -> (Chunk, usize) {
+    /// What is to be kept when `sent` bytes are gone, and how many of its first bytes to skip.
+    pub(crate) fn to_chunk(&self, sent: usize) -> (Chunk, usize) {
         match self {
-            Self::Bytes(bytes) => (Chunk::Bytes(PyBytesView::new(&bytes)), sent),
-            Self::Owned(bytes) => (Chunk::Copied(bytes), sent),
-            Self::Buffer(_) => (Chunk::Copied(self.as_slice()[sent..].into()), 0),
+            Self::Bytes(bytes) => (Chunk::Bytes(PyBytesView::new(bytes)), sent),
+            Self::Buffer(buffer) => (Chunk::Copied(buffer.as_slice()[sent..].into()), 0),
         }
     }
 }

@@ -14,6 +14,17 @@ pub(crate) fn copy_current(py: Python<'_>) -> PyResult<Py<PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind) }
 }
 
+/// A copy of `context`.
+///
+/// # Errors
+/// Out of memory.
+pub(crate) fn copy(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
+    // SAFETY: `context` is a Context; the call gives a new reference or NULL with an error.
+    unsafe {
+        Bound::from_owned_ptr_or_err(py, ffi::PyContext_Copy(context.as_ptr())).map(Bound::unbind)
+    }
+}
+
 /// `context` checked to be a context, or a copy of the current one.
 ///
 /// # Errors

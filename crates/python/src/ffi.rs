@@ -60,3 +60,76 @@ pub(crate) fn loop_keyword<'py>(py: Python<'py>) -> PyResult<&'py Bound<'py, PyT
     })?;
     Ok(names.bind(py))
 }
+
+/// The memory of an object with the buffer protocol, as one contiguous run of bytes. Dropping it
+/// may run Python code (`__release_buffer__`, `__del__`): not under a borrow of the loop's state.
+pub(crate) struct Buffer<'py> {
+    view: Box<ffi::Py_buffer>,
+    _py: Python<'py>,
+}
+
+impl<'py> Buffer<'py> {
+    /// Asks for memory to read.
+    ///
+    /// # Errors
+    /// `TypeError` if the object has no buffer, `BufferError` if its memory is not contiguous.
+    pub(crate) fn readable(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        Self::get(object, ffi::PyBUF_SIMPLE)
+    }
+
+    /// Asks for memory to write to.
+    ///
+    /// # Errors
+    /// As [`Buffer::readable`], and `BufferError` if it is read-only.
+    pub(crate) fn writable(object: &Bound<'py, PyAny>) -> PyResult<WritableBuffer<'py>> {
+        Self::get(object, ffi::PyBUF_WRITABLE).map(WritableBuffer)
+    }
+
+    fn get(object: &Bound<'py, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {
+        let mut view = Box::new(ffi::Py_buffer::new());
+        // SAFETY: `view` is zeroed memory of the right type that stays in place in its box.
+        if unsafe { ffi::PyObject_GetBuffer(object.as_ptr(), &raw mut *view, flags) } != 0 {
+            return Err(PyErr::fetch(object.py()));
+        }
+        Ok(Self {
+            view,
+            _py: object.py(),
+        })
+    }
+
+    /// The bytes, as long as the buffer is held.
+    #[inline]
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        let len = self.view.len.unsigned_abs();
+        if len == 0 {
+            return &[];
+        }
+        // SAFETY: PyBUF_SIMPLE gives `len` contiguous bytes, which stay in place while the view
+        // is held. They are read during a system call that runs no Python code; a program that
+        // writes to them from another thread meanwhile sends a mixture, as with socket.send.
+        unsafe { std::slice::from_raw_parts(self.view.buf.cast(), len) }
+    }
+}
+
+impl Drop for Buffer<'_> {
+    fn drop(&mut self) {
+        // SAFETY: filled by PyObject_GetBuffer and released once; `_py` says that the interpreter
+        // is attached.
+        unsafe { ffi::PyBuffer_Release(&raw mut *self.view) };
+    }
+}
+
+/// A [`Buffer`] that may be written to.
+pub(crate) struct WritableBuffer<'py>(Buffer<'py>);
+
+impl WritableBuffer<'_> {
+    /// The bytes, as long as the buffer is held.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        let len = self.0.view.len.unsigned_abs();
+        if len == 0 {
+            return &mut [];
+        }
+        // SAFETY: as in `Buffer::as_slice`, and PyBUF_WRITABLE says that it may be written.
+        unsafe { std::slice::from_raw_parts_mut(self.0.view.buf.cast(), len) }
+    }
+}

@@ -448,6 +448,10 @@ impl TimerHandle {
         run(handle)
     }
 
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.callback.cancelled.load(Ordering::Relaxed)
+    }
+
     /// When it is due, in seconds on the loop's clock.
     pub(crate) fn when_secs(&self) -> f64 {
         self.when

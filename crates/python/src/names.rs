@@ -47,6 +47,7 @@ pub(crate) static EXTRACT_STACK: Imported =
     Imported::new("asyncio.format_helpers", "extract_stack");
 pub(crate) static IS_COROUTINE: Imported = Imported::new("asyncio", "iscoroutine");
 pub(crate) static IS_COROUTINE_FUNCTION: Imported = Imported::new("inspect", "iscoroutinefunction");
-pub(crate) static SOCKET: Imported = Imported::new("socket", "socket");
+pub(crate) static BORROWED_SOCKET: Imported =
+    Imported::new("oxlip._borrowed_socket", "BorrowedSocket");
 pub(crate) static GETFRAME: Imported = Imported::new("sys", "_getframe");
 pub(crate) static WARN: Imported = Imported::new("warnings", "warn");

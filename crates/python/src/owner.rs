@@ -37,7 +37,7 @@ pub(crate) struct Ownership<'a, T> {
 
 impl<T> Ownership<'_, T> {
     /// As [`ThreadBound::with`], without asking which thread this is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with<R>(&self, access: impl FnOnce(&mut T) -> R) -> R {
         self.cell.with_owned(access)
     }
@@ -93,7 +93,7 @@ impl<T> ThreadBound<T> {
 
     /// Runs `access` on the value. `access` must not run Python code, which includes dropping the
     /// last reference to an object: return such objects instead.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with<R>(&self, access: impl FnOnce(&mut T) -> R) -> Result<R, WrongThread> {
         if self.owner.load(Ordering::Relaxed) == thread_token() {
             return Ok(self.with_owned(access));
@@ -108,7 +108,7 @@ impl<T> ThreadBound<T> {
         (!self.borrowed.get()).then(|| owned.with(access))
     }
 
-    #[inline]
+    #[inline(always)]
     fn with_owned<R>(&self, access: impl FnOnce(&mut T) -> R) -> R {
         struct Release<'a>(&'a Cell<bool>);
         impl Drop for Release<'_> {

@@ -23,7 +23,7 @@ impl ReceiveBuffer {
     /// One `recv(2)`.
     #[inline(always)]
     pub(super) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<Received<'_>> {
-        match recv(fd, &mut *self.0, RecvFlags::empty()) {
+        match recv(fd, &mut *self.0, RecvFlags::DONTWAIT) {
             Ok((([], _), _)) => Ok(Received::Eof),
             Ok(((data, _), _)) => Ok(Received::Data(data)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
@@ -35,7 +35,7 @@ impl ReceiveBuffer {
 /// One `recv(2)` into the caller's memory.
 #[inline(always)]
 pub(super) fn receive_into(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    match recv(fd, buffer, RecvFlags::empty()) {
+    match recv(fd, buffer, RecvFlags::DONTWAIT) {
         Ok((received, _)) => Ok(Some(received)),
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
         Err(error) => Err(error.into()),

@@ -26,12 +26,12 @@ pub(super) fn send(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendO
     let (bytes, given) = match bufs {
         [] => (0, 0),
         [only] => (
-            retry_on_intr(|| send_one(fd, only, SendFlags::NOSIGNAL))?,
+            retry_on_intr(|| send_one(fd, only, SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT)))?,
             only.len(),
         ),
         several => {
             let mut control = SendAncillaryBuffer::default();
-            let bytes = retry_on_intr(|| sendmsg(fd, several, &mut control, SendFlags::NOSIGNAL))?;
+            let bytes = retry_on_intr(|| sendmsg(fd, several, &mut control, SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT)))?;
             (bytes, several.iter().map(|buf| buf.len()).sum())
         }
     };

@@ -3,13 +3,12 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use oxlip_core::op::Op;
-use oxlip_driver::Driver as _;
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::prelude::*;
 
 use super::{EventLoop, Resource, Runnable, tick};
 use crate::names;
+use crate::transport::{self, StreamTransport};
 
 /// Runs ticks until `stop()`. The Python part has made this the thread's running loop.
 ///
@@ -26,7 +25,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     }
 
     let this = event_loop.get();
-    check_open(this)?;
+    this.check_open()?;
     let already_running = || PyRuntimeError::new_err("This event loop is already running");
     let owned = loop {
         match this.state.own() {
@@ -40,26 +39,22 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         return Err(already_running());
     }
     let _running = Running(this);
-    loop {
-        tick::tick(event_loop, &owned)?;
-        if this.stopping.load(Ordering::Relaxed) {
-            return Ok(());
+    let result = loop {
+        match tick::tick(event_loop, &owned) {
+            Ok(()) if this.stopping.load(Ordering::Relaxed) => break Ok(()),
+            Ok(()) => {}
+            Err(error) => break Err(error),
         }
-    }
+    };
+    // What the last handle has written leaves although no tick may follow, and what other threads
+    // have sent is put where the cycle collector sees it.
+    let flushed = transport::flush(event_loop);
+    this.drain_inbox(event_loop.py());
+    result.and(flushed)
 }
 
 pub(super) fn stop(event_loop: &EventLoop) {
     event_loop.stopping.store(true, Ordering::Relaxed);
-}
-
-/// # Errors
-/// `RuntimeError` once the loop is closed.
-#[inline]
-pub(super) fn check_open(event_loop: &EventLoop) -> PyResult<()> {
-    if event_loop.closed.load(Ordering::Relaxed) {
-        return Err(PyRuntimeError::new_err("Event loop is closed"));
-    }
-    Ok(())
 }
 
 /// Forgets what was scheduled and closes every descriptor the loop owns.
@@ -67,35 +62,68 @@ pub(super) fn check_open(event_loop: &EventLoop) -> PyResult<()> {
 /// # Errors
 /// `RuntimeError` while the loop runs.
 pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    let py = event_loop.py();
     let this = event_loop.get();
-    if this.running.load(Ordering::Relaxed) {
+    // Owned until it is closed: another thread that would run it meanwhile finds it closed.
+    let owned = this.state.own();
+    let Some(owned) = owned.ok().filter(|_| !this.running.load(Ordering::Relaxed)) else {
         return Err(PyRuntimeError::new_err("Cannot close a running event loop"));
-    }
-    if this.closed.swap(true, Ordering::Relaxed) {
+    };
+    if this.closed.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let py = event_loop.py();
+    // What was written but only gathered is sent; nobody is left to be told how that went.
+    if let Err(error) = transport::flush(event_loop) {
+        error.write_unraisable(py, Some(event_loop));
+    }
+    this.closed.store(true, Ordering::Relaxed);
     let mut open = Vec::new();
-    this.state.with(|state| {
-        state.resources.for_each(|id, resource| {
+    owned.with(|state| {
+        state.resources.for_each(|_, resource| {
             if let Resource::Connection(connection) = resource {
-                open.push((id, connection.transport.clone_ref(py)));
+                open.push(connection.transport.bind(py).clone());
             }
         });
-    })?;
-    for (_, transport) in &open {
-        let message = format!("unclosed transport {}", transport.bind(py).repr()?);
-        let category = py.get_type::<PyResourceWarning>();
-        // Not with the transport as its source: whoever records warnings would keep it alive.
-        // The warning may be an error (python -W error): that must not keep the loop open.
-        let warning = names::WARN.get(py)?.call1((message, category));
-        if let Err(error) = warning {
-            error.write_unraisable(py, Some(transport.bind(py)));
-        }
-        transport.get().abandon();
+    });
+    for transport in &open {
+        warn_unclosed(transport);
+        StreamTransport::abandon(transport);
     }
     clear(this);
     Ok(())
+}
+
+/// asyncio's warning about a transport that nobody has closed. At the end of the interpreter the
+/// modules it takes may be gone: then there is nobody to warn either.
+fn warn_unclosed(transport: &Bound<'_, StreamTransport>) {
+    let py = transport.py();
+    let (Ok(shown), Ok(warn)) = (transport.repr(), names::WARN.get(py)) else {
+        return;
+    };
+    let category = py.get_type::<PyResourceWarning>();
+    // Not with the transport as its source: whoever records warnings would keep it alive. With
+    // `python -W error` the warning is an exception, which must not keep the loop open.
+    if let Err(error) = warn.call1((format!("unclosed transport {shown}"), category)) {
+        error.write_unraisable(py, Some(transport));
+    }
+}
+
+impl EventLoop {
+    /// # Errors
+    /// `RuntimeError` once the loop is closed.
+    #[inline]
+    pub(crate) fn check_open(&self) -> PyResult<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        }
+        Ok(())
+    }
+
+    /// Whether the loop runs: then something runs after the current handle.
+    #[inline]
+    pub(crate) fn runs(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
+    }
 }
 
 /// Drops everything the loop holds; also what the cycle collector calls.
@@ -109,13 +137,13 @@ pub(super) fn clear(event_loop: &EventLoop) {
     event_loop
         .inbox
         .drain(|runnable: Runnable| inbox.push(runnable));
+    let factory = event_loop
+        .task_factory
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     let held = event_loop.state.with(|state| {
         let resources = std::mem::take(&mut state.resources);
-        if let Some(driver) = state.driver.as_mut() {
-            resources.for_each(|id, _| {
-                let _ = driver.submit(Op::Close(id));
-            });
-        }
         state.dirty.clear();
         state.watched_fds.clear();
         state.connected_fds.clear();
@@ -125,10 +153,11 @@ pub(super) fn clear(event_loop: &EventLoop) {
             std::mem::take(&mut state.spare_handles),
             state.scheduler.clear(),
             resources,
-            state.task_factory.take(),
+            // Dropped with all its descriptors, and without taking them out of the multiplexer
+            // one by one: in a forked child that would deafen the parent, which shares it.
             state.driver.take(),
         )
     });
     // Outside the borrow: what is dropped here may run Python code.
-    drop((inbox, held));
+    drop((inbox, held, factory));
 }

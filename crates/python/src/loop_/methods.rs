@@ -47,7 +47,7 @@ impl EventLoop {
     }
 
     fn _check_closed(&self) -> PyResult<()> {
-        lifecycle::check_open(self)
+        self.check_open()
     }
 
     #[getter]
@@ -81,6 +81,13 @@ impl EventLoop {
             .store(seconds.to_bits(), Ordering::Relaxed);
     }
 
+    #[getter]
+    fn _current_handle(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        Ok(self
+            .state
+            .with(|state| state.current_handle.as_ref().map(|it| it.clone_ref(py)))?)
+    }
+
     // Scheduling: schedule.rs
 
     fn time(&self) -> f64 {
@@ -108,7 +115,7 @@ impl EventLoop {
         tasks::set_factory(self, factory)
     }
 
-    fn get_task_factory<'py>(&self, py: Python<'py>) -> PyResult<Option<Any<'py>>> {
+    fn get_task_factory<'py>(&self, py: Python<'py>) -> Option<Any<'py>> {
         tasks::factory(self, py)
     }
 

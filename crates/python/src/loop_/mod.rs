@@ -49,6 +49,8 @@ pub(crate) struct EventLoop {
     debug: AtomicBool,
     /// Seconds, as the bits of an `f64`.
     slow_callback_duration: AtomicU64,
+    /// Not in the state: asyncio lets other threads ask for it, and create tasks.
+    task_factory: Mutex<Option<Py<PyAny>>>,
     /// The simulated clock as last read, in nanoseconds.
     last_time: AtomicU64,
     _counted: Counted,
@@ -67,7 +69,8 @@ pub(crate) struct State {
     pub(crate) run: u64,
     /// Handles to use again; see [`Handle::recycle`].
     spare_handles: Vec<Py<Handle>>,
-    task_factory: Option<Py<PyAny>>,
+    /// What debug mode runs, for messages about errors in it.
+    current_handle: Option<Py<PyAny>>,
     /// The descriptors of `add_reader` and its kin.
     watched_fds: Descriptors,
     /// The descriptors of connections.
@@ -140,7 +143,7 @@ impl EventLoop {
                 dirty: Vec::new(),
                 run: 0,
                 spare_handles: Vec::new(),
-                task_factory: None,
+                current_handle: None,
                 watched_fds: Descriptors::default(),
                 connected_fds: Descriptors::default(),
                 waits: HashMap::new(),
@@ -152,6 +155,7 @@ impl EventLoop {
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
+            task_factory: Mutex::new(None),
             last_time: AtomicU64::new(0),
             _counted: Counted::new(Kind::EventLoop),
         })
@@ -172,6 +176,9 @@ impl EventLoop {
     /// Visits every Python object that the state holds, for the cycle collector. A loop that runs
     /// elsewhere, or right now further up the stack, is in use: what it holds is not garbage.
     fn traverse(&self, visit: &pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
+        if let Ok(factory) = self.task_factory.try_lock() {
+            visit.call(&*factory)?;
+        }
         self.state
             .try_with(|state| {
                 let mut result = Ok(());
@@ -186,7 +193,6 @@ impl EventLoop {
                     .spare_handles
                     .iter()
                     .try_for_each(|handle| visit.call(handle))?;
-                visit.call(&state.task_factory)?;
                 state.resources.traverse(visit)
             })
             .unwrap_or(Ok(()))

@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::{EventLoop, Runnable, lifecycle};
+use super::{EventLoop, Runnable};
 use crate::handle::{Handle, TimerHandle};
 use crate::names;
 
@@ -42,7 +42,7 @@ pub(super) fn call_soon<'py>(
     context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, Handle>> {
     let this = event_loop.get();
-    lifecycle::check_open(this)?;
+    this.check_open()?;
     if this.is_debug() {
         check_thread(this)?;
         check_callback(&callback, "call_soon")?;
@@ -57,7 +57,7 @@ pub(super) fn call_soon_threadsafe<'py>(
     context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, Handle>> {
     let this = event_loop.get();
-    lifecycle::check_open(this)?;
+    this.check_open()?;
     if this.is_debug() {
         check_callback(&callback, "call_soon_threadsafe")?;
     }
@@ -108,7 +108,7 @@ fn schedule_at<'py>(
     method: &str,
 ) -> PyResult<Bound<'py, TimerHandle>> {
     let this = event_loop.get();
-    lifecycle::check_open(this)?;
+    this.check_open()?;
     if this.is_debug() {
         check_thread(this)?;
         check_callback(&callback, method)?;
@@ -200,6 +200,9 @@ impl EventLoop {
 
     /// Sets the timer, or asks the loop's thread to do so.
     pub(super) fn set_timer(&self, handle: &Bound<'_, TimerHandle>) {
+        if handle.get().is_cancelled() {
+            return;
+        }
         let when = Time::from_secs_f64(handle.get().when_secs());
         let entry = handle.clone().unbind();
         let mut entry = Some(entry);

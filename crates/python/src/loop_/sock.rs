@@ -7,8 +7,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 
-use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -18,6 +17,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::EventLoop;
 use crate::buffer::Data;
 use crate::errors::os_error;
+use crate::ffi::Buffer;
 
 /// One read is at most this long, in bytes: stream sockets seldom hold more, and may always give
 /// less than was asked for.
@@ -64,19 +64,7 @@ pub(super) fn recv_into(
     buffer: &Bound<'_, PyAny>,
 ) -> PyResult<Option<usize>> {
     let fd = number(sock)?;
-    let view = PyBuffer::<u8>::get(buffer)?;
-    if view.readonly() || !view.is_c_contiguous() {
-        return Err(PyBufferError::new_err(
-            "a writable, contiguous buffer of bytes is needed",
-        ));
-    }
-    if view.len_bytes() == 0 {
-        return receive(fd, &mut []);
-    }
-    // SAFETY: contiguous, writable, and exported for as long as `view` lives, so it cannot move;
-    // it is filled during one system call that runs no Python code.
-    let bytes = unsafe { std::slice::from_raw_parts_mut(view.buf_ptr().cast(), view.len_bytes()) };
-    receive(fd, bytes)
+    receive(fd, Buffer::writable(buffer)?.as_mut_slice())
 }
 
 /// As `sock.send(data)`; `None` if it would block.

@@ -1,11 +1,13 @@
 //! `create_future`, `create_task` and task factories: asyncio's own C classes come first.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{EventLoop, lifecycle};
+use super::EventLoop;
 use crate::names;
 
 pub(super) fn create_future<'py>(
@@ -22,8 +24,8 @@ pub(super) fn create_task<'py>(
     options: Option<Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
-    lifecycle::check_open(event_loop.get())?;
-    let Some(factory) = factory(event_loop.get(), py)? else {
+    event_loop.get().check_open()?;
+    let Some(factory) = factory(event_loop.get(), py) else {
         let Some(options) = options else {
             return call_with_loop(names::TASK.get(py)?, Some(&coro), event_loop);
         };
@@ -70,24 +72,24 @@ pub(super) fn set_factory(
         ));
     }
     let factory = factory.map(Bound::unbind);
-    let before = event_loop
-        .state
-        .with(|state| std::mem::replace(&mut state.task_factory, factory))?;
+    let before = std::mem::replace(&mut *lock(event_loop), factory);
     drop(before);
     Ok(())
 }
 
-pub(super) fn factory<'py>(
-    event_loop: &EventLoop,
-    py: Python<'py>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
-    let factory = event_loop.state.with(|state| {
-        state
-            .task_factory
-            .as_ref()
-            .map(|factory| factory.clone_ref(py))
-    })?;
-    Ok(factory.map(|factory| factory.into_bound(py)))
+pub(super) fn factory<'py>(event_loop: &EventLoop, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+    let factory = lock(event_loop)
+        .as_ref()
+        .map(|factory| factory.clone_ref(py));
+    factory.map(|factory| factory.into_bound(py))
+}
+
+/// Held only to copy or exchange the reference: no Python code runs meanwhile.
+fn lock(event_loop: &EventLoop) -> MutexGuard<'_, Option<Py<PyAny>>> {
+    event_loop
+        .task_factory
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `class(argument, loop=event_loop)` without a dict or tuple.

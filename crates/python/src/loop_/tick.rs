@@ -85,8 +85,18 @@ fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
 fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
     let py = event_loop.py();
     let description = runnable.describe(event_loop)?;
+    let set_current = |handle| {
+        event_loop
+            .get()
+            .state
+            .with(|state| std::mem::replace(&mut state.current_handle, handle))
+    };
+    drop(set_current(
+        description.as_ref().map(|it| it.clone_ref(py)),
+    )?);
     let began = Instant::now();
     let result = run(event_loop, runnable);
+    drop(set_current(None)?);
     let took = began.elapsed().as_secs_f64();
     let limit = f64::from_bits(
         event_loop
@@ -201,7 +211,7 @@ impl Runnable {
 
 impl EventLoop {
     /// Moves what other threads have scheduled into the ready queue.
-    fn drain_inbox(&self, py: Python<'_>) {
+    pub(super) fn drain_inbox(&self, py: Python<'_>) {
         if self.inbox.is_empty() {
             return;
         }

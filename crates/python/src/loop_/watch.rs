@@ -2,6 +2,7 @@
 //! program owns, and may close at any time.
 
 use std::os::fd::RawFd;
+use std::task::Poll;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Interest, Op};
@@ -12,7 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::{EventLoop, Resource, lifecycle, schedule};
+use super::{EventLoop, Resource, schedule};
 use crate::errors::os_error;
 use crate::handle::Handle;
 use crate::transport::StreamTransport;
@@ -103,7 +104,7 @@ pub(super) fn add<'py>(
     args: Bound<'py, PyTuple>,
 ) -> PyResult<()> {
     let this = event_loop.get();
-    lifecycle::check_open(this)?;
+    this.check_open()?;
     let fd = descriptor(fd)?;
     check_no_transport(event_loop, fd)?;
     if this.is_debug() {
@@ -138,10 +139,9 @@ pub(super) fn remove(
     let removed = this.state.with(|state| {
         let id = state.watched_fds.get(fd)?;
         let handle = state.resources.watched(id)?.side(side).handle.take();
-        state.update_watch(id).ok();
-        handle
+        Some((handle, state.update_watch(id)))
     })?;
-    let Some(handle) = removed else {
+    let Some((Some(handle), _)) = removed else {
         return Ok(false);
     };
     Handle::cancel_now(handle.bind(event_loop.py()))?;
@@ -155,7 +155,7 @@ pub(super) fn wait<'py>(
     side: Side,
 ) -> PyResult<Bound<'py, PyAny>> {
     let this = event_loop.get();
-    lifecycle::check_open(this)?;
+    this.check_open()?;
     let fd = descriptor(fd)?;
     check_no_transport(event_loop, fd)?;
     let future = super::tasks::create_future(event_loop)?;
@@ -178,8 +178,7 @@ pub(super) fn unwait(event_loop: &Bound<'_, EventLoop>, future: &Bound<'_, PyAny
             let at = futures.iter().position(|waiting| waiting.is(future))?;
             Some(futures.remove(at))
         });
-        state.update_watch(id).ok();
-        removed
+        Some((removed, state.update_watch(id)))
     })?;
     drop(removed);
     Ok(())
@@ -190,9 +189,9 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
     let py = event_loop.py();
     let this = event_loop.get();
     let mut handles = [None, None];
-    let futures = this.state.with(|state| {
+    let (futures, update) = this.state.with(|state| {
         let Some(watched) = state.resources.watched(id) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
         let mut futures = Vec::new();
         for (side, slot) in [Side::Read, Side::Write].into_iter().zip(&mut handles) {
@@ -205,11 +204,10 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
         for future in &futures {
             state.waits.remove(&(future.as_ptr() as usize));
         }
-        if !futures.is_empty() {
-            state.update_watch(id).ok();
-        }
-        futures
+        let update = (!futures.is_empty()).then(|| state.update_watch(id));
+        (futures, update)
     })?;
+    drop(update);
     for future in futures {
         let future = future.bind(py);
         if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
@@ -269,8 +267,7 @@ fn forget_handle(this: &EventLoop, id: Id, side: Side, handle: &Bound<'_, Handle
     let forgotten = this.state.with(|state| {
         let current = &mut state.resources.watched(id)?.side(side).handle;
         let forgotten = current.take_if(|known| known.is(handle));
-        state.update_watch(id).ok();
-        forgotten
+        Some((forgotten, state.update_watch(id)))
     })?;
     drop(forgotten);
     Ok(())
@@ -305,51 +302,77 @@ fn change<R>(
     side: Side,
     change: impl FnOnce(&mut Watchers) -> R,
 ) -> PyResult<(Id, R)> {
-    this.state
-        .with(|state| {
-            let id = match state.watched_fds.get(fd) {
-                Some(id) => id,
-                None => {
-                    let id = state.driver().borrow(fd)?;
-                    state
-                        .resources
-                        .insert(id, Resource::Watched(Box::new(Watched::new(fd))));
+    let (changed, update) = this.state.with(|state| {
+        let id = match state.watched_fds.get(fd) {
+            Some(id) => id,
+            None => match state.driver().borrow(fd) {
+                Ok(id) => {
+                    let watched = Resource::Watched(Box::new(Watched::new(fd)));
+                    state.resources.insert(id, watched);
                     state.watched_fds.insert(fd, id);
                     id
                 }
-            };
-            let watched = state
-                .resources
-                .watched(id)
-                .expect("a watched descriptor has an entry");
-            let result = change(watched.side(side));
-            state.update_watch(id)?;
-            Ok((id, result))
-        })?
-        .map_err(os_error)
+                Err(error) => return (None, Update::failed(error)),
+            },
+        };
+        let watched = state
+            .resources
+            .watched(id)
+            .expect("a watched descriptor has an entry");
+        let result = change(watched.side(side));
+        (Some((id, result)), state.update_watch(id))
+    })?;
+    // Outside the borrow: what is dropped here may run Python code.
+    drop(update.gone);
+    update.result.map_err(os_error)?;
+    Ok(changed.expect("the driver has taken the descriptor"))
+}
+
+/// What became of a watch; to be dropped outside the borrow.
+#[must_use]
+struct Update {
+    result: std::io::Result<()>,
+    gone: Option<Resource>,
+}
+
+impl Update {
+    fn failed(error: std::io::Error) -> Self {
+        Self {
+            result: Err(error),
+            gone: None,
+        }
+    }
 }
 
 impl super::State {
-    /// Tells the driver what a descriptor is watched for now.
-    fn update_watch(&mut self, id: Id) -> std::io::Result<()> {
+    /// Tells the driver what a descriptor is watched for now; forgets it if that is nothing, or if
+    /// the driver refuses.
+    fn update_watch(&mut self, id: Id) -> Update {
         let Some(watched) = self.resources.watched(id) else {
-            return Ok(());
+            return Update {
+                result: Ok(()),
+                gone: None,
+            };
         };
         let (fd, interest) = (watched.fd, watched.interest());
-        if interest.is_none() {
-            self.resources.remove(id);
-            self.watched_fds.remove(fd, id);
-            let _ = self.driver().submit(Op::Close(id));
-            return Ok(());
-        }
-        match self.driver().submit(Op::Watch { id, interest }) {
-            std::task::Poll::Ready(Completion::Failed(_, error)) => {
-                self.resources.remove(id);
-                self.watched_fds.remove(fd, id);
-                let _ = self.driver().submit(Op::Close(id));
-                Err(error)
+        let result = if interest.is_none() {
+            Ok(())
+        } else {
+            match self.driver().submit(Op::Watch { id, interest }) {
+                Poll::Ready(Completion::Failed(_, error)) => Err(error),
+                _ => {
+                    return Update {
+                        result: Ok(()),
+                        gone: None,
+                    };
+                }
             }
-            _ => Ok(()),
+        };
+        let _ = self.driver().submit(Op::Close(id));
+        self.watched_fds.remove(fd, id);
+        Update {
+            result,
+            gone: self.resources.remove(id),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::begin::{self, Origin};
 use super::extra::{Addresses, Sockets};
 use crate::errors::{self, os_error};
 use crate::loop_::{EventLoop, Resource, Runnable};
-use crate::names;
+use crate::{context, names};
 
 /// A listening socket and what its connections are made with.
 pub(crate) struct Accepting {
@@ -26,12 +26,15 @@ pub(crate) struct Accepting {
     sock: Py<PyAny>,
     family: Py<PyAny>,
     proto: Py<PyAny>,
+    /// Where serving began: every connection begins in a copy of it.
+    context: Py<PyAny>,
 }
 
 impl Accepting {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.factory)?;
         visit.call(&self.server)?;
+        visit.call(&self.context)?;
         visit.call(&self.sock)
     }
 }
@@ -49,6 +52,7 @@ pub(crate) fn listen(
     backlog: usize,
 ) -> PyResult<u64> {
     let py = event_loop.py();
+    event_loop.get().check_open()?;
     let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
     let descriptor = begin::duplicate(fd)?;
     // Accepted sockets inherit it on Linux (inet_csk_clone_lock copies the socket), which saves
@@ -61,6 +65,7 @@ pub(crate) fn listen(
         sock: sock.clone().unbind(),
         family: sock.getattr("family")?.unbind(),
         proto: sock.getattr("proto")?.unbind(),
+        context: context::copy_current(py)?,
     };
     event_loop
         .get()
@@ -173,14 +178,17 @@ fn welcome(
                 clone(&it.server),
                 clone(&it.family),
                 clone(&it.proto),
+                clone(&it.context),
             )
         })
     })?;
-    let Some((factory, server, family, proto)) = parts else {
+    let Some((factory, server, family, proto, context)) = parts else {
         return Ok(());
     };
+    let context = context::copy(py, &context)?;
     let mut protocol = None;
-    let made = factory.bind(py).call0().and_then(|made| {
+    let make = || {
+        let made = factory.bind(py).call0()?;
         protocol = Some(made.clone());
         let origin = Origin {
             fd: begin::number(&socket),
@@ -196,8 +204,8 @@ fn welcome(
             waiter: None,
         };
         begin::connect(event_loop, origin, made)
-    });
-    match made {
+    };
+    match context::run(py, &context, make) {
         Ok(_) => Ok(()),
         Err(error) if errors::ends_the_loop(py, &error) => Err(error),
         Err(error) if event_loop.get().is_debug() => {

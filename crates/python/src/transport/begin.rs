@@ -63,6 +63,7 @@ pub(crate) fn wrap<'py>(
 ) -> PyResult<Bound<'py, StreamTransport>> {
     let py = event_loop.py();
     // Before the descriptor changes hands: who gave it closes it.
+    event_loop.get().check_open()?;
     check_protocol(&protocol)?;
     let extra = match extra {
         Some(extra) => extra.copy()?,
@@ -198,15 +199,15 @@ pub(super) fn connect<'py>(
             .insert(id, Resource::Connection(Box::new(connection)));
         state.connected_fds.insert(fd, id);
     })?;
-    if let Some(server) = &server {
-        server.call_method1(intern!(py, "_attach"), (&transport,))?;
-    }
     let beginning = Beginning {
         transport: transport.clone().unbind(),
         waiter: waiter.map(Bound::unbind),
         context: context::copy_current(py)?,
     };
     this.push(Runnable::Begin(Box::new(beginning)));
+    if let Some(server) = &server {
+        server.call_method1(intern!(py, "_attach"), (&transport,))?;
+    }
     Ok(transport)
 }
 
@@ -223,6 +224,7 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
         context,
     } = beginning;
     let transport = transport.bind(py);
+    let mut result = Ok(());
     if let Some(protocol) = StreamTransport::protocol(transport) {
         let made = context::run(py, &context, || {
             ffi::call_method(
@@ -232,7 +234,7 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
         });
         if let Err(error) = made {
             let args = PyTuple::new(py, [transport])?;
-            end::report_callback(event_loop, &protocol, "connection_made", args, error)?;
+            result = end::report_callback(event_loop, &protocol, "connection_made", args, error);
         }
     }
     let this = transport.get();
@@ -252,7 +254,8 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
             waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
         }
     }
-    Ok(())
+    // A KeyboardInterrupt leaves last: the connection has begun.
+    result
 }
 
 /// The number of an adopted socket, before it is adopted.

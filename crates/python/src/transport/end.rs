@@ -36,12 +36,15 @@ impl Ending {
 pub(super) fn close(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
     let this = transport.get();
     this.check_not_abandoned()?;
+    // As if it had been sent inside `write()`: connection_lost then comes when asyncio's would.
+    write::flush_one(transport)?;
     let plan = this.with_state(|state| {
         let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
             return ClosePlan::Already;
         };
         let plan = connection.stream.close();
+        this.closing.store(true, Ordering::Relaxed);
         if plan != ClosePlan::Already {
             let _ = driver.submit(Op::RecvStop(this.id));
         }
@@ -69,6 +72,7 @@ pub(super) fn abort(
         let connection = resources.connection(this.id)?;
         let queued = connection.stream.take_queue();
         let aborted = connection.stream.abort();
+        this.closing.store(true, Ordering::Relaxed);
         let _ = driver.submit(Op::RecvStop(this.id));
         Some((aborted, queued))
     })?;
@@ -142,10 +146,15 @@ pub(super) fn lose(
     at_once: bool,
 ) -> PyResult<()> {
     let py = transport.py();
+    let context = if at_once {
+        transport.get().context.clone_ref(py)
+    } else {
+        context::copy_current(py)?
+    };
     let ending = Ending {
         transport: transport.clone().unbind(),
         error,
-        context: context::copy_current(py)?,
+        context,
     };
     let event_loop = transport.get().event_loop.bind(py);
     if at_once {
@@ -178,28 +187,23 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
             result = report_callback(event_loop, &protocol, "connection_lost", args, raised);
         }
     }
-    release(event_loop, transport)?;
-    result
+    result.and(release(event_loop, transport))
 }
 
-/// Closes the descriptor and forgets the connection.
+/// Closes the descriptor and forgets the connection. What fails on the way is reported at the end.
 fn release(
     event_loop: &Bound<'_, EventLoop>,
     transport: &Bound<'_, StreamTransport>,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let this = transport.get();
-    let slots = StreamTransport::with_slots(transport, |slots| {
+    let (protocol, server, sockets) = StreamTransport::with_slots(transport, |slots| {
         (
             slots.protocol.take(),
             slots.server.take(),
             slots.sockets.take(),
         )
     });
-    let (protocol, server, sockets) = slots;
-    if let Some(sockets) = &sockets {
-        extra::let_go(py, sockets)?;
-    }
     let forgotten = this.with_state(|state| {
         let forgotten = state.resources.remove(this.id);
         if forgotten.is_some() {
@@ -209,14 +213,20 @@ fn release(
         forgotten
     })?;
     this.dead.store(true, Ordering::Relaxed);
-    if let Some(sockets) = &sockets {
-        extra::close(py, sockets)?;
-    }
+    this.closing.store(true, Ordering::Relaxed);
+    let closed = sockets.map_or(Ok(()), |sockets| extra::close(py, &sockets));
     drop((forgotten, protocol));
-    if let Some(server) = server {
-        server
+    let detached = server.map_or(Ok(()), |server| {
+        let detached = server
             .bind(py)
-            .call_method1(intern!(py, "_detach"), (transport,))?;
+            .call_method1(intern!(py, "_detach"), (transport,));
+        detached.map(drop)
+    });
+    for result in [closed, detached] {
+        if let Err(error) = result {
+            let details = [("transport", transport.as_any())];
+            errors::report(event_loop, "Error on closing a transport", error, &details)?;
+        }
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ pub(super) enum Sockets {
     Ours {
         family: Py<PyAny>,
         proto: Py<PyAny>,
-        /// The socket and its `TransportSocket`.
+        /// The socket, which leaves its descriptor open, and its `TransportSocket`.
         made: Option<(Py<PyAny>, Py<PyAny>)>,
     },
 }
@@ -70,21 +70,15 @@ impl Sockets {
     }
 }
 
-/// Takes our descriptor out of the Python object that was made for it: the driver closes it.
-pub(super) fn let_go(py: Python<'_>, sockets: &Sockets) -> PyResult<()> {
-    if let Sockets::Ours {
+/// Closes the Python socket of a connection that is over: the program's own for good, one of ours
+/// gives up a number that the driver has closed.
+pub(super) fn close(py: Python<'_>, sockets: &Sockets) -> PyResult<()> {
+    if let Sockets::Theirs { sock, .. }
+    | Sockets::Ours {
         made: Some((sock, _)),
         ..
     } = sockets
     {
-        sock.bind(py).call_method0(intern!(py, "detach"))?;
-    }
-    Ok(())
-}
-
-/// Closes the program's own socket with the transport.
-pub(super) fn close(py: Python<'_>, sockets: &Sockets) -> PyResult<()> {
-    if let Sockets::Theirs { sock, .. } = sockets {
         sock.bind(py).call_method0(intern!(py, "close"))?;
     }
     Ok(())
@@ -204,26 +198,23 @@ fn socket<'py>(transport: &Bound<'py, StreamTransport>) -> PyResult<Option<Bound
     options.set_item("fileno", fd)?;
     // SOCK_NONBLOCK makes the object know that its descriptor does not block, without a call.
     let kind = rustix::net::SocketType::STREAM.as_raw() | rustix::net::SocketFlags::NONBLOCK.bits();
-    let sock = names::SOCKET
+    let sock = names::BORROWED_SOCKET
         .get(py)?
         .call((family, kind, proto), Some(&options))?
         .unbind();
     let shown = names::TRANSPORT_SOCKET.get(py)?.call1((&sock,))?.unbind();
-    let (used, unused) = StreamTransport::with_slots(transport, |slots| match &mut slots.sockets {
+    let used = StreamTransport::with_slots(transport, |slots| match &mut slots.sockets {
+        // Another thread was faster.
         Some(Sockets::Ours {
             made: Some((_, shown)),
             ..
-        }) => (Some(shown.clone_ref(py)), Some(sock)),
+        }) => Some(shown.clone_ref(py)),
         Some(Sockets::Ours { made, .. }) => {
-            *made = Some((sock, shown.clone_ref(py)));
-            (Some(shown), None)
+            *made = Some((sock.clone_ref(py), shown.clone_ref(py)));
+            Some(shown)
         }
-        _ => (None, Some(sock)),
+        _ => None,
     });
-    if let Some(unused) = unused {
-        // It must not close the driver's descriptor when it is collected.
-        unused.bind(py).call_method0(intern!(py, "detach"))?;
-    }
     Ok(used.map(|shown| shown.into_bound(py)))
 }
 

@@ -4,8 +4,7 @@
 use oxlip_core::id::Id;
 use oxlip_core::op::Op;
 use oxlip_driver::{Driver as _, Received};
-use pyo3::buffer::PyBuffer;
-use pyo3::exceptions::{PyBufferError, PyRuntimeError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -28,6 +27,7 @@ enum Got<'py> {
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of the protocol.
+#[inline(always)]
 pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
     let py = event_loop.py();
     let taken = event_loop.get().state.with(|state| {
@@ -103,7 +103,7 @@ fn read_into(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>
             );
         }
     };
-    let received = match writable(&buffer) {
+    let received = match ffi::Buffer::writable(&buffer) {
         Ok(mut view) => {
             let received = this.with_state(|state| {
                 let (driver, resources) = state.parts();
@@ -138,31 +138,6 @@ fn read_into(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>
         }
         Err(error) => end::fatal(transport, error, "Fatal read error on socket transport"),
     }
-}
-
-/// A contiguous buffer of bytes that may be written to.
-struct WritableView(PyBuffer<u8>);
-
-impl WritableView {
-    fn as_mut_slice(&mut self) -> &mut [u8] {
-        if self.0.len_bytes() == 0 {
-            return &mut [];
-        }
-        // SAFETY: contiguous and writable (checked by `writable`), and exported for as long as
-        // `self` lives, so it cannot move. It is filled during one system call that runs no Python
-        // code.
-        unsafe { std::slice::from_raw_parts_mut(self.0.buf_ptr().cast(), self.0.len_bytes()) }
-    }
-}
-
-fn writable(object: &Bound<'_, PyAny>) -> PyResult<WritableView> {
-    let buffer = PyBuffer::<u8>::get(object)?;
-    if buffer.readonly() || !buffer.is_c_contiguous() {
-        return Err(PyBufferError::new_err(
-            "a writable, contiguous buffer of bytes is needed",
-        ));
-    }
-    Ok(WritableView(buffer))
 }
 
 /// The peer has sent its end of the stream: the protocol decides whether writing goes on.

@@ -32,6 +32,8 @@ pub(crate) struct StreamTransport {
     pub(super) addresses: Option<Addresses>,
     /// `connection_lost` has been called, or the loop was closed.
     pub(super) dead: AtomicBool,
+    /// What `is_closing()` says, to every thread: a stream may be collected on any.
+    pub(super) closing: AtomicBool,
     /// The loop was closed first.
     abandoned: AtomicBool,
     /// Writes after that.
@@ -73,6 +75,7 @@ impl StreamTransport {
             fd,
             addresses,
             dead: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             late_writes: AtomicU32::new(0),
             slots: UnsafeCell::new(slots),
@@ -101,9 +104,12 @@ impl StreamTransport {
     }
 
     /// The loop was closed under the connection: its descriptor is gone.
-    pub(crate) fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Relaxed);
-        self.dead.store(true, Ordering::Relaxed);
+    pub(crate) fn abandon(slf: &Bound<'_, Self>) {
+        slf.get().abandoned.store(true, Ordering::Relaxed);
+        slf.get().dead.store(true, Ordering::Relaxed);
+        slf.get().closing.store(true, Ordering::Relaxed);
+        let sockets = Self::with_slots(slf, |slots| slots.sockets.take());
+        drop(sockets);
     }
 
     /// `connection_lost` cannot be called any more: the loop was closed under the connection.
@@ -251,6 +257,7 @@ impl StreamTransport {
                 "high ({high}) must be >= low ({low}) must be >= 0"
             )));
         }
+        write::flush_one(slf)?;
         let id = slf.get().id;
         let flow = slf.get().with_state(|state| {
             let connection = state.resources.connection(id)?;
@@ -274,14 +281,8 @@ impl StreamTransport {
     }
 
     /// Whether the connection is closing or closed.
-    fn is_closing(&self) -> PyResult<bool> {
-        let closing = self.with_state(|state| {
-            state
-                .resources
-                .connection(self.id)
-                .is_none_or(|connection| connection.stream.is_closing())
-        })?;
-        Ok(closing.unwrap_or(true))
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     // What it is: extra.rs

@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 
 use super::{StreamTransport, end, flow};
 use crate::buffer::Data;
+use crate::context;
 use crate::errors::{self, os_error};
 use crate::loop_::{Connection, EventLoop, State};
 
@@ -34,6 +35,7 @@ enum Outcome {
     Failed(io::Error),
 }
 
+#[inline(always)]
 pub(super) fn write(
     transport: &Bound<'_, StreamTransport>,
     data: &Bound<'_, PyAny>,
@@ -43,6 +45,7 @@ pub(super) fn write(
     if data.as_slice().is_empty() {
         return write_nothing(transport);
     }
+    let running = this.event_loop.get().runs();
     let outcome = this.with_state(|state| {
         let run = state.run;
         let (driver, resources) = state.parts();
@@ -50,11 +53,11 @@ pub(super) fn write(
             return this.late_write();
         };
         match connection.stream.plan_write(run) {
-            WritePlan::Now => send_now(driver, connection, this.id, data),
+            WritePlan::Now => send_now(driver, connection, this.id, &data),
             WritePlan::Later => {
-                let (chunk, skip) = data.into_chunk(0);
+                let (chunk, skip) = data.to_chunk(0);
                 let flow = connection.stream.push(chunk, skip);
-                state.queued(this.id, flow)
+                state.queued(this.id, flow, running)
             }
             WritePlan::Refused => Outcome::Refused,
             WritePlan::Lost(nth) => Outcome::Late(nth),
@@ -85,8 +88,8 @@ pub(super) fn writelines(
         match connection.stream.plan_write_many() {
             WritePlan::Now | WritePlan::Later => {
                 let mut told = None;
-                for data in buffers {
-                    let (chunk, skip) = data.into_chunk(0);
+                for data in &buffers {
+                    let (chunk, skip) = data.to_chunk(0);
                     told = connection.stream.push(chunk, skip).or(told);
                 }
                 state.flush(this.id, told)
@@ -100,6 +103,7 @@ pub(super) fn writelines(
 
 pub(super) fn write_eof(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
     let this = transport.get();
+    flush_one(transport)?;
     let failed = this.with_state(|state| {
         let (driver, resources) = state.parts();
         match resources.connection(this.id)?.stream.write_eof() {
@@ -126,7 +130,8 @@ pub(super) fn buffered(transport: &Bound<'_, StreamTransport>) -> PyResult<usize
     Ok(size.unwrap_or(0))
 }
 
-/// Sends what is only gathered for the end of the running handle.
+/// Sends what is only gathered for the end of the running handle: before anything that would show
+/// the program that it was not sent inside `write()`, as asyncio does.
 pub(super) fn flush_one(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
     let id = transport.get().id;
     let outcome = transport.get().with_state(|state| state.flush(id, None))?;
@@ -136,7 +141,8 @@ pub(super) fn flush_one(transport: &Bound<'_, StreamTransport>) -> PyResult<()> 
 /// Sends what the handle that has just run has gathered, one vectored send per connection.
 ///
 /// # Errors
-/// `SystemExit` and `KeyboardInterrupt` of a protocol.
+/// `SystemExit` and `KeyboardInterrupt` of a protocol; what is gathered for other connections is
+/// then still there.
 #[inline]
 pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let this = event_loop.get();
@@ -147,8 +153,7 @@ pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
             Some((transport, state.flush(id, None)))
         })?;
         if let Some((transport, outcome)) = flushed {
-            act(&transport, outcome)?;
-            settle(&transport, false)?;
+            act_and_settle(&transport, outcome, false)?;
         }
     }
     Ok(())
@@ -169,8 +174,22 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
     let Some((transport, outcome)) = flushed else {
         return Ok(());
     };
-    act(&transport, outcome)?;
-    settle(&transport, true)
+    act_and_settle(&transport, outcome, true)
+}
+
+/// What a flush outside of any program's call led to: the protocol's context is entered for it.
+fn act_and_settle(
+    transport: &Bound<'_, StreamTransport>,
+    outcome: Outcome,
+    at_once: bool,
+) -> PyResult<()> {
+    let py = transport.py();
+    let acted = match outcome {
+        Outcome::Nothing => Ok(()),
+        outcome => context::run(py, &transport.get().context, || act(transport, outcome)),
+    };
+    // Also after a KeyboardInterrupt in resume_writing(): a closing connection must end.
+    settle(transport, at_once).and(acted)
 }
 
 /// What follows once nothing is queued: the end of the stream, or of the connection.
@@ -209,7 +228,7 @@ fn write_nothing(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
     Ok(())
 }
 
-#[inline]
+#[inline(always)]
 fn act(transport: &Bound<'_, StreamTransport>, outcome: Outcome) -> PyResult<()> {
     match outcome {
         Outcome::Nothing => Ok(()),
@@ -232,12 +251,12 @@ fn act(transport: &Bound<'_, StreamTransport>, outcome: Outcome) -> PyResult<()>
 }
 
 /// Sends with nothing queued before it, and queues what is left.
-#[inline]
+#[inline(always)]
 fn send_now(
     driver: &mut AnyDriver,
     connection: &mut Connection,
     id: Id,
-    data: Data<'_>,
+    data: &Data<'_>,
 ) -> Outcome {
     let bytes = data.as_slice();
     let sent = match driver.submit(Op::Send {
@@ -254,7 +273,7 @@ fn send_now(
             0
         }
     };
-    let (chunk, skip) = data.into_chunk(sent);
+    let (chunk, skip) = data.to_chunk(sent);
     let told = connection.stream.push(chunk, skip);
     // After a short send the next one is pending: that is what arms the driver.
     flush_connection(driver, connection, id, told)
@@ -310,19 +329,20 @@ impl StreamTransport {
 }
 
 impl State {
-    /// Something was queued: it leaves at the end of the handle, or now if it is much.
-    fn queued(&mut self, id: Id, told: Option<Flow>) -> Outcome {
+    /// Something was queued: it leaves at the end of the running handle, or now if it is much, or
+    /// the protocol would have to be told, or no handle runs.
+    fn queued(&mut self, id: Id, told: Option<Flow>, running: bool) -> Outcome {
         let Some(connection) = self.resources.connection(id) else {
             return Outcome::Nothing;
         };
         if !connection.stream.needs_flush() {
             return told.map_or(Outcome::Nothing, Outcome::Tell);
         }
-        if connection.stream.buffered() > GATHER_AT_MOST {
+        if !running || told.is_some() || connection.stream.buffered() > GATHER_AT_MOST {
             return self.flush(id, told);
         }
         self.dirty.push(id);
-        told.map_or(Outcome::Nothing, Outcome::Tell)
+        Outcome::Nothing
     }
 
     /// Sends what is queued, unless it waits for room; `told` is what queueing it led to.

@@ -1,0 +1,21 @@
+"""The socket object behind `transport.get_extra_info("socket")` of a connection of ours."""
+
+from __future__ import annotations
+
+import socket
+
+
+class BorrowedSocket(socket.socket):
+    """A view of a descriptor that the transport owns.
+
+    Closing or forgetting it gives the number up and nothing more: a number that was closed twice
+    would by then be somebody else's.
+    """
+
+    __slots__ = ()
+
+    def _real_close(self) -> None:  # type: ignore[override]
+        self.detach()
+
+    def __del__(self) -> None:
+        self.detach()
