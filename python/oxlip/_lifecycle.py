@@ -236,6 +236,8 @@ class Lifecycle(Signals):
         finished = self.create_future()
         thread = threading.Thread(target=self._end_executor, args=(executor, finished))
         thread.start()
+        if self.driver == "sim":
+            timeout = None  # Virtual seconds say nothing about how long a thread takes.
         # The loop runs on while the threads finish: what they do may need it.
         await asyncio.wait([finished], timeout=timeout)
         if finished.done():

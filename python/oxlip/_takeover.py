@@ -43,7 +43,7 @@ class SelectorEventLoop(EventLoop):
     """
 
     def __new__(cls, selector: selectors.BaseSelector | None = None) -> SelectorEventLoop:
-        return super().__new__(cls, _DRIVER_OF.get(type(selector)))
+        return super().__new__(cls, driver=_DRIVER_OF.get(type(selector)))
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__()

@@ -472,6 +472,13 @@ impl TimerHandle {
 
 #[pymethods]
 impl Handle {
+    /// `isinstance(handle, asyncio.Handle)` holds, without the slots of a Python class in every
+    /// handle: `isinstance` asks for this where the type itself does not answer.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<&'py Bound<'py, PyAny>> {
+        names::HANDLE.get(slf.py())
+    }
+
     /// Prevents the callback from being run; harmless if it has run or was cancelled before.
     fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         cancel(slf).map(drop)
@@ -538,6 +545,13 @@ impl Handle {
 
 #[pymethods]
 impl TimerHandle {
+    /// `isinstance(handle, asyncio.TimerHandle)` holds, without the slots of a Python class in every
+    /// handle: `isinstance` asks for this where the type itself does not answer.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<&'py Bound<'py, PyAny>> {
+        names::TIMER_HANDLE.get(slf.py())
+    }
+
     /// Prevents the callback from being run; harmless if it has run or was cancelled before.
     fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         if !cancel(slf)? {

@@ -35,6 +35,8 @@ impl Imported {
 }
 
 pub(crate) static FUTURE: Imported = Imported::new("asyncio", "Future");
+pub(crate) static HANDLE: Imported = Imported::new("asyncio", "Handle");
+pub(crate) static TIMER_HANDLE: Imported = Imported::new("asyncio", "TimerHandle");
 pub(crate) static TASK: Imported = Imported::new("asyncio", "Task");
 pub(crate) static TRANSPORT: Imported = Imported::new("asyncio", "Transport");
 pub(crate) static BUFFERED_PROTOCOL: Imported = Imported::new("asyncio", "BufferedProtocol");

@@ -29,6 +29,7 @@ use pyo3::prelude::*;
 pub(crate) use self::resources::{Connection, Descriptors, Resource, Resources};
 pub(crate) use self::watch::Watched;
 use crate::counts::{Counted, Kind};
+use crate::errors;
 use crate::handle::{Handle, TimerHandle};
 use crate::owner::ThreadBound;
 use crate::transport::{Beginning, Ending};
@@ -130,7 +131,8 @@ impl EventLoop {
                 .ok()
                 .filter(|name| !name.is_empty()),
         };
-        let driver = AnyDriver::new(driver.or(from_environment.as_deref()))?;
+        let driver =
+            AnyDriver::new(driver.or(from_environment.as_deref())).map_err(errors::os_error)?;
         Ok(Self {
             waker: Mutex::new(Some(driver.waker())),
             driver_name: driver.name(),
