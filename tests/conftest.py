@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -25,6 +26,8 @@ EXPECTED = HERE / "expected.toml"
 # How many passes a loop gets to finish what a test has begun to end, such as a closed transport.
 SETTLING_TICKS = 20
 SECONDS_TO_END = 15
+
+OF_CPYTHON = re.compile(r"cpython/.*\[(.+?)-(test_[^\]]+)\]")
 
 passed = pytest.StashKey[bool]()
 before = pytest.StashKey[leaks.Snapshot]()
@@ -142,7 +145,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
                 reason = report.wasxfail.removeprefix("reason: ")
             else:
                 reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-            rows.append((outcome, report.nodeid.removeprefix("tests/"), reason))
+            # Of CPython's tests the name is a parameter.
+            test = OF_CPYTHON.sub(r"cpython: \2[\1]", report.nodeid.removeprefix("tests/"))
+            rows.append((outcome, test, reason))
     if rows:
         terminalreporter.section("skips and expected failures, with their reasons")
         for line in expectations.table(rows):
