@@ -1,0 +1,137 @@
+"""The context that a connection's callbacks run in, and that nothing leaks out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+import pytest
+from support.protocols import Recorder, connection
+from support.sockets import PATIENCE
+
+Loop = asyncio.AbstractEventLoop
+LARGE = 8 << 20
+
+where = contextvars.ContextVar("where", default="nowhere")
+
+
+class Asking(Recorder):
+    """Writes down, with each call, where it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[tuple[str, str]] = []
+
+    def note(self, call: str) -> None:
+        self.places.append((call, where.get()))
+        super().note(call)
+
+
+class Leaving(Asking):
+    """Closes its connection as soon as it has received something."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.transport.close()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_accepted_connection_runs_where_serving_began(loop: Loop, at_once: bool) -> None:
+    made: list[Asking] = []
+    seen_by_factory: list[str] = []
+
+    def factory() -> Asking:
+        seen_by_factory.append(where.get())
+        where.set(f"connection {len(made)}")
+        made.append(Leaving())
+        return made[-1]
+
+    where.set("serving" if at_once else "setting up")
+    server = await loop.create_server(factory, "127.0.0.1", 0, start_serving=at_once)
+    if not at_once:
+        where.set("serving")
+        await server.start_serving()
+    where.set("elsewhere")
+    for number in range(2):
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"x")
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+        writer.close()
+        await made[number].until_lost()
+        calls = ["connection_made", "data_received", "connection_lost"]
+        assert made[number].places == [(call, f"connection {number}") for call in calls]
+    assert seen_by_factory == ["serving", "serving"]
+    assert where.get() == "elsewhere"
+    server.close()
+
+
+@pytest.mark.parametrize("way", ["end", "reset"])
+async def test_connection_lost_by_the_peer_runs_in_the_context_of_the_connection(
+    loop: Loop, way: str
+) -> None:
+    where.set("connecting")
+    async with connection(Asking()) as (_, protocol, peer):
+        where.set("elsewhere")
+        if way == "end":
+            peer.end()
+        else:
+            peer.reset()
+        await protocol.until_lost()
+        assert protocol.places[-1] == ("connection_lost", "connecting")
+
+
+async def test_connection_lost_while_writing_runs_in_the_context_of_the_connection(
+    loop: Loop,
+) -> None:
+    where.set("connecting")
+    async with connection(Asking()) as (transport, protocol, peer):
+        transport.pause_reading()
+        transport.write(b"x" * LARGE)
+        peer.reset()
+        await protocol.until_lost()
+        assert protocol.places[-1] == ("connection_lost", "connecting")
+
+
+def test_accepted_connection_does_not_leak_its_context(loop: Loop) -> None:
+    def factory() -> Recorder:
+        where.set("leaked")
+        return protocol
+
+    async def serve() -> None:
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.close()
+        await protocol.until_lost()
+        server.close()
+
+    def run() -> str:
+        loop.run_until_complete(serve())
+        return where.get()
+
+    protocol = Recorder()
+    assert contextvars.copy_context().run(run) == "nowhere"
+
+
+def test_resume_writing_runs_in_the_context_of_the_connection(loop: Loop) -> None:
+    class Leaking(Asking):
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            where.set("leaked")
+
+    async def flush() -> list[tuple[str, str]]:
+        where.set("task")
+        async with connection(Leaking()) as (transport, protocol, peer):
+            transport.write(b"x" * LARGE)
+            transport.close()
+            assert len(await peer.to_end()) == LARGE
+            await protocol.until_lost()
+            return protocol.places
+
+    def run() -> tuple[list[tuple[str, str]], str]:
+        return loop.run_until_complete(flush()), where.get()
+
+    places, outside = contextvars.copy_context().run(run)
+    calls = ["connection_made", "pause_writing", "resume_writing"]
+    assert places[:3] == [(call, "task") for call in calls]
+    assert places[3][0] == "connection_lost"
+    assert outside == "nowhere"

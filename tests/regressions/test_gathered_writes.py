@@ -1,0 +1,135 @@
+"""Several writes of one handle may be sent together, which nobody may notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.protocols import Recorder, connection
+from support.sockets import connected
+from support.ticks import pause
+
+Loop = asyncio.AbstractEventLoop
+NewLoop = Callable[[], Loop]
+
+
+class Line:
+    """A connection of a loop that does not run, and its far end."""
+
+    def __init__(self, loop: Loop) -> None:
+        near, self.far = connected()
+        self.far.settimeout(2)
+        connecting = loop.create_connection(Recorder, sock=near)
+        self.transport, self.protocol = loop.run_until_complete(connecting)
+
+    def write_apart(self) -> None:
+        for piece in (b"one ", b"two ", b"three"):
+            self.transport.write(piece)
+
+    def received(self) -> bytes:
+        """What the far end has: the loop does not run meanwhile, so it must have been sent."""
+        data = bytearray()
+        try:
+            while len(data) < len(b"one two three"):
+                data += self.far.recv(100)
+        except TimeoutError:
+            data += b" and no more"
+        return bytes(data)
+
+
+@pytest.fixture
+def line(loop: Loop) -> Iterator[Line]:
+    line = Line(loop)
+    with line.far:
+        yield line
+        if not loop.is_closed():
+            line.transport.abort()
+            loop.run_until_complete(line.protocol.until_lost())
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_writes_of_a_handle_that_ends_the_run_are_sent(
+    loop: Loop, line: Line, error: type[BaseException]
+) -> None:
+    def write_and_leave() -> None:
+        line.write_apart()
+        raise error
+
+    loop.call_soon(write_and_leave)
+    with pytest.raises(error):
+        loop.run_forever()
+    assert line.received() == b"one two three"
+
+
+def test_writes_of_a_handle_that_stops_the_loop_are_sent(loop: Loop, line: Line) -> None:
+    def write_and_stop() -> None:
+        line.write_apart()
+        loop.stop()
+
+    loop.call_soon(write_and_stop)
+    loop.run_forever()
+    assert line.received() == b"one two three"
+
+
+def test_writes_while_no_loop_runs_are_sent(line: Line) -> None:
+    line.write_apart()
+    assert line.received() == b"one two three"
+
+
+def test_writes_while_another_loop_runs_are_sent(new_loop: NewLoop, line: Line) -> None:
+    async def write() -> None:
+        line.write_apart()
+
+    new_loop().run_until_complete(write())
+    assert line.received() == b"one two three"
+
+
+async def test_writes_do_not_pause_a_protocol_whose_socket_takes_them(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, protocol, peer):
+        transport.set_write_buffer_limits(high=0)
+        transport.write(b"a")
+        transport.write(b"b")
+        transport.writelines([b"c", b"d"])
+        transport.write(b"e")
+        assert await peer.exactly(5) == b"abcde"
+        assert protocol.calls == ["connection_made"]
+
+
+async def test_writes_and_close_are_told_in_the_order_of_asyncio(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, protocol, peer):
+        transport.set_write_buffer_limits(high=0)
+        transport.write(b"a")
+        transport.write(b"b")
+        protocol.note("written")
+        transport.close()
+        loop.call_soon(protocol.note, "after close")
+        await pause(3)
+        assert protocol.calls == ["connection_made", "written", "connection_lost", "after close"]
+        assert await peer.to_end() == b"ab"
+
+
+async def test_writes_then_abort_are_told_in_the_order_of_asyncio(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, protocol, peer):
+        transport.write(b"a")
+        transport.write(b"b")
+        transport.abort()
+        loop.call_soon(protocol.note, "after abort")
+        await pause(3)
+        assert protocol.calls == ["connection_made", "connection_lost", "after abort"]
+        assert await peer.to_end() == b"ab", "the socket had taken them before abort()"
+
+
+async def test_writes_then_end_are_sent_in_order(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, _, peer):
+        transport.write(b"a")
+        transport.write(b"b")
+        transport.write_eof()
+        assert await peer.to_end() == b"ab"
+
+
+async def test_sent_writes_are_not_counted_as_waiting(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, _, _):
+        transport.write(b"a")
+        transport.write(b"b")
+        assert transport.get_write_buffer_size() == 0
