@@ -102,6 +102,13 @@ impl<H> Scheduler<H> {
         self.ready.pop_front()
     }
 
+    /// How many handles of this tick are still to come.
+    #[must_use]
+    #[inline]
+    pub fn batch_left(&self) -> usize {
+        self.batch
+    }
+
     /// Whether a handle is ready, in this tick or for the next.
     #[must_use]
     #[inline]

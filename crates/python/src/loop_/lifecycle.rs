@@ -144,7 +144,7 @@ pub(super) fn clear(event_loop: &EventLoop) {
         .take();
     let held = event_loop.state.with(|state| {
         let resources = std::mem::take(&mut state.resources);
-        state.dirty.clear();
+        state.holding.clear();
         state.watched_fds.clear();
         state.connected_fds.clear();
         state.waits.clear();

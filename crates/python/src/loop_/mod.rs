@@ -6,6 +6,7 @@
 //! does it.
 
 pub(crate) mod fastcall;
+mod holding;
 mod lifecycle;
 mod methods;
 mod resources;
@@ -26,6 +27,7 @@ use oxlip_core::tick::Scheduler;
 use oxlip_driver::{AnyDriver, Driver as _, Waker};
 use pyo3::prelude::*;
 
+use self::holding::Holding;
 pub(crate) use self::resources::{Connection, Descriptors, Resource, Resources};
 pub(crate) use self::watch::Watched;
 use crate::counts::{Counted, Kind};
@@ -64,8 +66,8 @@ pub(crate) struct State {
     pub(crate) scheduler: Scheduler<Runnable>,
     completions: Vec<Completion>,
     pub(crate) resources: Resources,
-    /// Connections whose writes wait for the end of the running handle.
-    pub(crate) dirty: Vec<Id>,
+    /// Connections whose writes wait for the end of the tick.
+    pub(crate) holding: Holding,
     /// The number of the running handle.
     pub(crate) run: u64,
     /// Handles to use again; see [`Handle::recycle`].
@@ -113,6 +115,15 @@ impl State {
         self.driver.as_mut().expect("the loop is open")
     }
 
+    /// What was written on a connection waits for the end of the tick.
+    pub(crate) fn hold(&mut self, id: Id) {
+        let Self {
+            driver, holding, ..
+        } = self;
+        let driver = driver.as_ref().expect("the loop is open");
+        holding.hold(id, || driver.now());
+    }
+
     /// The driver and the resources at once.
     #[inline]
     pub(crate) fn parts(&mut self) -> (&mut AnyDriver, &mut Resources) {
@@ -142,7 +153,7 @@ impl EventLoop {
                 scheduler: Scheduler::new(),
                 completions: Vec::new(),
                 resources: Resources::default(),
-                dirty: Vec::new(),
+                holding: Holding::default(),
                 run: 0,
                 spare_handles: Vec::new(),
                 current_handle: None,

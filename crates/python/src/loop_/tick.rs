@@ -58,7 +58,7 @@ const SPARE_HANDLES: usize = 1024;
 /// What a tick does next.
 enum Next {
     Run(Runnable),
-    /// The handle that has just run has written: that leaves before the next one runs.
+    /// What the handles have written leaves.
     Flush,
     Over,
 }
@@ -163,7 +163,10 @@ impl State {
 
     fn begin(&mut self) {
         let Self {
-            driver, scheduler, ..
+            driver,
+            scheduler,
+            holding,
+            ..
         } = self;
         let driver = driver.as_ref().expect("a running loop is open");
         let now = if scheduler.timers_len() == 0 {
@@ -172,6 +175,7 @@ impl State {
             driver.now()
         };
         scheduler.begin(now);
+        holding.begin(|| driver.now());
     }
 
     /// What to do next; `spare` is a handle that has run and that nobody else holds.
@@ -182,11 +186,19 @@ impl State {
         {
             self.spare_handles.push(spare);
         }
-        if !self.dirty.is_empty() {
+        let Self {
+            driver, holding, ..
+        } = self;
+        let driver = driver.as_ref().expect("a running loop is open");
+        if holding.is_due(|| driver.now()) {
             return Next::Flush;
         }
         self.run += 1;
-        self.scheduler.next().map_or(Next::Over, Next::Run)
+        match self.scheduler.next() {
+            Some(runnable) => Next::Run(runnable),
+            None if self.holding.is_empty() => Next::Over,
+            None => Next::Flush,
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! From the program to the driver: sent at once, gathered until the running handle is over, or
-//! kept until there is room. The decision is `oxlip_core::stream`'s.
+//! From the program to the driver: sent at once, gathered until the tick is over, or kept until
+//! there is room. The decision is `oxlip_core::stream`'s.
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use crate::context;
 use crate::errors::{self, os_error};
 use crate::loop_::{Connection, EventLoop, State};
 
-/// With more than this gathered, nothing is won by waiting for the handle to end, in bytes.
+/// With more than this gathered on a connection, in bytes, nothing is won by waiting.
 const GATHER_AT_MOST: usize = 32 * 1024;
 
 /// asyncio warns about writes to a lost connection from this many on.
@@ -48,11 +48,17 @@ pub(super) fn write(
     let running = this.event_loop.get().runs();
     let outcome = this.with_state(|state| {
         let run = state.run;
+        let hold = state.holding.should_hold(state.scheduler.batch_left());
         let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
             return this.late_write();
         };
-        match connection.stream.plan_write(run) {
+        let plan = if hold {
+            connection.stream.plan_write_many()
+        } else {
+            connection.stream.plan_write(run)
+        };
+        match plan {
             WritePlan::Now => send_now(driver, connection, this.id, &data),
             WritePlan::Later => {
                 let (chunk, skip) = data.to_chunk(0);
@@ -130,7 +136,7 @@ pub(super) fn buffered(transport: &Bound<'_, StreamTransport>) -> PyResult<usize
     Ok(size.unwrap_or(0))
 }
 
-/// Sends what is only gathered for the end of the running handle: before anything that would show
+/// Sends what is only gathered for the end of the tick: before anything that would show
 /// the program that it was not sent inside `write()`, as asyncio does.
 pub(super) fn flush_one(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
     let id = transport.get().id;
@@ -138,7 +144,7 @@ pub(super) fn flush_one(transport: &Bound<'_, StreamTransport>) -> PyResult<()> 
     act(transport, outcome.unwrap_or(Outcome::Nothing))
 }
 
-/// Sends what the handle that has just run has gathered, one vectored send per connection.
+/// Sends what the handles of this tick have gathered, one vectored send per connection.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a protocol; what is gathered for other connections is
@@ -146,7 +152,7 @@ pub(super) fn flush_one(transport: &Bound<'_, StreamTransport>) -> PyResult<()> 
 #[inline]
 pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let this = event_loop.get();
-    while let Some(id) = this.state.with(|state| state.dirty.pop())? {
+    while let Some(id) = this.state.with(|state| state.holding.pop())? {
         let py = event_loop.py();
         let flushed = this.state.with(|state| {
             let transport = state.resources.connection(id)?.transport.bind(py).clone();
@@ -329,8 +335,8 @@ impl StreamTransport {
 }
 
 impl State {
-    /// Something was queued: it leaves at the end of the running handle, or now if it is much, or
-    /// the protocol would have to be told, or no handle runs.
+    /// Something was queued: it leaves at the end of the tick, or now if it is much, or the protocol
+    /// would have to be told, or the loop does not run.
     fn queued(&mut self, id: Id, told: Option<Flow>, running: bool) -> Outcome {
         let Some(connection) = self.resources.connection(id) else {
             return Outcome::Nothing;
@@ -341,7 +347,7 @@ impl State {
         if !running || told.is_some() || connection.stream.buffered() > GATHER_AT_MOST {
             return self.flush(id, told);
         }
-        self.dirty.push(id);
+        self.hold(id);
         Outcome::Nothing
     }
 

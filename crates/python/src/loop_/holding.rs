@@ -1,0 +1,89 @@
+//! Which writes wait for others, and for how long.
+//!
+//! A send wakes the peer, on another processor as a rule. Sends that leave together after the last
+//! handle of a tick cost far less than the same sends between handles, so a write waits while the
+//! tick has more handles to run (docs/adr/0006). It must not wait long: not for slow handles, and
+//! not at all in a program that blocks the loop after it has written.
+
+use std::time::Duration;
+
+use oxlip_core::id::Id;
+use oxlip_core::time::Time;
+
+/// Between two handles, writes that have waited this long leave.
+const HOLD_AT_MOST: Duration = Duration::from_micros(500);
+
+/// A handle that has held writes up for this long has blocked the loop.
+const BLOCKED: Duration = Duration::from_millis(10);
+
+/// After that nothing waits for this long: what has blocked once does it again.
+const WARY_FOR: Duration = Duration::from_secs(1);
+
+/// The connections whose writes wait.
+#[derive(Default)]
+pub(crate) struct Holding {
+    connections: Vec<Id>,
+    /// Since when the first of them waits.
+    since: Time,
+    /// Until when nothing waits.
+    wary_until: Option<Time>,
+}
+
+impl Holding {
+    /// Whether a write should wait for the handles that are still to run.
+    #[inline]
+    pub(crate) fn should_hold(&self, handles_left: usize) -> bool {
+        handles_left > 0 && self.wary_until.is_none()
+    }
+
+    /// Something is queued on a connection and waits.
+    #[inline]
+    pub(crate) fn hold(&mut self, id: Id, now: impl FnOnce() -> Time) {
+        if self.connections.is_empty() {
+            self.since = now();
+        }
+        self.connections.push(id);
+    }
+
+    /// Between two handles: whether what waits must leave now.
+    #[inline]
+    pub(super) fn is_due(&mut self, now: impl FnOnce() -> Time) -> bool {
+        if self.connections.is_empty() {
+            return false;
+        }
+        if self.wary_until.is_some() {
+            return true;
+        }
+        let now = now();
+        let held = now.since(self.since);
+        if held >= BLOCKED {
+            self.wary_until = Some(now.after(WARY_FOR));
+        }
+        held >= HOLD_AT_MOST
+    }
+
+    /// A tick begins: an old wariness may be over.
+    #[inline]
+    pub(super) fn begin(&mut self, now: impl FnOnce() -> Time) {
+        if let Some(until) = self.wary_until
+            && now() >= until
+        {
+            self.wary_until = None;
+        }
+    }
+
+    /// The next connection to flush.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Id> {
+        self.connections.pop()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.connections.clear();
+    }
+}
