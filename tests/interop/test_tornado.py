@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,9 +55,12 @@ class Socket(tornado.websocket.WebSocketHandler):
 
 
 @pytest.fixture(autouse=True)
-def quiet() -> None:
+def quiet() -> Iterator[None]:
     for name in ("tornado.access", "tornado.application", "tornado.general"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    yield
+    # Tornado holds a closed loop until it meets the next one.
+    tornado.ioloop.IOLoop._ioloop_for_asyncio.clear()
 
 
 @asynccontextmanager
