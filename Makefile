@@ -65,6 +65,7 @@ lint: lint-rust lint-python ## Format, lints, types, stubs and architecture: war
 .PHONY: lint-rust
 lint-rust:
 	@tools/check-rust
+	@cargo metadata --locked --format-version 1 >/dev/null # Cargo.lock is complete
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
