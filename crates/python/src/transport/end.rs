@@ -130,11 +130,13 @@ pub(crate) fn failed(
             .map(|connection| connection.transport.bind(py).clone())
     })?;
     match transport {
-        Some(transport) => fatal(
-            &transport,
-            os_error(error),
-            "Fatal read error on socket transport",
-        ),
+        Some(transport) => context::run(py, &transport.get().context, || {
+            fatal(
+                &transport,
+                os_error(error),
+                "Fatal read error on socket transport",
+            )
+        }),
         None => watch::failed(event_loop, id, error),
     }
 }

@@ -56,12 +56,11 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
     let Some(protocol) = StreamTransport::protocol(&transport) else {
         return Ok(());
     };
-    match got {
+    // The whole of it: an end or an error that reading led to is told in the same context.
+    context::run(py, &transport.get().context, || match got {
         Got::Data(data) => {
-            let received = context::run(py, &transport.get().context, || {
-                ffi::call_method(intern!(py, "data_received"), [&protocol, data.as_any()])
-            });
-            match received {
+            let name = intern!(py, "data_received");
+            match ffi::call_method(name, [&protocol, data.as_any()]) {
                 Ok(_) => Ok(()),
                 Err(error) => end::fatal(
                     &transport,
@@ -77,22 +76,21 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
             os_error(error),
             "Fatal read error on socket transport",
         ),
-    }
+    })
 }
 
 /// Reads into the buffer of a `BufferedProtocol`, which is asked for it only now.
 fn read_into(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
-    let buffer = context::run(py, &this.context, || {
-        let buffer = protocol.call_method1(intern!(py, "get_buffer"), (-1,))?;
-        if buffer.len()? == 0 {
-            return Err(PyRuntimeError::new_err(
+    let buffer = protocol
+        .call_method1(intern!(py, "get_buffer"), (-1,))
+        .and_then(|buffer| match buffer.len()? {
+            0 => Err(PyRuntimeError::new_err(
                 "get_buffer() returned an empty buffer",
-            ));
-        }
-        Ok(buffer)
-    });
+            )),
+            _ => Ok(buffer),
+        });
     let buffer = match buffer {
         Ok(buffer) => buffer,
         Err(error) => {
@@ -123,19 +121,14 @@ fn read_into(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>
     };
     match received {
         Ok(0) => read_eof(transport, protocol),
-        Ok(n) => {
-            let updated = context::run(py, &this.context, || {
-                protocol.call_method1(intern!(py, "buffer_updated"), (n,))
-            });
-            match updated {
-                Ok(_) => Ok(()),
-                Err(error) => end::fatal(
-                    transport,
-                    error,
-                    "Fatal error: protocol.buffer_updated() call failed.",
-                ),
-            }
-        }
+        Ok(n) => match protocol.call_method1(intern!(py, "buffer_updated"), (n,)) {
+            Ok(_) => Ok(()),
+            Err(error) => end::fatal(
+                transport,
+                error,
+                "Fatal error: protocol.buffer_updated() call failed.",
+            ),
+        },
         Err(error) => end::fatal(transport, error, "Fatal read error on socket transport"),
     }
 }
@@ -147,10 +140,8 @@ fn read_eof(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>)
     if this.event_loop.get().is_debug() {
         crate::errors::log_debug(py, &format!("{} received EOF", transport.repr()?))?;
     }
-    let keep_open = context::run(py, &this.context, || {
-        ffi::call_method(intern!(py, "eof_received"), [protocol])?.is_truthy()
-    });
-    match keep_open {
+    let keep_open = ffi::call_method(intern!(py, "eof_received"), [protocol]);
+    match keep_open.and_then(|keep_open| keep_open.is_truthy()) {
         Ok(true) => {
             this.with_state(|state| {
                 let (driver, resources) = state.parts();
