@@ -97,7 +97,6 @@ UNSAFE = {
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",
     "crates/python/src/transport/base.rs": "a type of known layout for PyO3 (ADR 4)",
     "crates/python/src/transport/begin.rs": "a descriptor is taken out of a socket object",
-    "crates/python/src/transport/read.rs": "received bytes go into the protocol's buffer",
     "crates/python/src/transport/stream.rs": "as handle.rs",
 }
 
