@@ -91,13 +91,15 @@ UNSAFE = {
     "crates/python/src/buffer.rs": "bytes of Python objects are sent without a copy",
     "crates/python/src/context.rs": "entering and leaving a context has no safe call",
     "crates/python/src/ffi.rs": "vectorcall has no safe call",
-    "crates/python/src/handle.rs": "the fields of a frozen object change in its critical section",
+    "crates/python/src/handle/callback.rs": "the fields of a frozen object change in its critical section",
+    "crates/python/src/handle/soon.rs": "a handle that nobody else refers to is used again",
+    "crates/python/src/handle/timer.rs": "as callback.rs",
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",
     "crates/python/src/loop_/sock.rs": "system calls on numbers and buffers of the user",
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",
     "crates/python/src/transport/base.rs": "a type of known layout for PyO3 (ADR 4)",
     "crates/python/src/transport/begin.rs": "a descriptor is taken out of a socket object",
-    "crates/python/src/transport/stream.rs": "as handle.rs",
+    "crates/python/src/transport/stream.rs": "as handle/callback.rs",
 }
 
 # Words that say nothing about what a thing is; `reactor` is the driver, `engine` the embedder.

@@ -86,65 +86,41 @@ const fn method(
     }
 }
 
-unsafe extern "C" fn call_soon(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    keywords: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by a method descriptor, which has checked `slf`.
-    unsafe {
-        enter(slf, args, count, keywords, |event_loop, arguments| {
-            let ([callback], rest, context) = arguments.parse(["callback"])?;
-            schedule::call_soon(event_loop, callback, rest, context).map(Bound::into_any)
-        })
-    }
+/// Defines a function for [`METHODS`] around a body that gets the loop and the [`Arguments`].
+macro_rules! fastcall {
+    ($name:ident, $body:expr) => {
+        unsafe extern "C" fn $name(
+            slf: *mut ffi::PyObject,
+            args: *const *mut ffi::PyObject,
+            count: ffi::Py_ssize_t,
+            keywords: *mut ffi::PyObject,
+        ) -> *mut ffi::PyObject {
+            // SAFETY: called by a method descriptor, which has checked `slf` and lays out the
+            // rest as METH_FASTCALL says.
+            unsafe { enter(slf, args, count, keywords, $body) }
+        }
+    };
 }
 
-unsafe extern "C" fn call_soon_threadsafe(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    keywords: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by a method descriptor, which has checked `slf`.
-    unsafe {
-        enter(slf, args, count, keywords, |event_loop, arguments| {
-            let ([callback], rest, context) = arguments.parse(["callback"])?;
-            schedule::call_soon_threadsafe(event_loop, callback, rest, context).map(Bound::into_any)
-        })
-    }
-}
+fastcall!(call_soon, |event_loop, arguments| {
+    let ([callback], rest, context) = arguments.parse(["callback"])?;
+    schedule::call_soon(event_loop, callback, rest, context).map(Bound::into_any)
+});
 
-unsafe extern "C" fn call_later(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    keywords: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by a method descriptor, which has checked `slf`.
-    unsafe {
-        enter(slf, args, count, keywords, |event_loop, arguments| {
-            let ([delay, callback], rest, context) = arguments.parse(["delay", "callback"])?;
-            schedule::call_later(event_loop, &delay, callback, rest, context).map(Bound::into_any)
-        })
-    }
-}
+fastcall!(call_soon_threadsafe, |event_loop, arguments| {
+    let ([callback], rest, context) = arguments.parse(["callback"])?;
+    schedule::call_soon_threadsafe(event_loop, callback, rest, context).map(Bound::into_any)
+});
 
-unsafe extern "C" fn call_at(
-    slf: *mut ffi::PyObject,
-    args: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    keywords: *mut ffi::PyObject,
-) -> *mut ffi::PyObject {
-    // SAFETY: called by a method descriptor, which has checked `slf`.
-    unsafe {
-        enter(slf, args, count, keywords, |event_loop, arguments| {
-            let ([when, callback], rest, context) = arguments.parse(["when", "callback"])?;
-            schedule::call_at(event_loop, &when, callback, rest, context).map(Bound::into_any)
-        })
-    }
-}
+fastcall!(call_later, |event_loop, arguments| {
+    let ([delay, callback], rest, context) = arguments.parse(["delay", "callback"])?;
+    schedule::call_later(event_loop, &delay, callback, rest, context).map(Bound::into_any)
+});
+
+fastcall!(call_at, |event_loop, arguments| {
+    let ([when, callback], rest, context) = arguments.parse(["when", "callback"])?;
+    schedule::call_at(event_loop, &when, callback, rest, context).map(Bound::into_any)
+});
 
 /// The arguments of one call, as the interpreter has laid them out.
 struct Arguments<'a, 'py> {

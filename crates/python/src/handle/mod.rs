@@ -1,0 +1,9 @@
+//! `Handle` and `TimerHandle`: what `call_soon` and `call_later` give back, and what a tick runs.
+
+mod callback;
+mod soon;
+mod timer;
+
+pub(crate) use callback::format_source;
+pub(crate) use soon::Handle;
+pub(crate) use timer::TimerHandle;
