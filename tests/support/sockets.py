@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 # No peer waits longer: a test that needs more has failed.
 PATIENCE = 10.0
+SMALL = 65536
 
 
 def listening(family: int = socket.AF_INET, backlog: int = 100) -> socket.socket:
@@ -30,11 +31,17 @@ def loopback(family: int = socket.AF_INET) -> str:
 
 
 def connected() -> tuple[socket.socket, socket.socket]:
-    """The two ends of one TCP connection, blocking; the first is the accepted one."""
+    """The two ends of one TCP connection, blocking; the first is the accepted one.
+
+    Their buffers in the kernel are small, so that megabytes never fit.
+    """
     with listening() as listener:
         client = socket.create_connection(listener.getsockname(), PATIENCE)
         accepted, _ = listener.accept()
     accepted.settimeout(PATIENCE)
+    for sock in (accepted, client):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
     return accepted, client
 
 
