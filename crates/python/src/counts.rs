@@ -13,6 +13,7 @@ pub(crate) enum Kind {
     StreamTransport,
 }
 
+#[cfg(debug_assertions)]
 impl Kind {
     pub(crate) const ALL: [(Self, &'static str); 4] = [
         (Self::EventLoop, "EventLoop"),
