@@ -161,6 +161,7 @@ async def test_methods_after_the_end(loop: Loop) -> None:
         assert transport.is_closing()
         assert not transport.is_reading()
         assert transport.get_write_buffer_size() == 0
+        assert transport.get_write_buffer_limits() == (16384, 65536)
         assert transport.get_extra_info("peername")
         assert "closed" in repr(transport)
 

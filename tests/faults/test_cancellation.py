@@ -45,6 +45,6 @@ def test_connects(kind: str) -> None:
 @pytest.mark.ours
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("scene", ["sock_methods", "transports", "streams", "readers", "connects"])
-@pytest.mark.parametrize("seed", range(2, 5))
+@pytest.mark.parametrize("seed", range(2, 4))
 def test_long_storm(kind: str, scene: str, seed: int) -> None:
-    storm(kind, scene, seed=seed, rounds=20_000)
+    storm(kind, scene, seed=seed, rounds=5000)

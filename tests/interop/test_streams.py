@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from asyncio import StreamReader as Reader
+from asyncio import StreamWriter as Writer
 from collections.abc import Callable
 from typing import Any
 
 from support.observing import Program, exchange
 
 Same = Callable[[Program], Any]
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 
 
 async def calculator(reader: Reader, writer: Writer) -> None:

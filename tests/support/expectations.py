@@ -86,8 +86,8 @@ def table(rows: Iterable[tuple[str, str, str]]) -> list[str]:
     lines = []
     for (outcome, reason), tests in sorted(folded.items()):
         lines.append(f"{outcome:<8} {reason}")
-        for name, parameters in sorted(tests.items()):
-            shown = sorted(filter(None, set(parameters)))
+        for name, kinds in sorted(tests.items()):
+            shown = sorted(filter(None, set(kinds)))
             more = [f"and {len(shown) - 4} more"] if len(shown) > 4 else []
             where = f" [{', '.join(shown[:4] + more)}]" if shown else ""
             lines.append(f"{'':<8}   {name}{where}")

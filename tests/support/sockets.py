@@ -33,13 +33,15 @@ def loopback(family: int = socket.AF_INET) -> str:
 def connected() -> tuple[socket.socket, socket.socket]:
     """The two ends of one TCP connection, blocking; the first is the accepted one.
 
-    Their buffers in the kernel are small, so that megabytes never fit.
+    Their buffers in the kernel are small, so that megabytes never fit, and nothing that is sent
+    waits for what is sent next.
     """
     with listening() as listener:
         client = socket.create_connection(listener.getsockname(), PATIENCE)
         accepted, _ = listener.accept()
     accepted.settimeout(PATIENCE)
     for sock in (accepted, client):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
     return accepted, client
