@@ -49,6 +49,10 @@ test-loom: ## The way in from other threads, in every interleaving of at most th
 test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: ARGS="tests/cli -x"
 	$(CHECKED)/bin/python -m pytest -n $(JOBS) $(ARGS)
 
+.PHONY: soak
+soak: $(CHECKED)/.oxlip ## The slow storms that `make test` leaves out
+	$(CHECKED)/bin/python -m pytest -n $(JOBS) -m soak $(ARGS)
+
 .PHONY: test-pythons
 test-pythons: ## The Python tests on every other interpreter of 3.10 … 3.12 that is here
 	@failed=; for version in 3.10 3.11 3.12; do \

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 from aiohttp import WSMsgType, web
 from support.observing import Program, exchange, get, listener, post
+from support.sockets import loopback, unused_port
 
 Same = Callable[[Program], Any]
 BIG = bytes(range(256)) * 4096
@@ -177,9 +178,7 @@ def test_client_that_gives_up(same_as_stock: Same) -> None:
 
 def test_refused(same_as_stock: Same) -> None:
     async def program() -> str:
-        sock = listener()
-        address = sock.getsockname()
-        sock.close()
+        address = (loopback(), unused_port())
         async with aiohttp.ClientSession() as session:
             try:
                 await session.get(url(address, "/"))

@@ -7,6 +7,7 @@ not pass through the loop it is testing.
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 from collections.abc import Iterator
@@ -58,10 +59,15 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def unused_port(family: int = socket.AF_INET) -> int:
-    """A port that nobody listens on: it was bound a moment ago."""
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.bind((loopback(family), 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on, nor will: the system gives out higher ones by itself."""
+    for port in random.sample(range(10_000, 32_000), 100):
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            try:
+                sock.bind((loopback(family), port))
+            except OSError:
+                continue
+        return port
+    raise AssertionError("a hundred ports are all in use")
 
 
 def has_ipv6() -> bool:

@@ -152,6 +152,9 @@ impl StreamTransport {
     }
 }
 
+/// The low and the high mark of a new stream, in bytes; what a lost one says, too.
+const DEFAULT_LIMITS: (usize, usize) = (16 * 1024, 64 * 1024);
+
 /// What a transport is made from and never changes.
 pub(super) struct Parts {
     pub(super) event_loop: Py<EventLoop>,
@@ -240,7 +243,7 @@ impl StreamTransport {
                 .connection(self.id)
                 .map(|connection| connection.stream.limits())
         })?;
-        Ok(limits.flatten().unwrap_or((0, 0)))
+        Ok(limits.flatten().unwrap_or(DEFAULT_LIMITS))
     }
 
     /// Sets the marks between which `pause_writing` and `resume_writing` are called, in bytes.
