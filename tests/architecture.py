@@ -91,7 +91,7 @@ UNSAFE = {
     "crates/python/src/buffer.rs": "bytes of Python objects are sent without a copy",
     "crates/python/src/context.rs": "entering and leaving a context has no safe call",
     "crates/python/src/ffi.rs": "vectorcall has no safe call",
-    "crates/python/src/handle/callback.rs": "fields of a frozen object change in a critical section",
+    "crates/python/src/handle/callback.rs": "a frozen object changes in its critical section",
     "crates/python/src/handle/soon.rs": "a handle that nobody else refers to is used again",
     "crates/python/src/handle/timer.rs": "as callback.rs",
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",

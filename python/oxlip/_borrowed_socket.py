@@ -14,7 +14,7 @@ class BorrowedSocket(socket.socket):
 
     __slots__ = ()
 
-    def _real_close(self) -> None:  # type: ignore[override]
+    def _real_close(self) -> None:
         self.detach()
 
     def __del__(self) -> None:

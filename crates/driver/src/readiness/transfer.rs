@@ -31,7 +31,14 @@ pub(super) fn send(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendO
         ),
         several => {
             let mut control = SendAncillaryBuffer::default();
-            let bytes = retry_on_intr(|| sendmsg(fd, several, &mut control, SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT)))?;
+            let bytes = retry_on_intr(|| {
+                sendmsg(
+                    fd,
+                    several,
+                    &mut control,
+                    SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT),
+                )
+            })?;
             (bytes, several.iter().map(|buf| buf.len()).sum())
         }
     };
