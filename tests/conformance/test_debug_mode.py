@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.ticks import turn
@@ -27,6 +28,12 @@ def test_set_and_get(loop: Loop) -> None:
     assert loop.get_debug() is True
     loop.set_debug(False)
     assert loop.get_debug() is False
+
+
+@pytest.mark.parametrize("value", [1, 0, None, "yes", ""])
+def test_any_truth_will_do(loop: Loop, value: Any) -> None:
+    loop.set_debug(value)
+    assert bool(loop.get_debug()) is bool(value)
 
 
 @pytest.mark.parametrize("way", [["-X", "dev"], []])

@@ -57,6 +57,65 @@ async def test_error_while_receiving_ends_the_connection(
         contexts.clear()
 
 
+class Lacking(Recorder):
+    """A recorder without one of the callbacks: looking it up fails."""
+
+    lacks = ""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == object.__getattribute__(self, "lacks"):
+            raise OnPurpose(name)
+        return object.__getattribute__(self, name)
+
+
+@pytest.mark.parametrize("callback", ["data_received", "eof_received"])
+async def test_protocol_that_lacks_a_callback_for_receiving(
+    loop: Loop, contexts: Contexts, callback: str
+) -> None:
+    async with connection(Lacking()) as (_, protocol, peer):
+        protocol.lacks = callback
+        peer.send(b"x")
+        peer.end()
+        await protocol.until_lost()
+        assert isinstance(protocol.error, OnPurpose)
+        assert [context["exception"] for context in contexts] == [protocol.error]
+        contexts.clear()
+
+
+async def test_protocol_that_lacks_connection_lost(loop: Loop, contexts: Contexts) -> None:
+    async with connection(Lacking()) as (transport, protocol, peer):
+        protocol.lacks = "connection_lost"
+        transport.close()
+        assert await peer.to_end() == b"", "the descriptor is closed all the same"
+        await pause(2)
+        assert [type(context["exception"]) for context in contexts] == [OnPurpose]
+        contexts.clear()
+        protocol.calls.append("connection_lost")
+
+
+async def test_protocol_that_lacks_flow_control(loop: Loop, contexts: Contexts) -> None:
+    async with connection(Lacking()) as (transport, protocol, peer):
+        protocol.lacks = "pause_writing"
+        transport.write(b"x" * (8 << 20))
+        assert [type(context["exception"]) for context in contexts] == [OnPurpose]
+        contexts.clear()
+        await peer.exactly(8 << 20)
+        await protocol.until_called("resume_writing")
+        assert not transport.is_closing()
+
+
+@pytest.mark.parametrize("nothing", [None, 5])
+async def test_set_protocol_to_nonsense(loop: Loop, contexts: Contexts, nothing: Any) -> None:
+    async with connection(Recorder()) as (transport, protocol, peer):
+        transport.set_protocol(nothing)
+        peer.send(b"x")
+        assert await peer.to_end() == b"", "an error ends the connection"
+        await pause(2)
+        assert {type(context["exception"]) for context in contexts} == {AttributeError}
+        contexts.clear()
+        protocol.calls.append("connection_lost")
+
+
 async def test_error_in_connection_made_leaves_the_connection(
     loop: Loop, contexts: Contexts
 ) -> None:

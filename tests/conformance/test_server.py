@@ -233,9 +233,16 @@ async def test_keep_alive(loop: Loop) -> None:
     server.close()
 
 
-async def test_backlog(loop: Loop) -> None:
+@pytest.mark.ours  # asyncio accepts nothing with a backlog of 0 or less
+@pytest.mark.parametrize("backlog", [0, -1])
+async def test_backlog_of_nothing(loop: Loop, backlog: int) -> None:
+    await test_backlog(loop, backlog)
+
+
+@pytest.mark.parametrize("backlog", [1, 100_000])
+async def test_backlog(loop: Loop, backlog: int) -> None:
     serving = Serving()
-    server = await loop.create_server(serving, "127.0.0.1", 0, backlog=1)
+    server = await loop.create_server(serving, "127.0.0.1", 0, backlog=backlog)
     for _ in range(5):
         peer = connect(server)
         protocol = await serving.next()

@@ -183,6 +183,29 @@ async def test_attributes_can_be_added(loop: Loop) -> None:
         assert transport.note == "mine"  # type: ignore[attr-defined]
 
 
+async def test_callbacks_may_be_replaced_at_any_time(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, protocol, peer):
+        peer.send(b"1")
+        await protocol.until_received(1)
+        seen: list[Any] = []
+        first, protocol.data_received = protocol.data_received, seen.append  # type: ignore[method-assign]
+        protocol.eof_received = lambda: seen.append("eof")  # type: ignore[method-assign,assignment]
+        lost: asyncio.Future[None] = loop.create_future()
+        protocol.connection_lost = lost.set_result  # type: ignore[method-assign,assignment]
+        peer.send(b"2")
+        while not seen:
+            await pause()
+        protocol.data_received = first  # type: ignore[method-assign]
+        peer.send(b"3")
+        await protocol.until_received(2)
+        peer.end()
+        await asyncio.wait_for(lost, PATIENCE)
+        protocol.calls.append("connection_lost")
+        assert seen == [b"2", "eof"]
+        assert bytes(protocol.data) == b"13"
+        assert transport.is_closing()
+
+
 async def test_any_object_with_the_methods_is_a_protocol(loop: Loop) -> None:
     class Duck:
         made: Any = None
