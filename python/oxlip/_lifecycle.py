@@ -18,7 +18,6 @@ import traceback
 import warnings
 import weakref
 from asyncio.constants import DEBUG_STACK_DEPTH
-from asyncio.coroutines import _is_debug_mode  # type: ignore[attr-defined]
 from asyncio.events import _get_running_loop, _set_running_loop
 from asyncio.log import logger
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -49,7 +48,7 @@ class Lifecycle(Signals):
         self._asyncgens_shutdown_called = False
         # The interpreter's own depth, while debug mode has replaced it.
         self._saved_origin_depth: int | None = None
-        self.set_debug(_is_debug_mode())
+        self.set_debug(asyncio.coroutines._is_debug_mode())  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return (

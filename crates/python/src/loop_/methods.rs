@@ -66,8 +66,9 @@ impl EventLoop {
         self.is_debug()
     }
 
-    fn set_debug(&self, enabled: bool) {
-        self.debug.store(enabled, Ordering::Relaxed);
+    fn set_debug(&self, enabled: &Any<'_>) -> PyResult<()> {
+        self.debug.store(enabled.is_truthy()?, Ordering::Relaxed);
+        Ok(())
     }
 
     #[getter]
@@ -207,8 +208,10 @@ impl EventLoop {
         sock: &Any<'_>,
         protocol_factory: Any<'_>,
         server: Any<'_>,
-        backlog: usize,
+        backlog: isize,
     ) -> PyResult<u64> {
+        // listen(2) takes a negative backlog for none.
+        let backlog = usize::try_from(backlog).unwrap_or(0);
         transport::listen(slf, sock, protocol_factory, server, backlog)
     }
 

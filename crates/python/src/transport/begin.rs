@@ -178,6 +178,7 @@ pub(super) fn connect<'py>(
         server: server.clone().map(Bound::unbind),
         extra: extra.map(Bound::unbind),
         sockets,
+        last_limits: None,
     };
     let transport = match StreamTransport::create(py, parts, slots) {
         Ok(transport) => transport,

@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::{StreamTransport, extra, write};
 use crate::errors::{self, os_error};
 use crate::handle::Handle;
-use crate::loop_::{EventLoop, Runnable, watch};
+use crate::loop_::{EventLoop, Resource, Runnable, watch};
 use crate::{context, ffi};
 
 /// A `connection_lost` that is due.
@@ -214,6 +214,10 @@ fn release(
         }
         forgotten
     })?;
+    if let Some(Some(Resource::Connection(connection))) = &forgotten {
+        let limits = connection.stream.limits();
+        StreamTransport::with_slots(transport, |slots| slots.last_limits = Some(limits));
+    }
     this.dead.store(true, Ordering::Relaxed);
     this.closing.store(true, Ordering::Relaxed);
     let closed = sockets.map_or(Ok(()), |sockets| extra::close(py, &sockets));
@@ -246,7 +250,15 @@ pub(super) fn report_callback(
     if errors::ends_the_loop(py, &error) {
         return Err(error);
     }
-    let callback = protocol.getattr(method)?;
+    // A protocol that lacks the method: there is no callback to show.
+    let Ok(callback) = protocol.getattr(method) else {
+        return errors::report(
+            event_loop,
+            &format!("Exception in callback {method}()"),
+            error,
+            &[("protocol", protocol)],
+        );
+    };
     let source = crate::handle::format_source(event_loop.get(), &callback, &args)?;
     let handle = Handle::new(event_loop, callback, args, None)?;
     let context = PyDict::new(py);

@@ -49,6 +49,8 @@ pub(super) struct Slots {
     pub(super) server: Option<Py<PyAny>>,
     pub(super) extra: Option<Py<PyDict>>,
     pub(super) sockets: Option<Sockets>,
+    /// The write buffer's limits when the connection was lost.
+    pub(super) last_limits: Option<(usize, usize)>,
 }
 
 // SAFETY: `slots` is reached only through `with_slots`, inside the object's critical section, and
@@ -236,14 +238,18 @@ impl StreamTransport {
     }
 
     /// The low and the high mark of `set_write_buffer_limits`, in bytes.
-    fn get_write_buffer_limits(&self) -> PyResult<(usize, usize)> {
-        let limits = self.with_state(|state| {
+    fn get_write_buffer_limits(slf: &Bound<'_, Self>) -> PyResult<(usize, usize)> {
+        let this = slf.get();
+        let limits = this.with_state(|state| {
             state
                 .resources
-                .connection(self.id)
+                .connection(this.id)
                 .map(|connection| connection.stream.limits())
         })?;
-        Ok(limits.flatten().unwrap_or(DEFAULT_LIMITS))
+        let limits = limits.flatten();
+        Ok(limits
+            .or_else(|| Self::with_slots(slf, |slots| slots.last_limits))
+            .unwrap_or(DEFAULT_LIMITS))
     }
 
     /// Sets the marks between which `pause_writing` and `resume_writing` are called, in bytes.
@@ -268,6 +274,10 @@ impl StreamTransport {
                 .stream
                 .set_limits(high.unsigned_abs(), low.unsigned_abs())
         })?;
+        if flow.is_none() {
+            let limits = (low.unsigned_abs(), high.unsigned_abs());
+            Self::with_slots(slf, |slots| slots.last_limits = Some(limits));
+        }
         flow::tell(slf, flow.flatten())
     }
 
