@@ -50,7 +50,7 @@ test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: 
 ifneq ($(findstring tests/,$(ARGS)),)
 	$(CHECKED)/bin/python -m pytest -n $(JOBS) $(ARGS)
 else
-	@# In parts: CPython's own tests leave traces in their process that others stumble over.
+	@# In parts: in one process some tests ran into their time limit, for a reason not found yet.
 	@failed=; for part in tests/conformance tests/cpython "tests/faults tests/docs tests/cli" \
 		"tests/interop tests/regressions tests/test_architecture.py"; do \
 		$(CHECKED)/bin/python -m pytest -n $(JOBS) $$part $(ARGS) || failed=yes; \
