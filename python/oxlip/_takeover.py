@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from ._loop import EventLoop
-from ._native import __version__
+from ._native import __version__, own_scheduling
 
 _T = TypeVar("_T")
 
@@ -47,6 +47,9 @@ class SelectorEventLoop(EventLoop):
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__()
+
+
+own_scheduling(SelectorEventLoop)
 
 
 def take_over() -> None:

@@ -1,43 +1,47 @@
-//! The way into a loop from other threads: a lock-free queue and one wake per batch.
+//! The way into a loop from other threads: a list behind a lock, and one wake per batch.
 //!
-//! Any thread may [`Inbox::push`]; only the loop's own thread may [`Inbox::drain`]. The flag
-//! `awake` says that the owner has been told, or is about to be, and has not looked since:
+//! Any thread may [`Inbox::push`]; only the loop's own thread may [`Inbox::drain`]. The owner takes
+//! the whole list at once, so whoever finds it empty has to wake the owner, and everybody else finds
+//! the owner woken.
 //!
-//! * a pusher puts its item into the queue **first** and raises the flag **second**; whoever finds
-//!   it down has to wake the owner;
-//! * the owner takes the flag down **first** and looks into the queue **second**.
+//! The lock is held for a few instructions, in which nothing is called and nothing waits. A
+//! lock-free queue in its place cost more: it needs two locked instructions to put an item in and two
+//! to take it out, where this needs two to put it in.
 //!
-//! So an item whose pusher found the flag up was in the queue before the owner took the flag down,
-//! and the owner sees it; every other item has a wake of its own. Both sides change the flag in one
-//! read-modify-write each: that is what orders the queue's contents between them. The wake itself
-//! must order memory too, as every system call and every lock does.
+//! Beside the list is a flag, so that an owner with nothing to take need not lock. It may be seen late
+//! by an owner that happens to look; the pusher has not sent its wake then, and the wake itself orders
+//! memory, as every system call and every lock does.
 
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, Ordering};
-
-#[cfg(not(loom))]
-use crossbeam_queue::SegQueue;
-
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 #[cfg(loom)]
-mod loom_queue;
-#[cfg(loom)]
-use loom_queue::SegQueue;
+use loom::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use std::sync::PoisonError;
 
 /// Items on their way to the owner of a loop, in the order of arrival.
 #[derive(Debug)]
 pub struct Inbox<T> {
-    queue: SegQueue<T>,
-    awake: AtomicBool,
+    items: Mutex<Vec<T>>,
+    /// Changed only with the lock held.
+    filled: AtomicBool,
 }
+
+/// The memory of a longer list is given back once it is empty: a burst must not hold it for ever.
+const KEPT_ITEMS: usize = 1024;
 
 impl<T: Send> Default for Inbox<T> {
     fn default() -> Self {
         Self {
-            queue: SegQueue::new(),
-            awake: AtomicBool::new(false),
+            items: Mutex::new(Vec::new()),
+            filled: AtomicBool::new(false),
         }
     }
 }
@@ -53,31 +57,36 @@ impl<T: Send> Inbox<T> {
     #[inline]
     #[must_use = "the owner sleeps on unless it is woken when this is true"]
     pub fn push(&self, item: T) -> bool {
-        self.queue.push(item);
-        !self.awake.swap(true, Ordering::AcqRel)
+        self.locked(|items| {
+            items.push(item);
+            self.filled.store(true, Ordering::Relaxed);
+            items.len() == 1
+        })
     }
 
-    /// Takes out what is there, at most as many items as there were when it began, so that a busy
-    /// pusher cannot hold the owner; the rest has its own wake. For the owner's thread only.
+    /// Takes out what is there now; what comes meanwhile has its own wake. For the owner's thread
+    /// only. Nothing is locked while `take` runs.
     ///
     /// Returns how many there were.
     #[inline]
     pub fn drain(&self, mut take: impl FnMut(T)) -> usize {
-        // The common case costs one plain load: with the flag down, whatever is in the queue has
-        // a pusher that will still raise it.
-        if !self.awake.load(Ordering::Relaxed) {
+        if self.is_empty() {
             return 0;
         }
-        self.awake.swap(false, Ordering::AcqRel);
-        let there = self.queue.len();
-        let mut taken = 0;
-        while taken < there
-            && let Some(item) = self.queue.pop()
-        {
-            taken += 1;
-            take(item);
+        let mut taken = self.locked(|items| {
+            self.filled.store(false, Ordering::Relaxed);
+            std::mem::take(items)
+        });
+        let count = taken.len();
+        taken.drain(..).for_each(&mut take);
+        if taken.capacity() <= KEPT_ITEMS {
+            self.locked(|items| {
+                if items.capacity() == 0 {
+                    *items = taken;
+                }
+            });
         }
-        taken
+        count
     }
 
     /// Whether nothing waits. On the owner's thread `true` may be out of date at once, but then
@@ -85,6 +94,19 @@ impl<T: Send> Inbox<T> {
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        !self.filled.load(Ordering::Relaxed)
+    }
+
+    /// Shows every item that waits, for a cycle collector; nothing while another thread is about to
+    /// add one. `show` must not push.
+    pub fn for_each(&self, show: impl FnMut(&T)) {
+        if let Ok(items) = self.items.try_lock() {
+            items.iter().for_each(show);
+        }
+    }
+
+    #[inline]
+    fn locked<R>(&self, act: impl FnOnce(&mut Vec<T>) -> R) -> R {
+        act(&mut self.items.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -33,6 +33,19 @@ fn what_comes_while_draining_has_a_wake_of_its_own() {
     assert_eq!(inbox.drain(|item| assert_eq!(item, 1)), 1);
 }
 
+#[test]
+fn the_collector_sees_what_waits() {
+    let inbox = Inbox::new();
+    let mut seen = Vec::new();
+    inbox.for_each(|item: &u8| seen.push(*item));
+    assert!(inbox.push(1));
+    assert!(!inbox.push(2));
+    inbox.for_each(|item| seen.push(*item));
+    assert_eq!(seen, [1, 2]);
+    assert_eq!(inbox.drain(|_| ()), 2);
+    inbox.for_each(|_| unreachable!("it is empty"));
+}
+
 /// The owner sleeps until it is woken and takes everything: with one wake lost it would never end.
 #[test]
 fn no_wake_is_lost_and_each_threads_order_is_kept() {

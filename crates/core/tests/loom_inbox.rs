@@ -13,7 +13,8 @@ use loom::thread;
 use oxlip_core::inbox::Inbox;
 
 /// Each of `pushers` pushes this many items and wakes as it is told; the owner sleeps before every
-/// look. Without a bound on the number of preemptions every interleaving is tried. Without a bound on the preemptions every interleaving is tried.
+/// look. Without a bound on the preemptions
+/// every interleaving is tried.
 fn no_wake_is_lost(pushers: Vec<usize>, preemptions: Option<usize>) {
     let mut model = Builder::new();
     model.preemption_bound = preemptions;

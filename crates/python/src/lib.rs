@@ -21,12 +21,12 @@ mod owner;
 mod transport;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyType};
 
 /// The native half of oxlip.
 #[pymodule(gil_used = false)]
 mod _native {
-    use super::{Bound, PyDict, PyModule, PyResult, Python, counts, pyfunction};
+    use super::{Bound, PyDict, PyModule, PyResult, PyType, Python, counts, pyfunction};
     use pyo3::prelude::*;
 
     #[pymodule_export]
@@ -42,6 +42,14 @@ mod _native {
         oxlip_driver::NAMES.to_vec()
     }
 
+    /// Gives a class derived from `EventLoop` scheduling methods of its own, which are called
+    /// faster on its objects than inherited ones.
+    #[pyfunction]
+    #[pyo3(signature = (class_, /))]
+    fn own_scheduling(class_: &Bound<'_, PyType>) -> PyResult<()> {
+        super::loop_::fastcall::install(class_)
+    }
+
     /// How many objects of each native class are alive: empty unless debug assertions are on.
     #[pyfunction]
     fn live_objects(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -54,7 +62,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::loop_::fastcall::install(&module.getattr("EventLoop")?)?;
+        super::loop_::fastcall::install(module.getattr("EventLoop")?.cast()?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

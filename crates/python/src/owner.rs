@@ -53,7 +53,26 @@ impl<T> Drop for Ownership<'_, T> {
 
 const UNOWNED: usize = 0;
 
+/// A number that no other living thread has: its thread pointer, of which x86-64 Linux keeps a copy
+/// where it points to (System V ABI, "Thread-Local Storage": `%fs:0`). In a shared library one
+/// instruction instead of a call of `__tls_get_addr`, several times for each operation.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[inline(always)]
+fn thread_token() -> usize {
+    let token: usize;
+    // SAFETY: reads the word that the ABI gives every thread; nothing else is touched.
+    unsafe {
+        std::arch::asm!(
+            "mov {}, qword ptr fs:[0]",
+            out(reg) token,
+            options(nostack, preserves_flags, readonly, pure),
+        );
+    }
+    token
+}
+
 /// A number that no other living thread has: the address of a thread-local.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 #[inline]
 fn thread_token() -> usize {
     thread_local!(static TOKEN: u8 = const { 0 });
@@ -72,17 +91,22 @@ impl<T> ThreadBound<T> {
     /// Makes the calling thread the owner until the guard is dropped.
     pub(crate) fn own(&self) -> Result<Ownership<'_, T>, WrongThread> {
         let me = thread_token();
-        let taken = self
-            .owner
-            .compare_exchange(UNOWNED, me, Ordering::Acquire, Ordering::Relaxed);
-        match taken {
-            Err(owner) if owner != me => Err(WrongThread),
-            taken => Ok(Ownership {
-                cell: self,
-                inherited: taken.is_err(),
-                _not_send: PhantomData,
-            }),
-        }
+        // Looked at first: an exchange that fails costs as much as one that does not.
+        let inherited = match self.owner.load(Ordering::Relaxed) {
+            UNOWNED => {
+                self.owner
+                    .compare_exchange(UNOWNED, me, Ordering::Acquire, Ordering::Relaxed)
+                    .map_err(|_| WrongThread)?;
+                false
+            }
+            owner if owner == me => true,
+            _ => return Err(WrongThread),
+        };
+        Ok(Ownership {
+            cell: self,
+            inherited,
+            _not_send: PhantomData,
+        })
     }
 
     /// Whether another thread owns the value at the moment.

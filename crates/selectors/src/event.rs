@@ -36,18 +36,27 @@ impl Readiness {
     /// The other side is gone. select cannot tell and says readable.
     pub const HANG_UP: Self = Self(0x10);
 
+    /// Urgent data has come. Only where edges were asked for.
+    pub const URGENT: Self = Self(0x02);
+    /// The peer sends no more, and may still receive. Only where edges were asked for. (The value
+    /// is ours: POLLRDHUP does not fit.)
+    pub const ENDED: Self = Self(0x40);
+
     /// What poll(2) and epoll(7) say, without the bits that have no name here.
     #[inline]
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the four bits are below 256"
+        reason = "the bits that are kept are below 256"
     )]
     pub(crate) const fn from_poll_bits(bits: u32) -> Self {
         const KNOWN: u8 = Readiness::READABLE.0
+            | Readiness::URGENT.0
             | Readiness::WRITABLE.0
             | Readiness::ERROR.0
             | Readiness::HANG_UP.0;
-        Self(bits as u8 & KNOWN)
+        // POLLRDHUP is 0x2000 on Linux, where alone it is asked for.
+        let ended = (bits >> 7) as u8 & Self::ENDED.0;
+        Self(bits as u8 & KNOWN | ended)
     }
 
     /// Whether reading would not block.
@@ -76,6 +85,23 @@ impl Readiness {
     #[must_use]
     pub const fn hang_up(self) -> bool {
         self.0 & Self::HANG_UP.0 != 0
+    }
+
+    /// Whether the peer sends no more.
+    #[inline]
+    #[must_use]
+    pub const fn ended(self) -> bool {
+        self.0 & Self::ENDED.0 != 0
+    }
+
+    /// Whether a read that gets less than it asked for has got all there is: not if more can be
+    /// behind it that will not be reported again.
+    #[inline]
+    #[must_use]
+    pub const fn short_read_is_all(self) -> bool {
+        const MORE: u8 =
+            Readiness::URGENT.0 | Readiness::ENDED.0 | Readiness::ERROR.0 | Readiness::HANG_UP.0;
+        self.0 & MORE == 0
     }
 
     /// Whether there is nothing.
@@ -125,6 +151,8 @@ impl fmt::Debug for Readiness {
             (Self::WRITABLE, "WRITABLE"),
             (Self::ERROR, "ERROR"),
             (Self::HANG_UP, "HANG_UP"),
+            (Self::URGENT, "URGENT"),
+            (Self::ENDED, "ENDED"),
         ];
         let mut separator = "";
         for (_, name) in names.iter().filter(|(bit, _)| self.0 & bit.0 != 0) {
@@ -171,8 +199,9 @@ mod tests {
 
     #[test]
     fn unnamed_bits_of_the_kernel_are_left_out() {
-        assert_eq!(Readiness::from_poll_bits(0x2001), Readiness::READABLE);
+        assert_eq!(Readiness::from_poll_bits(0x4001), Readiness::READABLE);
         assert_eq!(Readiness::from_poll_bits(0x0020), Readiness::NONE);
+        assert_eq!(Readiness::from_poll_bits(0x2000), Readiness::ENDED);
         assert_eq!(
             format!("{:?}", Readiness::from_poll_bits(0x11)),
             "READABLE | HANG_UP"

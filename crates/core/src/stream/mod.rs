@@ -290,6 +290,13 @@ impl<B: AsRef<[u8]>> Stream<B> {
         self.closing
     }
 
+    /// Whether an empty queue leads to something: [`Stream::settle`] says to what.
+    #[must_use]
+    #[inline]
+    pub fn is_ending(&self) -> bool {
+        self.closing || self.eof
+    }
+
     /// Whether `write_eof` has been called.
     #[must_use]
     #[inline]

@@ -5,6 +5,7 @@
 //! addition that finds something a change.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::Interest;
@@ -41,6 +42,8 @@ pub(super) fn change<B: Backend>(
     arm(backend, id, resource, wanted)
 }
 
+type Change<B> = fn(&mut B, RawFd, u64, Watched) -> io::Result<()>;
+
 /// Tells the backend what to watch for, even if it should know.
 pub(super) fn arm<B: Backend>(
     backend: &mut B,
@@ -50,26 +53,31 @@ pub(super) fn arm<B: Backend>(
 ) -> io::Result<()> {
     let number = resource.number().ok_or_else(lost)?;
     let (token, watched) = (id.to_u64(), translate(wanted));
+    let (add, modify) = if resource.has_edges() {
+        (B::add_edge as Change<B>, B::modify_edge as Change<B>)
+    } else {
+        (B::add as Change<B>, B::modify as Change<B>)
+    };
     let outcome = if resource.is_armed() {
-        match backend.modify(number, token, watched) {
+        match modify(backend, number, token, watched) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                backend.add(number, token, watched)
+                add(backend, number, token, watched)
             }
             outcome => outcome,
         }
     } else {
-        match backend.add(number, token, watched) {
+        match add(backend, number, token, watched) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                backend.modify(number, token, watched)
+                modify(backend, number, token, watched)
             }
             outcome => outcome,
         }
     };
-    resource.armed = if outcome.is_ok() {
+    resource.rearmed(if outcome.is_ok() {
         wanted
     } else {
         Interest::NONE
-    };
+    });
     outcome
 }
 
@@ -79,7 +87,7 @@ pub(super) fn forget<B: Backend>(backend: &mut B, resource: &mut Resource) {
     if !resource.is_armed() {
         return;
     }
-    resource.armed = Interest::NONE;
+    resource.rearmed(Interest::NONE);
     if let Some(number) = resource.number() {
         let _ = backend.delete(number);
     }

@@ -12,7 +12,11 @@
 //! * A descriptor leaves the backend before it is closed. Epoll keeps what it watches alive under a
 //!   duplicate, so a number closed behind our back may still be reported: such a report finds a
 //!   dead or idle resource, and the backend is then built anew.
-
+//! * TCP streams are watched edge-triggered where the backend can (epoll): a level is looked at twice
+//!   for each arrival, the second time only to find that it is gone. What has been reported and not
+//!   taken is remembered here ([`Readiness::reported`]) and reported again without the kernel. Other
+//!   streams stay level-triggered: on a Unix socket a read ends at passed descriptors, so that a short
+//!   one does not say that nothing is left.
 //! * `submit` and the two takes are inlined into the embedder, whatever the compiler thinks of their
 //!   size. With a known op the choice of its kind disappears; and where the kernel's mitigations
 //!   spoil the processor's return predictor in each system call, the first return after a receive
@@ -36,7 +40,7 @@ use oxlip_core::time::Time;
 use oxlip_selectors::backend::{Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
 
-use self::receive::ReceiveBuffer;
+use self::receive::{RECEIVE_BUFFER, ReceiveBuffer};
 use self::resource::{Holders, Kind, Resource, Source};
 use crate::wake::{WakeDescriptor, Waker};
 use crate::{Driver, RawSocket, Received, Role};
@@ -48,7 +52,7 @@ pub type Poll = Readiness<poll::Poll>;
 /// The driver over select(2): descriptors below `FD_SETSIZE` only.
 pub type Select = Readiness<select::Select>;
 
-/// A [`Driver`] over any level-triggered multiplexer of `oxlip-selectors`.
+/// A [`Driver`] over any multiplexer of `oxlip-selectors`.
 pub struct Readiness<B> {
     backend: B,
     bell: WakeDescriptor,
@@ -58,6 +62,8 @@ pub struct Readiness<B> {
     changed: Vec<Id>,
     /// Final answers for those whose number has gone to another.
     ousted: Vec<Id>,
+    /// Edge-triggered streams that the last wait has called readable.
+    reported: Vec<Id>,
     events: Vec<Event>,
     buffer: ReceiveBuffer,
 }
@@ -79,6 +85,7 @@ impl<B: Backend> Readiness<B> {
             holders: Holders::default(),
             changed: Vec::new(),
             ousted: Vec::new(),
+            reported: Vec::new(),
             events: Vec::new(),
             buffer: ReceiveBuffer::new(),
         };
@@ -177,6 +184,18 @@ impl<B: Backend> Readiness<B> {
         }
     }
 
+    /// Reports again what was reported and has not been taken, as a level-triggered backend does.
+    fn repeat_reports(&mut self, completions: &mut Vec<Completion>) {
+        let resources = &self.resources;
+        self.reported.retain(|id| {
+            let owed = resources.get(*id).is_some_and(Resource::owes_a_report);
+            if owed {
+                completions.push(Completion::Readable(*id));
+            }
+            owed
+        });
+    }
+
     /// Turns one event into completions. False: it was for nobody.
     #[inline]
     fn dispatch(&mut self, event: &Event, completions: &mut Vec<Completion>) -> bool {
@@ -190,6 +209,8 @@ impl<B: Backend> Readiness<B> {
         };
         let ready = apply::armed_part(event, resource);
         match resource.kind() {
+            // Urgent data without any other: nobody has asked for it.
+            Kind::Stream if ready.is_none() && resource.has_edges() => return resource.is_armed(),
             _ if ready.is_none() => return false,
             Kind::Stream => {
                 if resource.is_connecting() {
@@ -200,7 +221,12 @@ impl<B: Backend> Readiness<B> {
                     completions.push(Completion::Connected(id, outcome));
                 }
                 if ready.reads() {
-                    completions.push(Completion::Readable(id));
+                    if resource.has_unread(event.readiness.short_read_is_all()) {
+                        completions.push(Completion::Readable(id));
+                        if resource.has_edges() {
+                            self.reported.push(id);
+                        }
+                    }
                 }
                 if ready.writes() && resource.is_sending() {
                     if resource.end_sending() {
@@ -252,9 +278,16 @@ impl<B: Backend> Driver for Readiness<B> {
             Role::Stream => Kind::Stream,
             Role::Listener => Kind::Listener,
         };
+        let edges = B::EDGES && kind == Kind::Stream && transfer::is_tcp(&socket);
+        let number = socket.as_raw_fd();
+        let resource = Resource::new(Source::Owned(socket), kind);
         Ok(self.hold(
-            socket.as_raw_fd(),
-            Resource::new(Source::Owned(socket), kind),
+            number,
+            if edges {
+                resource.with_edges()
+            } else {
+                resource
+            },
         ))
     }
 
@@ -302,6 +335,11 @@ impl<B: Backend> Driver for Readiness<B> {
             return Ok(Received::Nothing);
         };
         let outcome = self.buffer.receive(stream.stream()?);
+        match &outcome {
+            Ok(Received::Data(data)) => stream.has_read(Some(data.len()), RECEIVE_BUFFER),
+            Ok(Received::Nothing) => stream.has_read(None, RECEIVE_BUFFER),
+            Ok(Received::Eof) | Err(_) => {}
+        }
         if matches!(outcome, Ok(Received::Eof) | Err(_)) && stream.end_receiving() {
             self.changed.push(id);
         }
@@ -314,6 +352,9 @@ impl<B: Backend> Driver for Readiness<B> {
             return Ok(None);
         };
         let outcome = receive::receive_into(stream.stream()?, buffer);
+        if let Ok(received) = outcome {
+            stream.has_read(received, buffer.len());
+        }
         let over = match &outcome {
             Ok(received) => *received == Some(0) && !buffer.is_empty(),
             Err(_) => true,
@@ -338,6 +379,7 @@ impl<B: Backend> Driver for Readiness<B> {
     ) -> io::Result<()> {
         let before = completions.len();
         self.apply_changes(completions);
+        self.repeat_reports(completions);
         completions.extend(
             self.ousted
                 .drain(..)

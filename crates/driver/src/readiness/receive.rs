@@ -11,7 +11,7 @@ use crate::Received;
 
 /// Large enough that a fast peer's window is emptied in few calls; one for each driver, so that an
 /// idle stream owns no buffer at all. Never zeroed: pages that are not used are not touched.
-const RECEIVE_BUFFER: usize = 256 * 1024;
+pub(super) const RECEIVE_BUFFER: usize = 256 * 1024;
 
 pub(super) struct ReceiveBuffer(Box<[MaybeUninit<u8>]>);
 
@@ -26,7 +26,8 @@ impl ReceiveBuffer {
         match recv(fd, &mut *self.0, RecvFlags::DONTWAIT) {
             Ok((([], _), _)) => Ok(Received::Eof),
             Ok(((data, _), _)) => Ok(Received::Data(data)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
+            // No INTR: a receive that does not wait is never interrupted (tcp_recvmsg, recvmsg(2)).
+            Err(Errno::AGAIN) => Ok(Received::Nothing),
             Err(error) => Err(error.into()),
         }
     }
@@ -37,7 +38,7 @@ impl ReceiveBuffer {
 pub(super) fn receive_into(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match recv(fd, buffer, RecvFlags::DONTWAIT) {
         Ok((received, _)) => Ok(Some(received)),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(Errno::AGAIN) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -40,6 +40,21 @@ pub(super) struct Resource {
     full: bool,
     /// The end of the stream or an error has been taken: nothing more will come.
     received_all: bool,
+    unread: Unread,
+}
+
+/// What an edge-triggered backend has said about reading, and will not say again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    /// It is watched level-triggered: the backend knows.
+    Unknown,
+    /// Nothing that has not been taken.
+    Nothing,
+    /// Something; a read that gets less than it has asked for has got it all.
+    UntilShort,
+    /// Something, and an end, an error or urgent data, at which a read stops short: only the
+    /// system's word that it would block says that all is taken.
+    UntilBlocked,
 }
 
 impl Resource {
@@ -53,7 +68,14 @@ impl Resource {
             connecting: false,
             full: false,
             received_all: false,
+            unread: Unread::Unknown,
         }
+    }
+
+    /// As [`Resource::new`], watched for changes only.
+    pub(super) fn with_edges(mut self) -> Self {
+        self.unread = Unread::Nothing;
+        self
     }
 
     #[inline]
@@ -142,12 +164,13 @@ impl Resource {
 
     pub(super) fn end_receiving(&mut self) -> bool {
         self.received_all = true;
+        self.forget_unread();
         self.list()
     }
 
     /// The backend has been replaced and knows nothing.
     pub(super) fn disarm(&mut self) -> bool {
-        self.armed = Interest::NONE;
+        self.rearmed(Interest::NONE);
         self.list()
     }
 
@@ -166,6 +189,60 @@ impl Resource {
         } else {
             self.wanted
         }
+    }
+
+    #[inline]
+    pub(super) fn has_edges(&self) -> bool {
+        self.unread != Unread::Unknown
+    }
+
+    /// The backend has reported that reading would not block. False: that is known, and reported in
+    /// this wait already.
+    #[inline]
+    pub(super) fn has_unread(&mut self, short_read_is_all: bool) -> bool {
+        let before = self.unread;
+        self.unread = match before {
+            Unread::Unknown => return true,
+            Unread::UntilBlocked => before,
+            _ if short_read_is_all => Unread::UntilShort,
+            _ => Unread::UntilBlocked,
+        };
+        before == Unread::Nothing
+    }
+
+    /// A read got `received` of `asked` bytes, or (`None`) would have blocked.
+    #[inline]
+    pub(super) fn has_read(&mut self, received: Option<usize>, asked: usize) {
+        let all = match (self.unread, received) {
+            (Unread::Unknown | Unread::Nothing, _) | (Unread::UntilBlocked, Some(_)) => false,
+            (Unread::UntilShort | Unread::UntilBlocked, None) => true,
+            (Unread::UntilShort, Some(received)) => received < asked,
+        };
+        if all {
+            self.forget_unread();
+        }
+    }
+
+    /// Whether there is something to read that the backend will not report again, and that is
+    /// wanted.
+    #[inline]
+    pub(super) fn owes_a_report(&self) -> bool {
+        matches!(self.unread, Unread::UntilShort | Unread::UntilBlocked)
+            && self.armed.reads()
+            && self.wanted.reads()
+    }
+
+    #[inline]
+    fn forget_unread(&mut self) {
+        if self.has_edges() {
+            self.unread = Unread::Nothing;
+        }
+    }
+
+    /// The backend has been told anew what to watch for: it reports anew, too.
+    pub(super) fn rearmed(&mut self, armed: Interest) {
+        self.armed = armed;
+        self.forget_unread();
     }
 
     pub(super) fn is_armed(&self) -> bool {
@@ -248,6 +325,33 @@ mod tests {
         assert_eq!(stream.settle(), Interest::BOTH);
         assert!(stream.end_receiving());
         assert_eq!(stream.settle(), Interest::WRITE);
+    }
+
+    #[test]
+    fn what_an_edge_has_told_is_owed_until_it_is_taken() {
+        let mut stream = Resource::new(Source::Lost, Kind::Stream).with_edges();
+        stream.want(Interest::READ, true);
+        stream.rearmed(Interest::READ);
+        assert!(!stream.owes_a_report());
+        assert!(stream.has_unread(true));
+        assert!(!stream.has_unread(true) && stream.owes_a_report());
+        stream.has_read(Some(10), 10);
+        assert!(stream.owes_a_report());
+        stream.has_read(Some(9), 10);
+        assert!(!stream.owes_a_report());
+
+        assert!(stream.has_unread(false));
+        stream.has_read(Some(9), 10);
+        assert!(stream.owes_a_report());
+        stream.want(Interest::READ, false);
+        assert!(!stream.owes_a_report());
+        stream.want(Interest::READ, true);
+        stream.has_read(None, 10);
+        assert!(!stream.owes_a_report());
+
+        assert!(stream.has_unread(true));
+        stream.rearmed(Interest::BOTH);
+        assert!(!stream.owes_a_report());
     }
 
     #[test]

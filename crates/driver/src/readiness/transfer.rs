@@ -8,8 +8,8 @@ use std::task::Poll;
 use oxlip_core::op::MAX_BUFFERS;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with, send as send_one,
-    sendmsg, sockopt,
+    SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with, ipproto,
+    send as send_one, sendmsg, sockopt,
 };
 
 /// How far a send came.
@@ -46,6 +46,11 @@ pub(super) fn send(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendO
         bytes,
         short: bytes < given,
     })
+}
+
+/// Whether it is a TCP socket.
+pub(super) fn is_tcp(socket: &OwnedFd) -> bool {
+    matches!(sockopt::socket_protocol(socket), Ok(Some(ipproto::TCP)))
 }
 
 /// `shutdown(2)` of the sending half. A peer that is gone already is no error: there is nobody left

@@ -8,15 +8,17 @@
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyo3::PyClass;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{PyClass, ffi};
 
+use super::args::Args;
+use crate::context::{self, Chosen};
 use crate::counts::{Counted, Kind};
 use crate::loop_::EventLoop;
-use crate::{context, names};
+use crate::names;
 
 /// The callback a handle stands for, and what is known about it.
 pub(super) struct Callback {
@@ -27,9 +29,9 @@ pub(super) struct Callback {
 }
 
 pub(super) struct Slots {
-    pub(super) call: Option<(Py<PyAny>, Py<PyTuple>)>,
+    pub(super) call: Option<(Py<PyAny>, Args)>,
     /// Gone only while the handle waits to be used again.
-    pub(super) context: Option<Py<PyAny>>,
+    pub(super) context: Option<Chosen>,
     /// Only in debug mode.
     pub(super) debug: Option<Box<Debug>>,
 }
@@ -58,8 +60,8 @@ impl Callback {
     pub(super) fn new(
         event_loop: Py<EventLoop>,
         callback: Py<PyAny>,
-        args: Py<PyTuple>,
-        context: Py<PyAny>,
+        args: Args,
+        context: Chosen,
         kind: Kind,
     ) -> Self {
         Self {
@@ -80,12 +82,14 @@ impl Callback {
         let slots = unsafe { &*self.slots.get() };
         if let Some((callback, args)) = &slots.call {
             visit.call(callback)?;
-            visit.call(args)?;
+            args.traverse(visit)?;
         }
         if let Some(debug) = &slots.debug {
             visit.call(&debug.source_traceback)?;
         }
-        visit.call(&slots.context)?;
+        if let Some(context) = &slots.context {
+            context.traverse(visit)?;
+        }
         visit.call(&self.event_loop)
     }
 }
@@ -130,12 +134,21 @@ pub(super) fn cancel<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<bool> {
 #[inline]
 pub(super) fn call_of<'py, H: HasCallback>(
     handle: &Bound<'py, H>,
-) -> Option<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+) -> Option<(Bound<'py, PyAny>, Args)> {
     let py = handle.py();
     with_slots(handle, |slots| {
         let (callback, args) = slots.call.as_ref()?;
-        Some((callback.bind(py).clone(), args.bind(py).clone()))
+        Some((callback.bind(py).clone(), args.clone_ref(py)))
     })
+}
+
+/// `handle._args`.
+pub(super) fn args_of<'py, H: HasCallback>(
+    handle: &Bound<'py, H>,
+) -> PyResult<Option<Bound<'py, PyTuple>>> {
+    call_of(handle)
+        .map(|(_, args)| args.tuple(handle.py()))
+        .transpose()
 }
 
 pub(super) fn source_traceback<H: HasCallback>(handle: &Bound<'_, H>) -> Option<Py<PyAny>> {
@@ -156,49 +169,46 @@ pub(super) fn source_traceback<H: HasCallback>(handle: &Bound<'_, H>) -> Option<
 /// `SystemExit` and `KeyboardInterrupt`, which end the loop.
 #[inline]
 pub(super) fn run<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<()> {
-    let py = handle.py();
-    let parts = with_slots(handle, |slots| {
-        let (callback, args) = slots.call.as_ref()?;
-        let context = slots.context.as_ref()?.clone_ref(py);
-        Some((callback.bind(py).clone(), args.bind(py).clone(), context))
-    });
-    let Some((callback, args, context)) = parts else {
+    let Some((callback, args)) = call_of(handle) else {
         return Ok(());
     };
-    match context::run(py, &context, || call(&callback, &args)) {
+    let Some(context) = context_of(handle)? else {
+        return Ok(());
+    };
+    match context::run(handle.py(), &context, || args.call(&callback)) {
         Ok(_) => Ok(()),
         Err(error) => report(handle, &callback, &args, error),
     }
 }
 
-pub(super) fn context_of<H: HasCallback>(handle: &Bound<'_, H>) -> Option<Py<PyAny>> {
+/// The context that the callback runs in: from here on the handle has one of its own.
+///
+/// # Errors
+/// Out of memory.
+pub(super) fn context_of<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<Option<Py<PyAny>>> {
     let py = handle.py();
-    with_slots(handle, |slots| {
-        slots.context.as_ref().map(|context| context.clone_ref(py))
-    })
-}
-
-/// `callback(*args)` without a tuple being built or unpacked.
-#[inline]
-pub(super) fn call<'py>(
-    callback: &Bound<'py, PyAny>,
-    args: &Bound<'py, PyTuple>,
-) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: the tuple's items are `len` live references in one array, which the tuple keeps
-    // alive and unchanged for the time of the call.
-    unsafe {
-        let items = (&raw mut (*args.as_ptr().cast::<ffi::PyTupleObject>()).ob_item).cast();
-        let result =
-            ffi::PyObject_Vectorcall(callback.as_ptr(), items, args.len(), std::ptr::null_mut());
-        Bound::from_owned_ptr_or_err(callback.py(), result)
-    }
+    let chosen = with_slots(handle, |slots| {
+        slots.context.as_ref().map(|chosen| chosen.clone_ref(py))
+    });
+    let Some(chosen) = chosen else {
+        return Ok(None);
+    };
+    let own = match chosen {
+        Chosen::Own(own) => return Ok(Some(own)),
+        Chosen::Shared(snapshot) => context::copy(py, &snapshot)?,
+    };
+    let before = with_slots(handle, |slots| {
+        slots.context.replace(Chosen::Own(own.clone_ref(py)))
+    });
+    drop(before);
+    Ok(Some(own))
 }
 
 #[cold]
 pub(super) fn report<H: HasCallback>(
     handle: &Bound<'_, H>,
     callback: &Bound<'_, PyAny>,
-    args: &Bound<'_, PyTuple>,
+    args: &Args,
     error: PyErr,
 ) -> PyResult<()> {
     let py = handle.py();
@@ -206,7 +216,7 @@ pub(super) fn report<H: HasCallback>(
         return Err(error);
     }
     let event_loop = handle.get().callback().event_loop.bind(py);
-    let source = format_source(event_loop.get(), callback, args)?;
+    let source = format_source(event_loop.get(), callback, &args.tuple(py)?)?;
     let context = PyDict::new(py);
     context.set_item("message", format!("Exception in callback {source}"))?;
     context.set_item("exception", error.into_value(py))?;
@@ -261,7 +271,8 @@ pub(super) fn repr<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<Py<PyStrin
         ));
     }
     if let Some((callback, args)) = call_of(handle) {
-        let source = format_source(handle.get().callback().event_loop.get(), &callback, &args)?;
+        let event_loop = handle.get().callback().event_loop.get();
+        let source = format_source(event_loop, &callback, &args.tuple(py)?)?;
         text.push_str(&format!(" {source}"));
     }
     if let Some(stack) = source_traceback(handle) {

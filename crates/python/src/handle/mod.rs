@@ -1,9 +1,12 @@
 //! `Handle` and `TimerHandle`: what `call_soon` and `call_later` give back, and what a tick runs.
 
+mod args;
 mod callback;
+pub(crate) mod collector;
 mod soon;
 mod timer;
 
+pub(crate) use args::Args;
 pub(crate) use callback::format_source;
 pub(crate) use soon::Handle;
 pub(crate) use timer::TimerHandle;

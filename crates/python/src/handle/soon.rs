@@ -2,18 +2,20 @@
 
 use std::sync::atomic::Ordering;
 
-use pyo3::ffi;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use super::args::Args;
 use super::callback::{
-    Callback, HasCallback, call_of, cancel, context_of, remember_source, repr, run,
-    source_traceback, with_slots,
+    Callback, HasCallback, args_of, call_of, cancel, context_of, remember_source, report, repr,
+    run, source_traceback, with_slots,
 };
+use super::collector::{self, is_alone};
+use crate::context::{self, Chosen, Runner};
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
-use crate::{context, names};
+use crate::names;
 
 /// A scheduled call that can be cancelled; as `asyncio.Handle`.
 #[pyclass(frozen, weakref, module = "oxlip")]
@@ -30,39 +32,36 @@ impl Handle {
     pub(crate) fn new<'py>(
         event_loop: &Bound<'py, EventLoop>,
         callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
+        args: Args,
+        context: Chosen,
     ) -> PyResult<Bound<'py, Self>> {
-        let py = event_loop.py();
-        let context = context::given_or_copied(context, py)?;
         let callback = Callback::new(
             event_loop.clone().unbind(),
             callback.unbind(),
-            args.unbind(),
+            args,
             context,
             Kind::Handle,
         );
-        let handle = Bound::new(py, Self(callback))?;
+        let handle = Bound::new(event_loop.py(), Self(callback))?;
         if event_loop.get().is_debug() {
             remember_source(&handle)?;
         }
         Ok(handle)
     }
 
-    /// Makes `spare`, a handle of the same loop from [`Handle::recycle`], stand for another call.
+    /// Makes `spare`, a handle of the same loop from [`Handle::run_queued`], stand for another call.
     ///
     /// # Errors
-    /// `TypeError` if `context` is not a context.
+    /// Those of remembering where it was scheduled, in debug mode.
     #[inline]
     pub(crate) fn reuse<'py>(
         spare: Bound<'py, Self>,
         callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
+        args: Args,
+        context: Chosen,
     ) -> PyResult<Bound<'py, Self>> {
-        let context = context::given_or_copied(context, spare.py())?;
         with_slots(&spare, |slots| {
-            slots.call = Some((callback.unbind(), args.unbind()));
+            slots.call = Some((callback.unbind(), args));
             slots.context = Some(context);
         });
         if spare.get().0.event_loop.get().is_debug() {
@@ -71,37 +70,65 @@ impl Handle {
         Ok(spare)
     }
 
-    /// Empties a handle that has run and that nobody else refers to, for [`Handle::reuse`]: most
-    /// handles are never looked at by who scheduled them, and an object that the collector knows
-    /// already is cheaper than a new one.
-    #[cfg(not(Py_GIL_DISABLED))]
+    /// Runs a handle that the queue has given up. If nobody else refers to it, it comes back empty,
+    /// for [`Handle::reuse`]: most handles are never looked at by who scheduled them, and an object
+    /// that is there is cheaper than a new one.
+    ///
+    /// # Errors
+    /// As [`run`].
     #[inline]
-    pub(crate) fn recycle(handle: Py<Self>, py: Python<'_>) -> Option<Py<Self>> {
-        // SAFETY: a live object, read with the GIL held; the type has a list of weak references
-        // (`weakref` above), whose offset says where its head is.
-        let shared = unsafe {
-            let object = handle.as_ptr();
-            let weak_references = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
-            let head = object
-                .byte_offset(weak_references)
-                .cast::<*mut ffi::PyObject>();
-            ffi::Py_REFCNT(object) != 1 || !(*head).is_null()
-        };
-        if shared {
-            return None;
+    pub(crate) fn run_queued<'py>(
+        handle: Bound<'py, Self>,
+        runner: &mut Option<Runner>,
+    ) -> PyResult<Option<Bound<'py, Self>>> {
+        let watched = with_slots(&handle, |slots| slots.debug.is_some());
+        if watched || !is_alone(&handle) {
+            collector::show(&handle);
+            run(&handle)?;
+            return Ok(None);
         }
-        let used = with_slots(handle.bind(py), |slots| {
-            (slots.call.take(), slots.context.take(), slots.debug.take())
-        });
-        drop(used);
-        handle.get().0.cancelled.store(false, Ordering::Relaxed);
-        Some(handle)
-    }
-
-    /// Without a GIL a count of one is no proof that nobody else is about to take a reference.
-    #[cfg(Py_GIL_DISABLED)]
-    pub(crate) fn recycle(_handle: Py<Self>, _py: Python<'_>) -> Option<Py<Self>> {
-        None
+        let py = handle.py();
+        let (due, context) = with_slots(&handle, |slots| (slots.call.take(), slots.context.take()));
+        let (Some((callback, args)), Some(context)) = (due, context) else {
+            handle.get().0.cancelled.store(false, Ordering::Relaxed);
+            return Ok(Some(handle));
+        };
+        let callback = callback.into_bound(py);
+        let (result, own) = match context {
+            Chosen::Own(own) => {
+                let own = own.into_bound(py);
+                let result = context::run(py, own.as_unbound(), || args.call(&callback));
+                (result, own)
+            }
+            Chosen::Shared(snapshot) => {
+                let mine = Runner::for_snapshot(runner.take(), snapshot.into_bound(py))?;
+                let result = context::run(py, &mine.context, || args.call(&callback));
+                match result {
+                    Ok(_) => {
+                        args.release(py);
+                        *runner = mine.unchanged(py);
+                        return Ok(Some(handle));
+                    }
+                    result => (result, mine.context.into_bound(py)),
+                }
+            }
+        };
+        match result {
+            Ok(_) => {
+                args.release(py);
+                Ok(Some(handle))
+            }
+            Err(error) => {
+                let put = (callback.clone().unbind(), args.clone_ref(py));
+                with_slots(&handle, |slots| {
+                    slots.call = Some(put);
+                    slots.context = Some(Chosen::Own(own.unbind()));
+                });
+                collector::show(&handle);
+                report(&handle, &callback, &args, error)?;
+                Ok(None)
+            }
+        }
     }
 
     /// Runs the callback; see [`run`].
@@ -139,7 +166,7 @@ impl Handle {
     }
 
     /// The context the callback runs in.
-    fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+    fn get_context(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         context_of(slf)
     }
 
@@ -153,12 +180,12 @@ impl Handle {
     }
 
     #[getter]
-    fn _args<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyTuple>> {
-        call_of(slf).map(|(_, args)| args)
+    fn _args<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        args_of(slf)
     }
 
     #[getter]
-    fn _context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+    fn _context(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         context_of(slf)
     }
 

@@ -9,13 +9,15 @@ use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyString, PyTuple};
 
+use super::args::Args;
 use super::callback::{
-    Callback, HasCallback, call_of, cancel, context_of, remember_source, repr, run,
+    Callback, HasCallback, args_of, call_of, cancel, context_of, remember_source, repr, run,
     source_traceback, with_slots,
 };
+use crate::context::Chosen;
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
-use crate::{context, names};
+use crate::names;
 
 /// A call scheduled for a point in time; as `asyncio.TimerHandle`.
 #[pyclass(frozen, weakref, module = "oxlip")]
@@ -42,15 +44,14 @@ impl TimerHandle {
         event_loop: &Bound<'py, EventLoop>,
         when: f64,
         callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
-        context: Option<Bound<'py, PyAny>>,
+        args: Args,
+        context: Chosen,
     ) -> PyResult<Bound<'py, Self>> {
         let py = event_loop.py();
-        let context = context::given_or_copied(context, py)?;
         let callback = Callback::new(
             event_loop.clone().unbind(),
             callback.unbind(),
-            args.unbind(),
+            args,
             context,
             Kind::TimerHandle,
         );
@@ -129,7 +130,7 @@ impl TimerHandle {
     }
 
     /// The context the callback runs in.
-    fn get_context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+    fn get_context(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         context_of(slf)
     }
 
@@ -155,12 +156,12 @@ impl TimerHandle {
     }
 
     #[getter]
-    fn _args<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyTuple>> {
-        call_of(slf).map(|(_, args)| args)
+    fn _args<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        args_of(slf)
     }
 
     #[getter]
-    fn _context(slf: &Bound<'_, Self>) -> Option<Py<PyAny>> {
+    fn _context(slf: &Bound<'_, Self>) -> PyResult<Option<Py<PyAny>>> {
         context_of(slf)
     }
 
@@ -205,9 +206,9 @@ impl TimerHandle {
                 && Self::_callback(slf)
                     .into_bound_py_any(py)?
                     .eq(Self::_callback(other))?
-                && Self::_args(slf)
+                && Self::_args(slf)?
                     .into_bound_py_any(py)?
-                    .eq(Self::_args(other))?)
+                    .eq(Self::_args(other)?)?)
         };
         let answer = match op {
             CompareOp::Lt => a < b,

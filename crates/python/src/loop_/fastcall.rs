@@ -9,18 +9,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::exceptions::PyTypeError;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyString, PyTuple, PyType};
 use pyo3::{Borrowed, ffi};
 
 use super::{EventLoop, schedule};
+use crate::handle::Args;
 
 type Any<'py> = Bound<'py, PyAny>;
 
-/// Puts the methods on `class`, which is [`EventLoop`]'s.
+/// Puts the methods on `class`: [`EventLoop`]'s, or one that derives from it. The interpreter calls
+/// a method fastest on an object of exactly the class that has it, so each class of loops that
+/// programs use gets its own.
 ///
 /// # Errors
-/// Out of memory.
-pub(crate) fn install(class: &Bound<'_, PyAny>) -> PyResult<()> {
+/// `TypeError` for any other class; out of memory.
+pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
+    if !class.is_subclass_of::<EventLoop>()? {
+        return Err(PyTypeError::new_err(format!(
+            "a class of event loops was expected, got {}",
+            class.repr()?
+        )));
+    }
     for method in &METHODS.0 {
         // SAFETY: the definition is complete and static; `class` is the type object that the
         // functions expect their `self` to be of, which the descriptor checks at each call.
@@ -187,11 +196,11 @@ impl<'py> Arguments<'_, 'py> {
     ///
     /// # Errors
     /// `TypeError` for a missing or an unknown argument, as Python words it.
-    #[inline]
+    #[inline(always)]
     fn parse<const N: usize>(
         self,
         required: [&str; N],
-    ) -> PyResult<([Any<'py>; N], Bound<'py, PyTuple>, Option<Any<'py>>)> {
+    ) -> PyResult<([Any<'py>; N], Args, Option<Any<'py>>)> {
         let mut found = [const { None }; N];
         for (slot, argument) in found.iter_mut().zip(self.positional) {
             *slot = Some(Bound::clone(argument));
@@ -219,12 +228,7 @@ impl<'py> Arguments<'_, 'py> {
                 "missing a required argument: '{missing}'"
             )));
         }
-        let rest = self.positional.get(N..).unwrap_or_default();
-        let rest = if rest.is_empty() {
-            PyTuple::empty(self.py)
-        } else {
-            PyTuple::new(self.py, rest)?
-        };
+        let rest = Args::new(self.py, self.positional.get(N..).unwrap_or_default())?;
         Ok((
             found.map(|found| found.expect("checked above")),
             rest,

@@ -5,6 +5,7 @@
 //! tick has more handles to run (docs/adr/0006). It must not wait long: not for slow handles, and
 //! not at all in a program that blocks the loop after it has written.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use oxlip_core::id::Id;
@@ -22,7 +23,7 @@ const WARY_FOR: Duration = Duration::from_secs(1);
 /// The connections whose writes wait.
 #[derive(Default)]
 pub(crate) struct Holding {
-    connections: Vec<Id>,
+    connections: VecDeque<Id>,
     /// Since when the first of them waits.
     since: Time,
     /// Until when nothing waits.
@@ -42,7 +43,7 @@ impl Holding {
         if self.connections.is_empty() {
             self.since = now();
         }
-        self.connections.push(id);
+        self.connections.push_back(id);
     }
 
     /// Between two handles: whether what waits must leave now.
@@ -72,10 +73,10 @@ impl Holding {
         }
     }
 
-    /// The next connection to flush.
+    /// The next connection to flush: in the order of their first writes.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Id> {
-        self.connections.pop()
+        self.connections.pop_front()
     }
 
     #[inline]

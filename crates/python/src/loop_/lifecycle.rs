@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::prelude::*;
 
-use super::{EventLoop, Resource, Runnable, tick};
+use super::{EventLoop, Resource, Runnable, State, tick};
+use crate::handle::collector;
 use crate::names;
+use crate::owner::Ownership;
 use crate::transport::{self, StreamTransport};
 
 /// Runs ticks until `stop()`. The Python part has made this the thread's running loop.
@@ -39,8 +41,9 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         return Err(already_running());
     }
     let _running = Running(this);
+    let mut runner = None;
     let result = loop {
-        match tick::tick(event_loop, &owned) {
+        match tick::tick(event_loop, &owned, &mut runner) {
             Ok(()) if this.stopping.load(Ordering::Relaxed) => break Ok(()),
             Ok(()) => {}
             Err(error) => break Err(error),
@@ -50,7 +53,23 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     // have sent is put where the cycle collector sees it.
     let flushed = transport::flush(event_loop);
     this.drain_inbox(event_loop.py());
+    show_waiting(event_loop.py(), &owned);
     result.and(flushed)
+}
+
+/// Nothing is left hidden from the cycle collector: see `handle/collector.rs`.
+fn show_waiting(py: Python<'_>, owned: &Ownership<'_, State>) {
+    let mut waiting = Vec::new();
+    let spare = owned.with(|state| {
+        state.scheduler.for_each(|runnable| {
+            if let Runnable::Call(handle) = runnable {
+                waiting.push(handle.bind(py).clone());
+            }
+        });
+        std::mem::take(&mut state.spare_handles)
+    });
+    waiting.iter().for_each(collector::show);
+    drop(spare);
 }
 
 pub(super) fn stop(event_loop: &EventLoop) {
@@ -151,6 +170,7 @@ pub(super) fn clear(event_loop: &EventLoop) {
         state.completions.clear();
         (
             std::mem::take(&mut state.spare_handles),
+            state.snapshot.take(),
             state.scheduler.clear(),
             resources,
             // Dropped with all its descriptors, and without taking them out of the multiplexer
@@ -158,6 +178,11 @@ pub(super) fn clear(event_loop: &EventLoop) {
             state.driver.take(),
         )
     });
+    let snapshot = event_loop
+        .remote_snapshot
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     // Outside the borrow: what is dropped here may run Python code.
-    drop((inbox, held, factory));
+    drop((inbox, held, factory, snapshot));
 }

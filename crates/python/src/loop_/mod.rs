@@ -30,6 +30,7 @@ use pyo3::prelude::*;
 use self::holding::Holding;
 pub(crate) use self::resources::{Connection, Descriptors, Resource, Resources};
 pub(crate) use self::watch::Watched;
+use crate::context::Snapshot;
 use crate::counts::{Counted, Kind};
 use crate::errors;
 use crate::handle::{Handle, TimerHandle};
@@ -40,8 +41,7 @@ use crate::transport::{Beginning, Ending};
 #[pyclass(subclass, frozen, module = "oxlip._native")]
 pub(crate) struct EventLoop {
     pub(crate) state: ThreadBound<State>,
-    // Boxed: the queue is aligned to a cache line or two, which CPython's allocator does not give.
-    inbox: Box<Inbox<Runnable>>,
+    inbox: Inbox<Runnable>,
     /// Gone once the loop is closed, and its descriptor with it.
     waker: Mutex<Option<Waker>>,
     driver_name: &'static str,
@@ -54,6 +54,8 @@ pub(crate) struct EventLoop {
     slow_callback_duration: AtomicU64,
     /// Not in the state: asyncio lets other threads ask for it, and create tasks.
     task_factory: Mutex<Option<Py<PyAny>>>,
+    /// For handles that other threads schedule.
+    remote_snapshot: Mutex<Snapshot>,
     /// The simulated clock as last read, in nanoseconds.
     last_time: AtomicU64,
     _counted: Counted,
@@ -72,6 +74,8 @@ pub(crate) struct State {
     pub(crate) run: u64,
     /// Handles to use again; see [`Handle::recycle`].
     spare_handles: Vec<Py<Handle>>,
+    /// For handles that are scheduled on this thread.
+    snapshot: Snapshot,
     /// What debug mode runs, for messages about errors in it.
     current_handle: Option<Py<PyAny>>,
     /// The descriptors of `add_reader` and its kin.
@@ -156,19 +160,21 @@ impl EventLoop {
                 holding: Holding::default(),
                 run: 0,
                 spare_handles: Vec::new(),
+                snapshot: Snapshot::default(),
                 current_handle: None,
                 watched_fds: Descriptors::default(),
                 connected_fds: Descriptors::default(),
                 waits: HashMap::new(),
                 scratch: Vec::new(),
             }),
-            inbox: Box::default(),
+            inbox: Inbox::default(),
             closed: AtomicBool::new(false),
             running: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
             task_factory: Mutex::new(None),
+            remote_snapshot: Mutex::default(),
             last_time: AtomicU64::new(0),
             _counted: Counted::new(Kind::EventLoop),
         })
@@ -192,6 +198,16 @@ impl EventLoop {
         if let Ok(factory) = self.task_factory.try_lock() {
             visit.call(&*factory)?;
         }
+        if let Ok(snapshot) = self.remote_snapshot.try_lock() {
+            snapshot.traverse(visit)?;
+        }
+        let mut result = Ok(());
+        self.inbox.for_each(|runnable| {
+            if result.is_ok() {
+                result = runnable.traverse(visit);
+            }
+        });
+        result?;
         self.state
             .try_with(|state| {
                 let mut result = Ok(());
@@ -206,6 +222,7 @@ impl EventLoop {
                     .spare_handles
                     .iter()
                     .try_for_each(|handle| visit.call(handle))?;
+                state.snapshot.traverse(visit)?;
                 state.resources.traverse(visit)
             })
             .unwrap_or(Ok(()))

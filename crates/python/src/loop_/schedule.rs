@@ -7,10 +7,10 @@ use oxlip_core::timers::TimerId;
 use oxlip_driver::{Driver as _, clock};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
 
 use super::{EventLoop, Runnable};
-use crate::handle::{Handle, TimerHandle};
+use crate::context::{Chosen, Snapshot};
+use crate::handle::{Args, Handle, TimerHandle, collector};
 use crate::names;
 
 /// The loop's clock; readable from every thread, and after the loop was closed. A simulated clock
@@ -38,7 +38,7 @@ pub(super) fn now(event_loop: &EventLoop) -> Time {
 pub(super) fn call_soon<'py>(
     event_loop: &Bound<'py, EventLoop>,
     callback: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
+    args: Args,
     context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, Handle>> {
     let this = event_loop.get();
@@ -53,7 +53,7 @@ pub(super) fn call_soon<'py>(
 pub(super) fn call_soon_threadsafe<'py>(
     event_loop: &Bound<'py, EventLoop>,
     callback: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
+    args: Args,
     context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, Handle>> {
     let this = event_loop.get();
@@ -69,7 +69,7 @@ pub(super) fn call_later<'py>(
     event_loop: &Bound<'py, EventLoop>,
     delay: &Bound<'py, PyAny>,
     callback: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
+    args: Args,
     context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, TimerHandle>> {
     if delay.is_none() {
@@ -83,7 +83,7 @@ pub(super) fn call_at<'py>(
     event_loop: &Bound<'py, EventLoop>,
     when: &Bound<'py, PyAny>,
     callback: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
+    args: Args,
     context: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, TimerHandle>> {
     if when.is_none() {
@@ -103,7 +103,7 @@ fn schedule_at<'py>(
     event_loop: &Bound<'py, EventLoop>,
     when: f64,
     callback: Bound<'py, PyAny>,
-    args: Bound<'py, PyTuple>,
+    args: Args,
     context: Option<Bound<'py, PyAny>>,
     method: &str,
 ) -> PyResult<Bound<'py, TimerHandle>> {
@@ -113,6 +113,7 @@ fn schedule_at<'py>(
         check_thread(this)?;
         check_callback(&callback, method)?;
     }
+    let context = this.choose(context, event_loop.py())?;
     let handle = TimerHandle::new(event_loop, when, callback, args, context)?;
     this.set_timer(&handle);
     Ok(handle)
@@ -160,21 +161,83 @@ impl EventLoop {
         &self,
         event_loop: &Bound<'py, Self>,
         callback: Bound<'py, PyAny>,
-        args: Bound<'py, PyTuple>,
+        args: Args,
         context: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Handle>> {
         let py = event_loop.py();
-        let spare = self
+        let lent = self
             .state
-            .with(|state| state.spare_handles.pop())
-            .ok()
-            .flatten();
+            .with(|state| (state.spare_handles.pop(), state.snapshot.take()));
+        let Ok((spare, mut snapshot)) = lent else {
+            return self.schedule_from_elsewhere(event_loop, callback, args, context);
+        };
+        let context = Chosen::new(context, &mut snapshot, py)?;
         let handle = match spare {
             Some(spare) => Handle::reuse(spare.into_bound(py), callback, args, context)?,
-            None => Handle::new(event_loop, callback, args, context)?,
+            None => {
+                let handle = Handle::new(event_loop, callback, args, context)?;
+                if self.runs() {
+                    collector::hide(&handle);
+                }
+                handle
+            }
         };
-        self.push(Runnable::Call(handle.clone().unbind()));
+        let mut queued = Some((Runnable::Call(handle.clone().unbind()), snapshot));
+        let replaced = self.state.with(|state| {
+            queued.take().map(|(runnable, snapshot)| {
+                state.scheduler.push(runnable);
+                std::mem::replace(&mut state.snapshot, snapshot)
+            })
+        });
+        drop(replaced);
+        if let Some((runnable, _)) = queued {
+            self.send(runnable);
+        }
         Ok(handle)
+    }
+
+    /// As [`EventLoop::schedule`], on a thread that does not own the state.
+    fn schedule_from_elsewhere<'py>(
+        &self,
+        event_loop: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Args,
+        context: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, Handle>> {
+        let context = self.choose_elsewhere(context, event_loop.py())?;
+        let handle = Handle::new(event_loop, callback, args, context)?;
+        if self.runs() {
+            collector::hide(&handle);
+        }
+        self.send(Runnable::Call(handle.clone().unbind()));
+        Ok(handle)
+    }
+
+    /// The context of a handle that is scheduled now.
+    fn choose(&self, given: Option<Bound<'_, PyAny>>, py: Python<'_>) -> PyResult<Chosen> {
+        let Ok(mut snapshot) = self.state.with(|state| state.snapshot.take()) else {
+            return self.choose_elsewhere(given, py);
+        };
+        let chosen = Chosen::new(given, &mut snapshot, py);
+        let replaced = self
+            .state
+            .with(|state| std::mem::replace(&mut state.snapshot, snapshot));
+        drop(replaced);
+        chosen
+    }
+
+    /// As [`EventLoop::choose`], on a thread that does not own the state.
+    fn choose_elsewhere(
+        &self,
+        given: Option<Bound<'_, PyAny>>,
+        py: Python<'_>,
+    ) -> PyResult<Chosen> {
+        // Copying a context may run the collector, and that any code, which may schedule, too: then,
+        // and when threads without a GIL meet here, who comes second does without.
+        match self.remote_snapshot.try_lock() {
+            Ok(mut snapshot) => Chosen::new(given, &mut snapshot, py),
+            Err(_) => Chosen::new(given, &mut Snapshot::default(), py),
+        }
     }
 
     /// Runs `runnable` in the next tick.

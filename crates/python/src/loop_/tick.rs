@@ -12,7 +12,8 @@ use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
 use super::{EventLoop, Runnable, State, watch};
-use crate::handle::{Handle, TimerHandle};
+use crate::context::Runner;
+use crate::handle::{Handle, TimerHandle, collector};
 use crate::owner::Ownership;
 use crate::{names, transport};
 
@@ -24,6 +25,7 @@ use crate::{names, transport};
 pub(super) fn tick(
     event_loop: &Bound<'_, EventLoop>,
     owned: &Ownership<'_, State>,
+    runner: &mut Option<Runner>,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
@@ -31,6 +33,12 @@ pub(super) fn tick(
     transport::flush(event_loop)?;
     this.drain_inbox(py);
     let stopping = this.stopping.load(Ordering::Relaxed);
+    if !stopping && !owned.with(|state| state.scheduler.has_ready()) {
+        // While the loop sleeps, it keeps no context alive.
+        drop((runner.take(), owned.with(|state| state.snapshot.take())));
+        let remote = this.remote_snapshot.try_lock().map(|mut it| it.take());
+        drop(remote);
+    }
     if owned.with(|state| state.wait(py, stopping))? {
         // Python's own signal handlers run here, and Ctrl-C leaves from here.
         py.check_signals()?;
@@ -42,8 +50,7 @@ pub(super) fn tick(
         match owned.with(|state| state.next(spare.take())) {
             Next::Run(runnable) if this.is_debug() => run_timed(event_loop, runnable)?,
             Next::Run(Runnable::Call(handle)) => {
-                Handle::run(handle.bind(py))?;
-                spare = Handle::recycle(handle, py);
+                spare = Handle::run_queued(handle.into_bound(py), runner)?.map(Bound::unbind);
             }
             Next::Run(runnable) => run(event_loop, runnable)?,
             Next::Flush => transport::flush(event_loop)?,
@@ -67,7 +74,11 @@ enum Next {
 fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
     let py = event_loop.py();
     match runnable {
-        Runnable::Call(handle) => Handle::run(handle.bind(py)),
+        Runnable::Call(handle) => {
+            let handle = handle.into_bound(py);
+            collector::show(&handle);
+            Handle::run(&handle)
+        }
         Runnable::Timer(handle) => TimerHandle::run(handle.bind(py)),
         Runnable::Readable(id) => transport::read(event_loop, id),
         Runnable::Sendable(id) => transport::sendable(event_loop, id),

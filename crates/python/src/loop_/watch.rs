@@ -14,8 +14,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::{EventLoop, Resource, schedule};
+use crate::context::{self, Chosen};
 use crate::errors::os_error;
-use crate::handle::Handle;
+use crate::handle::{Args, Handle};
 use crate::transport::StreamTransport;
 
 /// One watched descriptor: who wants to know what about it.
@@ -103,6 +104,7 @@ pub(super) fn add<'py>(
     callback: Bound<'py, PyAny>,
     args: Bound<'py, PyTuple>,
 ) -> PyResult<()> {
+    let py = event_loop.py();
     let this = event_loop.get();
     this.check_open()?;
     let fd = descriptor(fd)?;
@@ -117,12 +119,14 @@ pub(super) fn add<'py>(
             },
         )?;
     }
-    let handle = Handle::new(event_loop, callback, args, None)?;
+    let args = Args::of_tuple(args);
+    let own = Chosen::Own(context::copy_current(py)?);
+    let handle = Handle::new(event_loop, callback, args, own)?;
     let (_, replaced) = change(this, fd, side, |watchers| {
         watchers.handle.replace(handle.unbind())
     })?;
     if let Some(replaced) = replaced {
-        Handle::cancel_now(replaced.bind(event_loop.py()))?;
+        Handle::cancel_now(replaced.bind(py))?;
     }
     Ok(())
 }

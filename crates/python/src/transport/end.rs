@@ -13,10 +13,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{StreamTransport, extra, write};
+use crate::context::{self, Chosen};
 use crate::errors::{self, os_error};
-use crate::handle::Handle;
+use crate::ffi;
+use crate::handle::{Args, Handle};
 use crate::loop_::{EventLoop, Resource, Runnable, watch};
-use crate::{context, ffi};
 
 /// A `connection_lost` that is due.
 pub(crate) struct Ending {
@@ -260,7 +261,8 @@ pub(super) fn report_callback(
         );
     };
     let source = crate::handle::format_source(event_loop.get(), &callback, &args)?;
-    let handle = Handle::new(event_loop, callback, args, None)?;
+    let own = Chosen::Own(context::copy_current(py)?);
+    let handle = Handle::new(event_loop, callback, Args::of_tuple(args), own)?;
     let context = PyDict::new(py);
     context.set_item("message", format!("Exception in callback {source}"))?;
     context.set_item("exception", error.into_value(py))?;

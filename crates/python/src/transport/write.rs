@@ -7,14 +7,14 @@ use std::task::Poll;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, MAX_BUFFERS, Op};
-use oxlip_core::stream::{EofPlan, Then, WritePlan};
+use oxlip_core::stream::{EofPlan, Stream, Then, WritePlan};
 use oxlip_core::write_queue::Flow;
 use oxlip_driver::{AnyDriver, Driver as _};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::{StreamTransport, end, flow};
-use crate::buffer::Data;
+use crate::buffer::{Chunk, Data};
 use crate::context;
 use crate::errors::{self, os_error};
 use crate::loop_::{Connection, EventLoop, State};
@@ -151,16 +151,11 @@ pub(super) fn flush_one(transport: &Bound<'_, StreamTransport>) -> PyResult<()> 
 /// then still there.
 #[inline]
 pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    let py = event_loop.py();
     let this = event_loop.get();
-    while let Some(id) = this.state.with(|state| state.holding.pop())? {
-        let py = event_loop.py();
-        let flushed = this.state.with(|state| {
-            let transport = state.resources.connection(id)?.transport.bind(py).clone();
-            Some((transport, state.flush(id, None)))
-        })?;
-        if let Some((transport, outcome)) = flushed {
-            act_and_settle(&transport, outcome, false)?;
-        }
+    // Nearly always all of it leaves in one access of the state.
+    while let Some((transport, outcome)) = this.state.with(|state| state.flush_held(py))? {
+        act_and_settle(&transport, outcome, false)?;
     }
     Ok(())
 }
@@ -294,16 +289,7 @@ fn flush_connection(
 ) -> Outcome {
     let mut told = told;
     while connection.stream.needs_flush() {
-        let mut slices = [IoSlice::new(&[]); MAX_BUFFERS];
-        let mut count = 0;
-        for (slot, bytes) in slices.iter_mut().zip(connection.stream.unsent()) {
-            *slot = IoSlice::new(bytes);
-            count += 1;
-        }
-        match driver.submit(Op::Send {
-            id,
-            bufs: &slices[..count],
-        }) {
+        match send_queued(driver, &connection.stream, id) {
             Poll::Ready(Completion::Sent(_, Ok(n))) => {
                 // A chunk holds an exact bytes object or a copy: dropping it runs no Python code.
                 told = match (told, connection.stream.advance(n, drop)) {
@@ -318,6 +304,28 @@ fn flush_connection(
         }
     }
     told.map_or(Outcome::Nothing, Outcome::Tell)
+}
+
+/// One send of as much of the queue as a send takes.
+#[inline]
+fn send_queued(driver: &mut AnyDriver, stream: &Stream<Chunk>, id: Id) -> Poll<Completion> {
+    let mut unsent = stream.unsent();
+    let first = IoSlice::new(unsent.next().unwrap_or_default());
+    let Some(second) = unsent.next() else {
+        return driver.submit(Op::Send { id, bufs: &[first] });
+    };
+    let mut slices = [IoSlice::new(&[]); MAX_BUFFERS];
+    slices[0] = first;
+    slices[1] = IoSlice::new(second);
+    let mut count = 2;
+    for (slot, bytes) in slices[2..].iter_mut().zip(unsent) {
+        *slot = IoSlice::new(bytes);
+        count += 1;
+    }
+    driver.submit(Op::Send {
+        id,
+        bufs: &slices[..count],
+    })
 }
 
 fn shut_down(driver: &mut AnyDriver, id: Id) -> Option<io::Error> {
@@ -349,6 +357,25 @@ impl State {
         }
         self.hold(id);
         Outcome::Nothing
+    }
+
+    /// Sends what is held for the end of the tick, up to the first connection with more to do than
+    /// that: its transport, and what the sending has led to.
+    fn flush_held<'py>(
+        &mut self,
+        py: Python<'py>,
+    ) -> Option<(Bound<'py, StreamTransport>, Outcome)> {
+        while let Some(id) = self.holding.pop() {
+            let (driver, resources) = self.parts();
+            let Some(connection) = resources.connection(id) else {
+                continue;
+            };
+            let outcome = flush_connection(driver, connection, id, None);
+            if !matches!(outcome, Outcome::Nothing) || connection.stream.is_ending() {
+                return Some((connection.transport.bind(py).clone(), outcome));
+            }
+        }
+        None
     }
 
     /// Sends what is queued, unless it waits for room; `told` is what queueing it led to.

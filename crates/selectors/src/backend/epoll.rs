@@ -1,4 +1,4 @@
-//! epoll(7), level-triggered.
+//! epoll(7), level-triggered, and edge-triggered for those who ask for it.
 //!
 //! The kernel keeps the set, and it keeps *open files*, not numbers. A descriptor that is closed
 //! leaves the set by itself, unless the file lives on through a duplicate (dup, fork): then the
@@ -37,6 +37,7 @@ unsafe impl Send for Epoll {}
 
 impl Backend for Epoll {
     const NAME: &'static str = "epoll";
+    const EDGES: bool = true;
 
     fn new() -> io::Result<Self> {
         Ok(Self {
@@ -47,23 +48,19 @@ impl Backend for Epoll {
     }
 
     fn add(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
-        let data = epoll::EventData::new_u64(token);
-        Ok(epoll::add(
-            &self.descriptor,
-            named(fd)?,
-            data,
-            flags(interest),
-        )?)
+        self.add_flags(fd, token, flags(interest))
     }
 
     fn modify(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
-        let data = epoll::EventData::new_u64(token);
-        Ok(epoll::modify(
-            &self.descriptor,
-            named(fd)?,
-            data,
-            flags(interest),
-        )?)
+        self.modify_flags(fd, token, flags(interest))
+    }
+
+    fn add_edge(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.add_flags(fd, token, flags(interest) | EDGE)
+    }
+
+    fn modify_edge(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.modify_flags(fd, token, flags(interest) | EDGE)
     }
 
     fn delete(&mut self, fd: RawFd) -> io::Result<()> {
@@ -99,6 +96,16 @@ impl Backend for Epoll {
 }
 
 impl Epoll {
+    fn add_flags(&self, fd: RawFd, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(token);
+        Ok(epoll::add(&self.descriptor, named(fd)?, data, flags)?)
+    }
+
+    fn modify_flags(&self, fd: RawFd, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(token);
+        Ok(epoll::modify(&self.descriptor, named(fd)?, data, flags)?)
+    }
+
     /// One system call: replaces `ready`.
     fn fill(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
         self.ready.clear();
@@ -147,6 +154,11 @@ impl AsFd for Epoll {
         self.descriptor.as_fd()
     }
 }
+
+/// Edge-triggered, with what [`Backend::add_edge`] says beside it.
+const EDGE: epoll::EventFlags = epoll::EventFlags::ET
+    .union(epoll::EventFlags::RDHUP)
+    .union(epoll::EventFlags::PRI);
 
 fn flags(interest: Interest) -> epoll::EventFlags {
     debug_assert!(
@@ -265,6 +277,53 @@ mod tests {
                 }]
             );
         }
+    }
+
+    #[test]
+    fn an_edge_is_reported_once_and_again_when_more_comes_or_it_is_modified() {
+        let mut epoll = Epoll::new().expect("epoll");
+        let (reader, writer) = rustix::pipe::pipe().expect("pipe");
+        let fd = reader.as_raw_fd();
+        epoll.add_edge(fd, 8, Interest::READ).expect("add");
+        let reported = |epoll: &mut Epoll| {
+            let mut events = Vec::new();
+            epoll.wait(Some(Duration::ZERO), &mut events).expect("wait");
+            events.len()
+        };
+        assert_eq!(reported(&mut epoll), 0);
+        for _ in 0..2 {
+            rustix::io::write(&writer, b"x").expect("write");
+            assert_eq!(reported(&mut epoll), 1);
+            assert_eq!(reported(&mut epoll), 0);
+        }
+        epoll.modify_edge(fd, 8, Interest::READ).expect("modify");
+        assert_eq!(reported(&mut epoll), 1);
+        assert_eq!(reported(&mut epoll), 0);
+        drop(writer);
+        assert_eq!(reported(&mut epoll), 1);
+    }
+
+    #[test]
+    fn an_edge_says_that_the_peer_has_ended() {
+        use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
+        let mut epoll = Epoll::new().expect("epoll");
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::empty(),
+            None,
+        )
+        .expect("socketpair");
+        epoll
+            .add_edge(ours.as_raw_fd(), 8, Interest::READ)
+            .expect("add");
+        rustix::io::write(&theirs, b"x").expect("write");
+        shutdown(&theirs, Shutdown::Write).expect("shutdown");
+        let mut events = Vec::new();
+        epoll.wait(None, &mut events).expect("wait");
+        assert!(events[0].readiness.readable() && events[0].readiness.ended());
+        assert!(!events[0].readiness.hang_up());
+        assert_eq!(events[0].readiness.answers(Interest::BOTH), Interest::READ);
     }
 
     #[test]

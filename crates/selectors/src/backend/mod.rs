@@ -29,13 +29,16 @@ pub const NAMES: &[&str] = &[
     select::Select::NAME,
 ];
 
-/// One multiplexer of the operating system, level-triggered.
+/// One multiplexer of the operating system, level-triggered unless asked for edges.
 ///
 /// Descriptors are plain numbers here: Python users hand over integers that they may have closed
 /// already, and are promised the kernel's answer (`EBADF`), not undefined behaviour.
 pub trait Backend: Sized + Send {
     /// `epoll`, `poll` or `select`.
     const NAME: &'static str;
+
+    /// Whether [`Backend::add_edge`] is edge-triggered.
+    const EDGES: bool = false;
 
     /// A new, empty multiplexer.
     ///
@@ -64,6 +67,29 @@ pub trait Backend: Sized + Send {
     /// # Errors
     /// `NotFound` if it is not watched (any more), `EBADF` (epoll, where it has been closed).
     fn modify(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()>;
+
+    /// As [`Backend::add`], edge-triggered where the system can (epoll): what is ready is reported
+    /// once, and again when more has come. Beside what was asked for it says that the peer will send
+    /// no more ([`Readiness::ENDED`]) and that urgent data has come ([`Readiness::URGENT`]): those
+    /// who stop reading before the system has said that it would block need to know. Elsewhere it
+    /// is `add`.
+    ///
+    /// # Errors
+    /// As [`Backend::add`].
+    ///
+    /// [`Readiness::ENDED`]: crate::event::Readiness::ENDED
+    /// [`Readiness::URGENT`]: crate::event::Readiness::URGENT
+    fn add_edge(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.add(fd, token, interest)
+    }
+
+    /// As [`Backend::modify`], edge-triggered where the system can. What is ready is reported anew.
+    ///
+    /// # Errors
+    /// As [`Backend::modify`].
+    fn modify_edge(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.modify(fd, token, interest)
+    }
 
     /// Stops watching.
     ///

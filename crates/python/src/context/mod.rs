@@ -1,8 +1,59 @@
-//! `contextvars.Context`, entered for the time of one call without a Python frame.
+//! `contextvars.Context`: which one a handle runs in, and running in it without a Python frame.
+
+mod snapshot;
 
 use pyo3::exceptions::PyTypeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::{IntoPyObjectExt as _, ffi};
+
+pub(crate) use self::snapshot::{Runner, Snapshot};
+
+/// The context of a handle.
+pub(crate) enum Chosen {
+    /// Its own, or the one that the program has given.
+    Own(Py<PyAny>),
+    /// Equal to the one that was current; other handles have the same: see [`Runner`].
+    Shared(Py<PyAny>),
+}
+
+impl Chosen {
+    /// What the program has given, checked to be a context, or one equal to the current.
+    ///
+    /// # Errors
+    /// `TypeError` if it is something else.
+    #[inline(always)]
+    pub(crate) fn new(
+        given: Option<Bound<'_, PyAny>>,
+        snapshot: &mut Snapshot,
+        py: Python<'_>,
+    ) -> PyResult<Self> {
+        let Some(context) = given else {
+            return snapshot.of_current(py);
+        };
+        // SAFETY: the pointer is a live object; the macro only compares its type.
+        if unsafe { ffi::PyContext_CheckExact(context.as_ptr()) } == 0 {
+            let what = context.get_type().into_py_any(py)?;
+            return Err(PyTypeError::new_err(format!(
+                "context must be a contextvars.Context, not {what}"
+            )));
+        }
+        Ok(Self::Own(context.unbind()))
+    }
+
+    pub(crate) fn clone_ref(&self, py: Python<'_>) -> Self {
+        match self {
+            Self::Own(context) => Self::Own(context.clone_ref(py)),
+            Self::Shared(context) => Self::Shared(context.clone_ref(py)),
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            Self::Own(context) | Self::Shared(context) => visit.call(context),
+        }
+    }
+}
 
 /// A copy of the calling thread's current context.
 ///
@@ -25,33 +76,11 @@ pub(crate) fn copy(py: Python<'_>, context: &Py<PyAny>) -> PyResult<Py<PyAny>> {
     }
 }
 
-/// `context` checked to be a context, or a copy of the current one.
-///
-/// # Errors
-/// `TypeError` if it is something else.
-#[inline]
-pub(crate) fn given_or_copied(
-    context: Option<Bound<'_, PyAny>>,
-    py: Python<'_>,
-) -> PyResult<Py<PyAny>> {
-    let Some(context) = context else {
-        return copy_current(py);
-    };
-    // SAFETY: the pointer is a live object; the macro only compares its type.
-    if unsafe { ffi::PyContext_CheckExact(context.as_ptr()) } == 0 {
-        let what = context.get_type().into_py_any(py)?;
-        return Err(PyTypeError::new_err(format!(
-            "context must be a contextvars.Context, not {what}"
-        )));
-    }
-    Ok(context.unbind())
-}
-
 /// Runs `call` inside `context`.
 ///
 /// # Errors
 /// What `call` gives, or `RuntimeError` if the context is entered already.
-#[inline]
+#[inline(always)]
 pub(crate) fn run<R>(
     py: Python<'_>,
     context: &Py<PyAny>,

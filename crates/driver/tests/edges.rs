@@ -1,0 +1,105 @@
+//! What could be lost where TCP is watched edge-triggered, and is not: on every multiplexer.
+
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use oxlip_core::id::Id;
+use oxlip_core::op::{Completion, Op};
+use oxlip_driver::readiness::{Epoll, Poll, Select};
+use oxlip_driver::{Driver, Received, Role};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+
+fn tcp_pair() -> (OwnedFd, OwnedFd) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let peer = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+    let (ours, _) = listener.accept().expect("accept");
+    ours.set_nonblocking(true).expect("non-blocking");
+    (ours.into(), peer.into())
+}
+
+/// Takes until the bytes or the end wanted are there, each time after a hint.
+fn take_all(driver: &mut impl Driver, id: Id, bytes: usize, end: bool) -> Vec<u8> {
+    let (mut taken, mut ended) = (Vec::new(), false);
+    while taken.len() < bytes || ended != end {
+        let mut completions = Vec::new();
+        driver
+            .wait(Some(Duration::from_secs(5)), &mut completions)
+            .expect("wait");
+        assert!(!completions.is_empty(), "no hint for what is left");
+        for completion in completions {
+            assert!(matches!(completion, Completion::Readable(of) if of == id));
+            match driver.take(id).expect("take") {
+                Received::Data(data) => taken.extend_from_slice(data),
+                Received::Eof => ended = true,
+                Received::Nothing => {}
+            }
+        }
+    }
+    taken
+}
+
+fn start<D: Driver<Socket = OwnedFd>>(driver: &mut D) -> (Id, OwnedFd) {
+    let (ours, peer) = tcp_pair();
+    let id = driver.adopt(ours, Role::Stream).expect("adopt");
+    assert!(driver.submit(Op::RecvStart(id)).is_pending());
+    (id, peer)
+}
+
+/// The end has come before the wait: no edge follows the bytes.
+fn the_end_behind_the_bytes(mut driver: impl Driver<Socket = OwnedFd>) {
+    let (id, peer) = start(&mut driver);
+    send(&peer, b"last words", SendFlags::empty()).expect("send");
+    shutdown(&peer, Shutdown::Write).expect("shutdown");
+    assert_eq!(take_all(&mut driver, id, 10, true), b"last words");
+}
+
+/// A receive stops short at urgent data, though more is behind it.
+fn bytes_behind_urgent_data(mut driver: impl Driver<Socket = OwnedFd>) {
+    let (id, peer) = start(&mut driver);
+    send(&peer, b"before", SendFlags::empty()).expect("send");
+    send(&peer, b"!", SendFlags::OOB).expect("send");
+    send(&peer, b"behind", SendFlags::empty()).expect("send");
+    assert_eq!(take_all(&mut driver, id, 12, false), b"beforebehind");
+}
+
+/// Urgent data alone is no hint, and does no harm.
+fn urgent_data_alone(mut driver: impl Driver<Socket = OwnedFd>) {
+    let (id, peer) = start(&mut driver);
+    send(&peer, b"!", SendFlags::OOB).expect("send");
+    let mut completions = Vec::new();
+    driver
+        .wait(Some(Duration::from_millis(20)), &mut completions)
+        .expect("wait");
+    for completion in completions.drain(..) {
+        assert!(matches!(completion, Completion::Readable(of) if of == id));
+        assert!(matches!(driver.take(id), Ok(Received::Nothing)));
+    }
+    send(&peer, b"behind", SendFlags::empty()).expect("send");
+    assert_eq!(take_all(&mut driver, id, 6, false), b"behind");
+}
+
+macro_rules! on_every_multiplexer {
+    ($($body:ident),*) => {$(
+        mod $body {
+            #[test]
+            fn epoll() {
+                super::$body(super::Epoll::new().expect("epoll"));
+            }
+            #[test]
+            fn poll() {
+                super::$body(super::Poll::new().expect("poll"));
+            }
+            #[test]
+            fn select() {
+                super::$body(super::Select::new().expect("select"));
+            }
+        }
+    )*};
+}
+
+on_every_multiplexer!(
+    the_end_behind_the_bytes,
+    bytes_behind_urgent_data,
+    urgent_data_alone
+);

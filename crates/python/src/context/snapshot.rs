@@ -1,0 +1,186 @@
+//! One copy of the current context for many handles.
+//!
+//! asyncio gives each handle a context of its own, copied when it is scheduled. Most callbacks never
+//! change theirs, so nearly all of these copies are equal. Here handles share a [`Snapshot`] that
+//! nobody ever runs in, and run one after the other in a [`Runner`], a private copy of it. A callback
+//! that has changed its context, or that somebody has got hold of, keeps the copy, and the next
+//! handle gets a fresh one: what a program can see is what asyncio shows.
+//!
+//! Whether two contexts are equal CPython does not tell. Its contexts point to an immutable map of
+//! their variables, which copies share until one of them sets a variable: the same map means the
+//! same contents. That pointer, and the one to the context below, are read from the object. Where
+//! they are is checked once by what they do ([`Layout::probe`]); where that fails, each handle gets
+//! its own copy.
+//!
+//! Belongs to whoever holds the interpreter; a snapshot is used by one thread at a time.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::{ffi, intern};
+
+use super::{Chosen, copy, copy_current};
+
+/// The last copy of a current context, to be handed out again while it is equal to the current one.
+#[derive(Default)]
+pub(crate) struct Snapshot(Option<Py<PyAny>>);
+
+impl Snapshot {
+    /// A context equal to the current one.
+    ///
+    /// # Errors
+    /// Out of memory.
+    #[inline(always)]
+    pub(crate) fn of_current(&mut self, py: Python<'_>) -> PyResult<Chosen> {
+        let Some(layout) = Layout::known(py) else {
+            return copy_current(py).map(Chosen::Own);
+        };
+        if let Some(last) = &self.0
+            && layout.equals_current(last)
+        {
+            return Ok(Chosen::Shared(last.clone_ref(py)));
+        }
+        let fresh = copy_current(py)?;
+        self.0 = Some(fresh.clone_ref(py));
+        Ok(Chosen::Shared(fresh))
+    }
+
+    /// Nothing is kept alive by it any more.
+    pub(crate) fn take(&mut self) -> Self {
+        Self(self.0.take())
+    }
+
+    pub(crate) fn traverse(
+        &self,
+        visit: &pyo3::gc::PyVisit<'_>,
+    ) -> Result<(), pyo3::gc::PyTraverseError> {
+        visit.call(&self.0)
+    }
+}
+
+/// A private copy of a shared snapshot, in which handles run.
+pub(crate) struct Runner {
+    snapshot: Py<PyAny>,
+    pub(crate) context: Py<PyAny>,
+}
+
+impl Runner {
+    /// `last` if it is still equal to `snapshot`, else a fresh copy.
+    ///
+    /// # Errors
+    /// Out of memory.
+    #[inline(always)]
+    pub(crate) fn for_snapshot(last: Option<Self>, snapshot: Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Some(last) = last
+            && last.snapshot.is(&snapshot)
+        {
+            return Ok(last);
+        }
+        Ok(Self {
+            context: copy(snapshot.py(), snapshot.as_unbound())?,
+            snapshot: snapshot.unbind(),
+        })
+    }
+
+    /// The runner itself, if the handle that ran in it has left no trace: it has changed nothing,
+    /// and nobody refers to its context.
+    #[inline(always)]
+    pub(crate) fn unchanged(self, py: Python<'_>) -> Option<Self> {
+        let layout = Layout::known(py)?;
+        // SAFETY: a live object, read while the interpreter is attached. Without a GIL the count
+        // of this thread's references may lag behind, so there each handle gets a fresh copy.
+        let alone = cfg!(not(Py_GIL_DISABLED))
+            && unsafe { ffi::Py_REFCNT(self.context.as_ptr()) } == 1
+            && layout.variables(&self.context) == layout.variables(&self.snapshot);
+        alone.then_some(self)
+    }
+}
+
+type Pointer = *mut ffi::PyObject;
+
+/// Where a `contextvars.Context` has its pointers (`_pycontextobject`, pycore_context.h): offsets in
+/// bytes, the same in CPython 3.7 to 3.14.
+struct Layout {
+    below: usize,
+    variables: usize,
+}
+
+impl Layout {
+    /// The layout, if this interpreter's contexts are as expected.
+    #[inline]
+    fn known(py: Python<'_>) -> Option<&'static Self> {
+        static LAYOUT: PyOnceLock<Option<Layout>> = PyOnceLock::new();
+        LAYOUT
+            .get_or_init(py, || Self::probe(py).unwrap_or_default())
+            .as_ref()
+    }
+
+    /// Reads both pointers of contexts whose contents are known.
+    fn probe(py: Python<'_>) -> PyResult<Option<Self>> {
+        let head = size_of::<ffi::PyObject>();
+        let layout = Self {
+            below: head,
+            variables: head + size_of::<Pointer>(),
+        };
+        let module = py.import(intern!(py, "contextvars"))?;
+        let outer = module.getattr("Context")?.call0()?.unbind();
+        let inner = copy(py, &outer)?;
+        // SAFETY: a live object's type, which is ready.
+        let size = unsafe { (*ffi::Py_TYPE(outer.as_ptr())).tp_basicsize };
+        if size.unsigned_abs() < layout.variables + size_of::<Pointer>() {
+            return Ok(None);
+        }
+        let variable = module.getattr("ContextVar")?.call1(("oxlip",))?;
+        let copies_share = layout.variables(&outer) == layout.variables(&inner)
+            && !layout.variables(&outer).is_null();
+        let nested = super::run(py, &outer, || {
+            let below = super::run(py, &inner, || {
+                variable.call_method1("set", (1,))?;
+                Ok(layout.below(&inner))
+            })?;
+            Ok(below == outer.as_ptr())
+        })?;
+        let changed = layout.variables(&outer) != layout.variables(&inner);
+        let again = copy(py, &inner)?;
+        let share_again = layout.variables(&again) == layout.variables(&inner);
+        Ok((copies_share && nested && changed && share_again).then_some(layout))
+    }
+
+    /// Whether `snapshot` is equal to this thread's current context. It is entered for a moment:
+    /// only then does a context say which one is below it.
+    #[inline]
+    fn equals_current(&self, snapshot: &Py<PyAny>) -> bool {
+        // SAFETY: a Context that nobody else enters (see `Snapshot`); entered and left here with
+        // nothing between that could fail. `current` is what the thread runs in, so it is alive.
+        unsafe {
+            if ffi::PyContext_Enter(snapshot.as_ptr()) != 0 {
+                ffi::PyErr_Clear();
+                return false;
+            }
+            let current = self.below(snapshot);
+            if ffi::PyContext_Exit(snapshot.as_ptr()) != 0 {
+                ffi::PyErr_Clear();
+                return false;
+            }
+            !current.is_null() && read(current, self.variables) == self.variables(snapshot)
+        }
+    }
+
+    fn below(&self, context: &Py<PyAny>) -> Pointer {
+        // SAFETY: inside the object, by `probe`.
+        unsafe { read(context.as_ptr(), self.below) }
+    }
+
+    #[inline]
+    fn variables(&self, context: &Py<PyAny>) -> Pointer {
+        // SAFETY: inside the object, by `probe`.
+        unsafe { read(context.as_ptr(), self.variables) }
+    }
+}
+
+/// # Safety
+/// `object` is live and has a pointer at `offset`.
+#[inline]
+unsafe fn read(object: Pointer, offset: usize) -> Pointer {
+    // SAFETY: see above.
+    unsafe { object.byte_add(offset).cast::<Pointer>().read() }
+}

@@ -1,0 +1,61 @@
+//! Handles and the cycle collector: who is known to the running loop alone need not be looked at.
+//!
+//! A handle that waits in a running loop is alive, and so is all it refers to. Thousands of them wait
+//! when other threads schedule, and the collector would go through them again and again. So the loop
+//! hides its handles from the collector when they are scheduled, and shows those that somebody else
+//! refers to as soon as they have had their turn, and all that still wait when it stops running. A
+//! cycle through a handle is therefore found once the loop has let go of it, as it must be.
+//!
+//! Without a GIL nothing is hidden: a count of references that this thread sees proves nothing there.
+
+use pyo3::prelude::*;
+
+use super::Handle;
+
+/// Whether the caller's reference is the only one to the handle, and no weak one can become another.
+#[cfg(not(Py_GIL_DISABLED))]
+#[inline]
+pub(super) fn is_alone(handle: &Bound<'_, Handle>) -> bool {
+    use pyo3::ffi;
+
+    // SAFETY: a live object, read with the GIL held; the type has a list of weak references
+    // (`weakref` of its class), whose offset says where its head is.
+    unsafe {
+        let object = handle.as_ptr();
+        let weak_references = (*ffi::Py_TYPE(object)).tp_weaklistoffset;
+        let head = object
+            .byte_offset(weak_references)
+            .cast::<*mut ffi::PyObject>();
+        ffi::Py_REFCNT(object) == 1 && (*head).is_null()
+    }
+}
+
+/// The collector passes the handle by until it is shown. Only for a handle that a running loop gets.
+#[cfg(not(Py_GIL_DISABLED))]
+#[inline]
+pub(crate) fn hide(handle: &Bound<'_, Handle>) {
+    // SAFETY: a live object of a type that the collector follows; harmless if it is hidden already.
+    unsafe { pyo3::ffi::PyObject_GC_UnTrack(handle.as_ptr().cast()) };
+}
+
+/// The collector sees the handle (again).
+#[cfg(not(Py_GIL_DISABLED))]
+pub(crate) fn show(handle: &Bound<'_, Handle>) {
+    // SAFETY: a live, complete object of a type that the collector follows, and hidden.
+    unsafe {
+        if pyo3::ffi::PyObject_GC_IsTracked(handle.as_ptr()) == 0 {
+            pyo3::ffi::PyObject_GC_Track(handle.as_ptr().cast());
+        }
+    }
+}
+
+#[cfg(Py_GIL_DISABLED)]
+pub(super) fn is_alone(_handle: &Bound<'_, Handle>) -> bool {
+    false
+}
+
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) fn hide(_handle: &Bound<'_, Handle>) {}
+
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) fn show(_handle: &Bound<'_, Handle>) {}
