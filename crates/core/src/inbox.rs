@@ -81,7 +81,9 @@ impl<T: Send> Inbox<T> {
     }
 
     /// Whether nothing waits. On the owner's thread `true` may be out of date at once, but then
-    /// a wake is on its way.
+    /// a wake is on its way. No substitute for a [`Inbox::drain`] after a wake: that also takes the
+    /// flag down, which may be up although the queue is empty (its item was taken by a drain that
+    /// came between the push and the raised flag), and with the flag up nobody wakes the owner.
     #[must_use]
     #[inline]
     pub fn is_empty(&self) -> bool {
