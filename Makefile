@@ -30,7 +30,13 @@ run: $(RELEASE)/.oxlip ## Build, then serve the example page, or any program: AP
 	@HOST=$(HOST) PORT=$(PORT) exec $(RELEASE)/bin/python -m oxlip run $(APP) $(ARGS)
 
 .PHONY: test
-test: test-rust test-loom test-python ## Every test: Rust, then Python
+test: prerequisites test-rust test-loom test-python ## Every test: Rust, then Python
+
+# What is missing for the last step is said before the first.
+.PHONY: prerequisites
+prerequisites:
+	@tools/check-rust
+	@tools/find-python $(PYTHON) >/dev/null
 
 .PHONY: test-rust
 test-rust: ## The crates' tests, with nextest where it is installed
@@ -47,19 +53,12 @@ test-loom: ## The way in from other threads, in every interleaving of at most th
 
 .PHONY: test-python
 test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: ARGS="tests/cli -x"
-ifneq ($(findstring tests/,$(ARGS)),)
 	$(CHECKED)/bin/python -m pytest -n $(JOBS) $(ARGS)
-else
-	@# In parts: in one process some tests ran into their time limit, for a reason not found yet.
-	@failed=; for part in tests/conformance tests/cpython "tests/faults tests/docs tests/cli" \
-		"tests/interop tests/regressions tests/test_architecture.py"; do \
-		$(CHECKED)/bin/python -m pytest -n $(JOBS) $$part $(ARGS) || failed=yes; \
-	done; test -z "$$failed"
-endif
 
 .PHONY: soak
 soak: $(CHECKED)/.oxlip ## The slow storms that `make test` leaves out
-	$(CHECKED)/bin/python -m pytest -n $(JOBS) -m soak $(ARGS)
+	@# pytest's own limit knows no marks, and ends the process: a storm may take longer.
+	$(CHECKED)/bin/python -m pytest -n $(JOBS) -m soak -o faulthandler_timeout=1000 $(ARGS)
 
 .PHONY: test-pythons
 test-pythons: ## The Python tests on every other interpreter of 3.10 … 3.12 that is here

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import inspect
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -42,6 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if (reason := loops.why_unusable()) is not None:
         raise pytest.UsageError(reason)
+    # A shell without job control starts what it puts into the background with Ctrl-C ignored, and
+    # processes inherit that: every test that interrupts something would wait until its time limit.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

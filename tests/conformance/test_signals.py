@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -196,6 +197,19 @@ def test_ctrl_c_while_only_callbacks_run(loop: Loop) -> None:
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     assert count < 5000
+
+
+def test_ctrl_c_while_only_native_callbacks_run(loop: Loop) -> None:
+    """No instruction of Python's is executed, between which the interpreter looks for signals."""
+    again = functools.partial(loop.call_soon)
+    again.__setstate__((loop.call_soon, (again,), {}, None))  # type: ignore[attr-defined]
+    again()
+    timer = threading.Timer(0.02, send, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    timer.join()
+    again.__setstate__((int, (), {}, None))  # type: ignore[attr-defined]
 
 
 def test_plain_handler_runs_while_the_loop_sleeps(loop: Loop) -> None:

@@ -89,6 +89,14 @@ async def test_while_closing_with_a_peer_that_does_not_read(loop: Loop) -> None:
             transport.close()
 
 
+async def test_while_closing_with_a_peer_that_only_sends(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, _, peer):
+        async with asleep():
+            transport.write(b"x" * (16 << 20))
+            transport.close()
+            peer.send(b"nobody reads this")
+
+
 async def test_with_an_idle_server(loop: Loop) -> None:
     server = await loop.create_server(Recorder, "127.0.0.1", 0)
     async with asleep():

@@ -10,6 +10,7 @@ import asyncio
 import random
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -87,6 +88,21 @@ def fill(sock: socket.socket) -> int:
             total += sock.send(b"\0" * 65536)
         except BlockingIOError:
             return total
+
+
+def in_transit(sender: socket.socket, receiver: socket.socket) -> bool:
+    """Whether bytes are on their way between the two ends of a connection, as far as the system
+    tells: `struct tcp_info` of Linux does, of sockets that are open."""
+    if sys.platform != "linux" or sender.fileno() < 0 or receiver.fileno() < 0:
+        return False
+    sent = sender.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 216)
+    received = receiver.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 216)
+    if len(sent) < 216:
+        return False  # before Linux 4.19
+    (waiting,) = struct.unpack_from("I", sent, 144)  # tcpi_notsent_bytes
+    left, again = struct.unpack_from("QQ", sent, 200)  # tcpi_bytes_sent, tcpi_bytes_retrans
+    (arrived,) = struct.unpack_from("Q", received, 128)  # tcpi_bytes_received
+    return bool(waiting > 0 or left - again > arrived)
 
 
 class Peer:

@@ -27,16 +27,17 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     }
 
     let this = event_loop.get();
-    this.check_open()?;
     let already_running = || PyRuntimeError::new_err("This event loop is already running");
     let owned = loop {
         match this.state.own() {
             Ok(owned) => break owned,
             Err(_) if this.running.load(Ordering::Relaxed) => return Err(already_running()),
-            // Another thread is in the middle of one call to a loop that does not run yet.
-            Err(_) => std::thread::yield_now(),
+            // Another thread is in the middle of one call to a loop that does not run yet. If that
+            // is `close()`, it needs the GIL to get on: it runs Python code.
+            Err(_) => event_loop.py().detach(std::thread::yield_now),
         }
     };
+    this.check_open()?;
     if this.running.swap(true, Ordering::Relaxed) {
         return Err(already_running());
     }

@@ -67,6 +67,8 @@ pub(crate) struct State {
     driver: Option<AnyDriver>,
     pub(crate) scheduler: Scheduler<Runnable>,
     completions: Vec<Completion>,
+    /// Waits since the GIL was last released for one.
+    polls: u32,
     pub(crate) resources: Resources,
     /// Connections whose writes wait for the end of the tick.
     pub(crate) holding: Holding,
@@ -156,6 +158,7 @@ impl EventLoop {
                 driver: Some(driver),
                 scheduler: Scheduler::new(),
                 completions: Vec::new(),
+                polls: 0,
                 resources: Resources::default(),
                 holding: Holding::default(),
                 run: 0,

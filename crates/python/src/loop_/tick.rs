@@ -39,10 +39,10 @@ pub(super) fn tick(
         let remote = this.remote_snapshot.try_lock().map(|mut it| it.take());
         drop(remote);
     }
-    if owned.with(|state| state.wait(py, stopping))? {
-        // Python's own signal handlers run here, and Ctrl-C leaves from here.
-        py.check_signals()?;
-    }
+    owned.with(|state| state.wait(py, stopping))?;
+    // Python's own signal handlers run here, and Ctrl-C leaves from here. Also without a sleep: the
+    // interpreter looks only between its instructions, and callbacks may all be native.
+    py.check_signals()?;
     this.drain_inbox(py);
     owned.with(State::begin);
     let mut spare = None;
@@ -61,6 +61,10 @@ pub(super) fn tick(
 
 /// More than this many handles are not kept for reuse: a burst must not hold its memory for ever.
 const SPARE_HANDLES: usize = 1024;
+
+/// After this many polls in a row the GIL is let go once: if all callbacks are native, the interpreter
+/// never gets to do so, and other threads would wait for ever.
+const POLLS_BEFORE_YIELD: u32 = 128;
 
 /// What a tick does next.
 enum Next {
@@ -130,12 +134,13 @@ fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<
 }
 
 impl State {
-    /// Waits for I/O, a timer or a wake; true if it may have slept. The GIL is released only then.
-    fn wait(&mut self, py: Python<'_>, stopping: bool) -> PyResult<bool> {
+    /// Waits for I/O, a timer or a wake. The GIL is released if that may sleep, and now and then.
+    fn wait(&mut self, py: Python<'_>, stopping: bool) -> PyResult<()> {
         let Self {
             driver,
             scheduler,
             completions,
+            polls,
             ..
         } = self;
         let driver = driver.as_mut().expect("a running loop is open");
@@ -150,9 +155,11 @@ impl State {
             };
             scheduler.timeout(now)
         };
-        let result = if timeout == Some(Duration::ZERO) {
+        *polls += 1;
+        let result = if timeout == Some(Duration::ZERO) && *polls < POLLS_BEFORE_YIELD {
             driver.wait(timeout, completions)
         } else {
+            *polls = 0;
             py.detach(|| driver.wait(timeout, completions))
         };
         result.map_err(crate::errors::os_error)?;
@@ -169,7 +176,7 @@ impl State {
                 }
             });
         }
-        Ok(timeout != Some(Duration::ZERO))
+        Ok(())
     }
 
     fn begin(&mut self) {
@@ -233,11 +240,10 @@ impl Runnable {
 }
 
 impl EventLoop {
-    /// Moves what other threads have scheduled into the ready queue.
+    /// Moves what other threads have scheduled into the ready queue. Costs one load if there is
+    /// nothing; asking whether the inbox is empty instead would leave its flag up, and the next
+    /// push would wake nobody.
     pub(super) fn drain_inbox(&self, py: Python<'_>) {
-        if self.inbox.is_empty() {
-            return;
-        }
         let mut timers = Vec::new();
         let _ = self.state.with(|state| {
             self.inbox.drain(|runnable| match runnable {
