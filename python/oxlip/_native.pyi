@@ -1,6 +1,7 @@
 """The native half of the loop. Only `oxlip`'s own modules use it directly."""
 
 import asyncio
+from asyncio.constants import _SendfileMode
 from asyncio.events import _TaskFactory
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
@@ -30,6 +31,12 @@ class _Server(Protocol):
 
     def _attach(self, transport: StreamTransport) -> None: ...
     def _detach(self, transport: StreamTransport) -> None: ...
+
+class _Sender(Protocol):
+    """Who sends on a transport's socket, past its buffer."""
+
+    def begin(self) -> None: ...
+    def lost(self, error: BaseException | None) -> None: ...
 
 @disjoint_base
 class EventLoop:
@@ -174,6 +181,14 @@ class StreamTransport(asyncio.Transport):
     """One connected stream socket."""
 
     def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None: ...
+    @property
+    def _sendfile_compatible(self) -> _SendfileMode: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    def _reserve(self, sender: _Sender) -> None:
+        """Refuses writes until `_unreserve()`; `sender` may begin when all of them are sent."""
+
+    def _unreserve(self) -> None: ...
 
 def drivers() -> list[str]:
     """The names of the drivers that this build has, best first."""
