@@ -109,6 +109,12 @@ class EventLoop:
     def _check_closed(self) -> None:
         """`RuntimeError` if the loop is closed."""
 
+    def _before_fork(self) -> None:
+        """The process is going to fork."""
+
+    def _after_fork(self) -> bool:
+        """This is a forked child: whether the loop can be used in it."""
+
     def _run(self) -> None:
         """Ticks until `stop()`. `KeyboardInterrupt` and `SystemExit` of a callback end it."""
 

@@ -43,6 +43,10 @@ class Resolve(Lifecycle):
         super().close()
         self._lookups.end()
 
+    def _after_fork(self) -> bool:
+        self._lookups = Lookups()  # Its threads are not in the child.
+        return super()._after_fork()
+
     async def getaddrinfo(
         self,
         host: bytes | str | None,

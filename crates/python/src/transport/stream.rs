@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use oxlip_core::id::Id;
 use oxlip_core::op::Op;
 use oxlip_driver::Driver as _;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
@@ -122,7 +122,7 @@ impl StreamTransport {
     /// asyncio's `RuntimeError` about a closed loop.
     pub(super) fn check_not_abandoned(&self) -> PyResult<()> {
         if self.abandoned.load(Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err("Event loop is closed"));
+            return self.event_loop.get().check_open();
         }
         Ok(())
     }
