@@ -54,7 +54,6 @@ def planted(root: Path, path: str, text: str) -> Path:
         ("crates/driver/src/sim/mod.rs", "use rustix::fd::OwnedFd;"),
         ("crates/runtime/src/lib.rs", "use pyo3::Python;"),
         ("crates/python/src/handle.rs", "use oxlip_selectors::selector::Selector;"),
-        ("crates/python/src/loop_/tick.rs", "if self.inbox.is_empty() { return; }"),
     ],
 )
 def test_arrow_the_wrong_way(tmp_path: Path, path: str, line: str) -> None:

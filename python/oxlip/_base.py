@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    import sys
 
     from . import _native
 
@@ -24,13 +23,7 @@ if TYPE_CHECKING:
         connect_write_pipe = asyncio.AbstractEventLoop.connect_write_pipe
         subprocess_shell = asyncio.AbstractEventLoop.subprocess_shell
         subprocess_exec = asyncio.AbstractEventLoop.subprocess_exec
-        sendfile = asyncio.AbstractEventLoop.sendfile
         start_tls = asyncio.AbstractEventLoop.start_tls
-        sock_sendfile = asyncio.AbstractEventLoop.sock_sendfile
-        if sys.version_info >= (3, 11):
-            sock_recvfrom = asyncio.AbstractEventLoop.sock_recvfrom
-            sock_recvfrom_into = asyncio.AbstractEventLoop.sock_recvfrom_into
-            sock_sendto = asyncio.AbstractEventLoop.sock_sendto
 
 else:
 

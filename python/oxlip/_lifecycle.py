@@ -155,6 +155,12 @@ class Lifecycle(Signals):
                 self._default_executor = None
                 executor.shutdown(wait=False)
 
+    def _after_fork(self) -> bool:
+        # The threads of an executor are not in the child: its work would wait for ever.
+        if getattr(self._default_executor, "_threads", None):
+            self._default_executor = None
+        return super()._after_fork()
+
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self.is_closed():
             return

@@ -1,6 +1,7 @@
 """The native half of the loop. Only `oxlip`'s own modules use it directly."""
 
 import asyncio
+from asyncio.constants import _SendfileMode
 from asyncio.events import _TaskFactory
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
@@ -31,6 +32,12 @@ class _Server(Protocol):
 
     def _attach(self, transport: StreamTransport) -> None: ...
     def _detach(self, transport: StreamTransport) -> None: ...
+
+class _Sender(Protocol):
+    """Who sends on a transport's socket, past its buffer."""
+
+    def begin(self) -> None: ...
+    def lost(self, error: BaseException | None) -> None: ...
 
 @disjoint_base
 class EventLoop:
@@ -102,6 +109,12 @@ class EventLoop:
     def remove_writer(self, fd: FileDescriptorLike) -> bool: ...
     def _check_closed(self) -> None:
         """`RuntimeError` if the loop is closed."""
+
+    def _before_fork(self) -> None:
+        """The process is going to fork."""
+
+    def _after_fork(self) -> bool:
+        """This is a forked child: whether the loop can be used in it."""
 
     def _run(self) -> None:
         """Ticks until `stop()`. `KeyboardInterrupt` and `SystemExit` of a callback end it."""
@@ -175,6 +188,14 @@ class StreamTransport(asyncio.Transport):
     """One connected stream socket."""
 
     def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None: ...
+    @property
+    def _sendfile_compatible(self) -> _SendfileMode: ...
+    @property
+    def _protocol_paused(self) -> bool: ...
+    def _reserve(self, sender: _Sender) -> None:
+        """Refuses writes until `_unreserve()`; `sender` may begin when all of them are sent."""
+
+    def _unreserve(self) -> None: ...
 
 def drivers() -> list[str]:
     """The names of the drivers that this build has, best first."""

@@ -1,14 +1,15 @@
 """`getaddrinfo` and `getnameinfo`, and which of them need no thread.
 
-A name may need the network, so it is looked up in the default executor. An address literal is only
-parsed: `socket.getaddrinfo` itself does that at once, with every zone, short form and flag of the
-platform, so the answer (or the error) is exactly its own.
+A name may need the network, so it is looked up in a thread (`_lookups.py`). An address literal is
+only parsed: `socket.getaddrinfo` itself does that at once, with every zone, short form and flag of
+the platform, so the answer (or the error) is exactly its own.
 
 Runs on the loop's thread; only the look-up of names leaves it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import socket
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from ._lifecycle import Lifecycle
+from ._lookups import Lookups
 
 AddressInfo: TypeAlias = tuple[
     socket.AddressFamily, socket.SocketKind, int, str, "tuple[str, int] | tuple[str, int, int, int]"
@@ -28,6 +30,22 @@ _IPV4_DIGITS = frozenset("0123456789abcdefABCDEFxX.")
 
 class Resolve(Lifecycle):
     """Names to addresses and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lookups = Lookups()
+
+    def close(self) -> None:
+        """Drops everything scheduled and closes every descriptor of the loop.
+
+        The executor's threads are not waited for. `RuntimeError` while the loop is running.
+        """
+        super().close()
+        self._lookups.end()
+
+    def _after_fork(self) -> bool:
+        self._lookups = Lookups()  # Its threads are not in the child.
+        return super()._after_fork()
 
     async def getaddrinfo(
         self,
@@ -44,19 +62,20 @@ class Resolve(Lifecycle):
         if self.get_debug():
             look_up = functools.partial(_look_up_and_log, self.slow_callback_duration)
         query = (host, port, family, type, proto, flags)
+        self._check_closed()
         if _is_numeric(host, port):
-            self._check_closed()
             return look_up(*query)
-        return await self.run_in_executor(None, look_up, *query)
+        return await asyncio.wrap_future(self._lookups.submit(look_up, *query), loop=self)
 
     async def getnameinfo(
         self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int = 0
     ) -> tuple[str, str]:
         """As `socket.getnameinfo`, without blocking the loop."""
+        self._check_closed()
         if flags & _NUMERIC_NAME == _NUMERIC_NAME:
-            self._check_closed()
             return socket.getnameinfo(sockaddr, flags)
-        return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+        answer = self._lookups.submit(socket.getnameinfo, sockaddr, flags)
+        return await asyncio.wrap_future(answer, loop=self)
 
     async def _ensure_resolved(
         self,

@@ -1,4 +1,4 @@
-"""`create_server` and the `Server` it returns.
+"""`create_server`, and the `Server` that it and `create_unix_server` return.
 
 Accepting is native: for each connection the native loop makes the protocol and the transport and
 tells the server (`_attach`, `_detach`). The listening sockets belong to the server, which closes
@@ -45,11 +45,14 @@ class Server(asyncio.Server):
         sockets: list[socket.socket],
         protocol_factory: _ProtocolFactory,
         backlog: int,
+        cleanup: Callable[[], None] | None = None,
     ) -> None:
         self._loop = loop
         self._sockets: list[socket.socket] | None = sockets
         self._protocol_factory = protocol_factory
         self._backlog = backlog
+        # Called once, when the listening sockets are closed.
+        self._cleanup = cleanup
         self._keys: list[int] = []
         self._serving = False
         self._serving_forever: asyncio.Future[None] | None = None
@@ -115,6 +118,8 @@ class Server(asyncio.Server):
         self._keys.clear()
         for sock in sockets:
             sock.close()
+        if self._cleanup is not None:
+            self._cleanup()
         if self._serving_forever is not None and not self._serving_forever.done():
             self._serving_forever.cancel()
             self._serving_forever = None

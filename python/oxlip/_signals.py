@@ -26,7 +26,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ._base import LoopBase
+from ._fork import Forkable
 
 if sys.version_info >= (3, 14):
     from inspect import iscoroutinefunction
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _NOBODY = -1
 
 
-class Signals(LoopBase):
+class Signals(Forkable):
     """Signal handlers of one loop. Only the main thread may add and remove them."""
 
     STATE: tuple[str, ...] = ("_signal_handlers", "_wakeup_pair")
@@ -131,14 +131,27 @@ class Signals(LoopBase):
         self.add_reader(reading, _drain, reading)
         return reading, writing
 
-    def _close_signals(self) -> None:
-        """Part of `close()`, while the native loop is still open."""
+    def _after_fork(self) -> bool:
+        usable = super()._after_fork()
+        if usable and self._wakeup_pair is not None:
+            # The parent's loop reads the same socket.
+            self._release_wakeup()
+            self._close_wakeup_pair()
+            if self.is_running():
+                self._claim_wakeup()
+        return usable
+
+    def _close_wakeup_pair(self) -> None:
         if self._wakeup_pair is not None:
             reading, writing = self._wakeup_pair
             self._wakeup_pair = None
             self.remove_reader(reading)
             reading.close()
             writing.close()
+
+    def _close_signals(self) -> None:
+        """Part of `close()`, while the native loop is still open."""
+        self._close_wakeup_pair()
         if not self._signal_handlers:
             return
         if sys.is_finalizing():

@@ -1,4 +1,4 @@
-"""`sock_recv`, `sock_recv_into`, `sock_sendall`, `sock_accept`, `sock_connect`.
+"""The `sock_*` coroutines: `sock_recv`, `sock_sendall`, `sock_accept`, `sock_recvfrom` and so on.
 
 Each tries at once and waits only if it must. Across a wait only the socket object is held, never
 its number: once another thread or task has closed it, the next attempt fails with EBADF, whoever
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ._resolve import Resolve
@@ -106,6 +107,54 @@ class SocketCalls(Resolve):
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, f"Connect call failed {address}")
+
+    if sys.version_info >= (3, 11):
+
+        async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
+            """Receives one datagram, cut to `bufsize` bytes, and its sender's address."""
+            self._check_socket(sock)
+            while True:
+                try:
+                    return sock.recvfrom(bufsize)
+                except (BlockingIOError, InterruptedError):
+                    pass
+                ready = self._wait_readable(sock)
+                try:
+                    await ready
+                finally:
+                    self._unwait(ready)
+
+        async def sock_recvfrom_into(
+            self, sock: socket.socket, buf: WriteableBuffer, nbytes: int = 0
+        ) -> tuple[int, Any]:
+            """As `sock_recvfrom`, into `buf`, of which it uses `nbytes` (0: all)."""
+            self._check_socket(sock)
+            if not nbytes:
+                nbytes = len(buf)  # type: ignore[arg-type]
+            while True:
+                try:
+                    return sock.recvfrom_into(buf, nbytes)
+                except (BlockingIOError, InterruptedError):
+                    pass
+                ready = self._wait_readable(sock)
+                try:
+                    await ready
+                finally:
+                    self._unwait(ready)
+
+        async def sock_sendto(self, sock: socket.socket, data: ReadableBuffer, address: Any) -> int:
+            """Sends one datagram; how many bytes went."""
+            self._check_socket(sock)
+            while True:
+                try:
+                    return sock.sendto(data, address)
+                except (BlockingIOError, InterruptedError):
+                    pass
+                ready = self._wait_writable(sock)
+                try:
+                    await ready
+                finally:
+                    self._unwait(ready)
 
     def _check_socket(self, sock: socket.socket) -> None:
         check_not_tls(sock)

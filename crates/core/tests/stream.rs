@@ -414,6 +414,27 @@ fn what_resume_writing_writes_is_sent_before_a_closing_stream_is_lost() {
 }
 
 #[test]
+fn a_reserved_stream_refuses_writes_and_says_when_its_queue_is_empty() {
+    let mut stream = Stream::new();
+    assert!(stream.reserve());
+    assert_eq!(stream.plan_write(1), WritePlan::Refused);
+    assert_eq!(stream.settle(), Then::Nothing);
+    stream.unreserve();
+    assert_eq!(stream.plan_write(2), WritePlan::Now);
+    stream.push(b"abc".to_vec(), 0);
+    stream.blocked();
+    assert_eq!(stream.write_eof(), EofPlan::AfterFlush);
+    assert!(!stream.reserve());
+    stream.unblocked();
+    assert_eq!(stream.sent(2).then, Then::Nothing);
+    // The end of the stream, which was asked for before, and then whose turn it is: once.
+    assert_eq!(stream.sent(1).then, Then::Shutdown);
+    assert_eq!(stream.settle(), Then::Yours);
+    assert_eq!(stream.settle(), Then::Nothing);
+    assert!(stream.is_reserved());
+}
+
+#[test]
 fn buffers_can_be_dropped_elsewhere() {
     let mut stream = Stream::new();
     for byte in [b"a", b"b", b"c"] {

@@ -240,6 +240,10 @@ impl Driver for AnyDriver {
     fn waker(&self) -> Waker {
         with!(&self.choice, driver => driver.waker())
     }
+
+    fn after_fork(&mut self) -> io::Result<()> {
+        with!(&mut self.choice, driver => driver.after_fork())
+    }
 }
 
 impl fmt::Debug for AnyDriver {

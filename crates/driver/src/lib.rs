@@ -115,6 +115,17 @@ pub trait Driver {
 
     /// A handle that ends a wait from any thread.
     fn waker(&self) -> Waker;
+
+    /// To be called in a forked child before anything else: starts over with kernel objects of the
+    /// child's own, and tells nothing to those it shares with the parent. What was adopted,
+    /// borrowed and asked for stays so; wakers from before wake nobody here.
+    ///
+    /// # Errors
+    /// The system is out of descriptors or memory; `Unsupported` for a driver that cannot do it.
+    /// Then it can only be dropped.
+    fn after_fork(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A descriptor by its bare number, for what somebody else owns.

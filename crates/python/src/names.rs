@@ -53,3 +53,4 @@ pub(crate) static BORROWED_SOCKET: Imported =
     Imported::new("oxlip._borrowed_socket", "BorrowedSocket");
 pub(crate) static GETFRAME: Imported = Imported::new("sys", "_getframe");
 pub(crate) static WARN: Imported = Imported::new("warnings", "warn");
+pub(crate) static SENDFILE_MODE: Imported = Imported::new("asyncio.constants", "_SendfileMode");

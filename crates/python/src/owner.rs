@@ -52,6 +52,8 @@ impl<T> Drop for Ownership<'_, T> {
 }
 
 const UNOWNED: usize = 0;
+/// No thread has this token: an address that nothing is at.
+const FORSAKEN: usize = usize::MAX;
 
 /// A number that no other living thread has: its thread pointer, of which x86-64 Linux keeps a copy
 /// where it points to (System V ABI, "Thread-Local Storage": `%fs:0`). In a shared library one
@@ -107,6 +109,12 @@ impl<T> ThreadBound<T> {
             inherited,
             _not_send: PhantomData,
         })
+    }
+
+    /// For a forked child, where the owner is a thread that the fork has left behind, perhaps in
+    /// the middle of an access: nobody touches the value any more, whatever token a new thread has.
+    pub(crate) fn forsake(&self) {
+        self.owner.store(FORSAKEN, Ordering::Relaxed);
     }
 
     /// Whether another thread owns the value at the moment.

@@ -51,6 +51,16 @@ pub struct Stream<B> {
     shut: bool,
     /// A send is pending.
     blocked: bool,
+    reserved: Reserved,
+}
+
+/// Whether somebody else sends on the stream: see [`Stream::reserve`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reserved {
+    No,
+    /// From when the queue is empty on.
+    Soon,
+    Now,
 }
 
 impl<B: AsRef<[u8]>> Default for Stream<B> {
@@ -74,6 +84,7 @@ impl<B: AsRef<[u8]>> Stream<B> {
             eof: false,
             shut: false,
             blocked: false,
+            reserved: Reserved::No,
         }
     }
 
@@ -135,7 +146,7 @@ impl<B: AsRef<[u8]>> Stream<B> {
     /// pushed and flushed together.
     #[inline]
     pub fn plan_write_many(&mut self) -> WritePlan {
-        if self.eof {
+        if self.eof || self.is_reserved() {
             return WritePlan::Refused;
         }
         if self.lost > 0 {
@@ -235,7 +246,34 @@ impl<B: AsRef<[u8]>> Stream<B> {
             self.shut = true;
             return Then::Shutdown;
         }
+        if self.reserved == Reserved::Soon {
+            self.reserved = Reserved::Now;
+            return Then::Yours;
+        }
         Then::Nothing
+    }
+
+    // Sending past the queue.
+
+    /// From now on writes are refused, because somebody else is going to send on the socket itself
+    /// (sendfile). `true`: nothing is queued, so it may begin; otherwise [`Then::Yours`] will say
+    /// when. To be asked after a flush, and not while [`Stream::is_reserved`].
+    pub fn reserve(&mut self) -> bool {
+        let free = self.queue.is_empty();
+        self.reserved = if free { Reserved::Now } else { Reserved::Soon };
+        free
+    }
+
+    /// Ends [`Stream::reserve`], whether or not its turn had come.
+    pub fn unreserve(&mut self) {
+        self.reserved = Reserved::No;
+    }
+
+    /// Whether writes are refused because of [`Stream::reserve`].
+    #[must_use]
+    #[inline]
+    pub fn is_reserved(&self) -> bool {
+        self.reserved != Reserved::No
     }
 
     // Ending.
@@ -312,6 +350,12 @@ impl<B: AsRef<[u8]>> Stream<B> {
     }
 
     // The queue.
+
+    /// Whether the protocol was told to pause and not yet to resume.
+    #[must_use]
+    pub fn is_writing_paused(&self) -> bool {
+        self.queue.is_paused()
+    }
 
     /// Sets the water marks, in bytes; see [`WriteQueue::set_limits`].
     ///

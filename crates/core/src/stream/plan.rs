@@ -9,7 +9,8 @@ pub enum WritePlan {
     Now,
     /// Queue it; the queue is flushed when the handle that runs is over, or when there is room.
     Later,
-    /// An error of the user's: `write_eof` has been called. asyncio raises `RuntimeError`.
+    /// An error of the user's: `write_eof` has been called, or somebody else sends
+    /// ([`super::Stream::reserve`]). asyncio raises `RuntimeError`.
     Refused,
     /// Drop it: the connection is lost. This is the nth such write, beginning with 1; asyncio warns
     /// from the fifth on.
@@ -52,8 +53,10 @@ pub struct Progress {
 pub enum Then {
     /// Nothing.
     Nothing,
-    /// Shut the sending side down: `write_eof` has waited for this.
+    /// Shut the sending side down: `write_eof` has waited for this. Then ask again.
     Shutdown,
+    /// Who has reserved the stream may send.
+    Yours,
     /// The stream was closing: `connection_lost(None)` is due. asyncio calls it at once when a
     /// `Sendable` led here; after a flush at the end of a handle it should be scheduled, as
     /// `close` with nothing queued does.

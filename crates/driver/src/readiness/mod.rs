@@ -404,6 +404,11 @@ impl<B: Backend> Driver for Readiness<B> {
     fn waker(&self) -> Waker {
         self.bell.waker()
     }
+
+    fn after_fork(&mut self) -> io::Result<()> {
+        self.bell = WakeDescriptor::new()?;
+        self.rebuild()
+    }
 }
 
 impl<B: Backend> Readiness<B> {

@@ -407,6 +407,10 @@ impl Driver for Sim {
     fn waker(&self) -> Waker {
         self.parking.waker()
     }
+
+    fn after_fork(&mut self) -> io::Result<()> {
+        Ok(()) // All of it is memory.
+    }
 }
 
 impl fmt::Debug for Sim {

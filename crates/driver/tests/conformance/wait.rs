@@ -24,10 +24,57 @@ on_every_driver!(
     completions_are_appended,
 );
 
-mod interrupted {
-    use super::{a_signal_ends_a_wait_without_completions, on_os_drivers};
+mod with_a_kernel {
+    use super::{
+        a_forked_driver_has_a_waker_of_its_own, a_forked_driver_knows_what_was_asked,
+        a_signal_ends_a_wait_without_completions, on_os_drivers,
+    };
 
-    on_os_drivers!(a_signal_ends_a_wait_without_completions);
+    on_os_drivers!(
+        a_signal_ends_a_wait_without_completions,
+        a_forked_driver_knows_what_was_asked,
+        a_forked_driver_has_a_waker_of_its_own,
+    );
+}
+
+/// No fork here: what would be the parent's is dropped by `after_fork`, too.
+fn a_forked_driver_knows_what_was_asked<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    let (full, _peer) = world.pair();
+    world.start(Op::RecvStart(b));
+    world.fill(full);
+    world.quiet();
+    world.driver().after_fork().expect("after_fork");
+    world.quiet();
+    world.send_all(a, b"x");
+    world.until(Seen::Readable(b));
+    assert_eq!(world.receive(b, 1), b"x");
+    world.quiet();
+    world.start(Op::RecvStop(b));
+    world.send_all(a, b"y");
+    world.quiet();
+}
+
+fn a_forked_driver_has_a_waker_of_its_own<W: World>() {
+    let mut world = W::new();
+    let old = world.driver().waker();
+    world.driver().after_fork().expect("after_fork");
+    old.wake();
+    let before = world.driver().now();
+    let timeout = Duration::from_millis(2);
+    assert_eq!(world.wait(timeout), []);
+    assert!(
+        world.driver().now().since(before) >= timeout,
+        "the old waker wakes the parent only"
+    );
+    let waker = world.driver().waker();
+    let other = thread::spawn(move || waker.wake());
+    world
+        .driver()
+        .wait(None, &mut Vec::new())
+        .expect("the new one wakes");
+    other.join().expect("the other thread");
 }
 
 fn a_wait_is_never_early<W: World>() {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::prelude::*;
 
-use super::{EventLoop, Resource, Runnable, State, tick};
+use super::{EventLoop, Resource, Runnable, State, fork, tick};
 use crate::handle::collector;
 use crate::names;
 use crate::owner::Ownership;
@@ -89,22 +89,15 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let Some(owned) = owned.ok().filter(|_| !this.running.load(Ordering::Relaxed)) else {
         return Err(PyRuntimeError::new_err("Cannot close a running event loop"));
     };
-    if this.closed.load(Ordering::Relaxed) {
+    if this.life.load(Ordering::Relaxed) == fork::CLOSED {
         return Ok(());
     }
     // What was written but only gathered is sent; nobody is left to be told how that went.
     if let Err(error) = transport::flush(event_loop) {
         error.write_unraisable(py, Some(event_loop));
     }
-    this.closed.store(true, Ordering::Relaxed);
-    let mut open = Vec::new();
-    owned.with(|state| {
-        state.resources.for_each(|_, resource| {
-            if let Resource::Connection(connection) = resource {
-                open.push(connection.transport.bind(py).clone());
-            }
-        });
-    });
+    this.life.store(fork::CLOSED, Ordering::Relaxed);
+    let open = owned.with(|state| state.transports(py));
     for transport in &open {
         warn_unclosed(transport);
         StreamTransport::abandon(transport);
@@ -128,15 +121,28 @@ fn warn_unclosed(transport: &Bound<'_, StreamTransport>) {
     }
 }
 
+impl State {
+    /// Every connection's transport.
+    pub(super) fn transports<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, StreamTransport>> {
+        let mut found = Vec::new();
+        self.resources.for_each(|_, resource| {
+            if let Resource::Connection(connection) = resource {
+                found.push(connection.transport.bind(py).clone());
+            }
+        });
+        found
+    }
+}
+
 impl EventLoop {
     /// # Errors
-    /// `RuntimeError` once the loop is closed.
+    /// `RuntimeError` once the loop is closed, or left behind by a fork.
     #[inline]
     pub(crate) fn check_open(&self) -> PyResult<()> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err("Event loop is closed"));
+        match self.life.load(Ordering::Relaxed) {
+            fork::OPEN => Ok(()),
+            life => Err(fork::unusable(life)),
         }
-        Ok(())
     }
 
     /// Whether the loop runs: then something runs after the current handle.

@@ -9,7 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{EventLoop, lifecycle, schedule, sock, tasks, watch};
+use super::{EventLoop, fork, lifecycle, schedule, sock, tasks, watch};
 use crate::transport::{self, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
@@ -38,12 +38,22 @@ impl EventLoop {
         lifecycle::close(slf)
     }
 
+    // In a process that forks: fork.rs
+
+    fn _before_fork(slf: &Bound<'_, Self>) {
+        fork::before(slf);
+    }
+
+    fn _after_fork(slf: &Bound<'_, Self>) -> bool {
+        fork::after(slf)
+    }
+
     fn is_running(&self) -> bool {
         self.running.load(Ordering::Relaxed)
     }
 
     fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.life.load(Ordering::Relaxed) == fork::CLOSED
     }
 
     fn _check_closed(&self) -> PyResult<()> {

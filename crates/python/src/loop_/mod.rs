@@ -6,6 +6,7 @@
 //! does it.
 
 pub(crate) mod fastcall;
+mod fork;
 mod holding;
 mod lifecycle;
 mod methods;
@@ -17,7 +18,7 @@ mod tick;
 pub(crate) mod watch;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use oxlip_core::id::Id;
@@ -46,7 +47,7 @@ pub(crate) struct EventLoop {
     waker: Mutex<Option<Waker>>,
     driver_name: &'static str,
     driver_reason: &'static str,
-    closed: AtomicBool,
+    life: AtomicU8,
     running: AtomicBool,
     stopping: AtomicBool,
     debug: AtomicBool,
@@ -171,7 +172,7 @@ impl EventLoop {
                 scratch: Vec::new(),
             }),
             inbox: Inbox::default(),
-            closed: AtomicBool::new(false),
+            life: AtomicU8::new(fork::OPEN),
             running: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),

@@ -29,6 +29,8 @@ pub(super) fn tick(
 ) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
+    // A fork in the last tick may have left the loop behind.
+    this.check_open()?;
     // What was written outside of any callback must leave before the loop may sleep.
     transport::flush(event_loop)?;
     this.drain_inbox(py);
@@ -207,7 +209,9 @@ impl State {
         let Self {
             driver, holding, ..
         } = self;
-        let driver = driver.as_ref().expect("a running loop is open");
+        let Some(driver) = driver else {
+            return Next::Over; // Left behind by a fork.
+        };
         if holding.is_due(|| driver.now()) {
             return Next::Flush;
         }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::begin::{self, Origin};
-use super::extra::{Addresses, Sockets};
+use super::extra::{self, Addresses, Sockets};
 use crate::errors::{self, os_error};
 use crate::loop_::{EventLoop, Resource, Runnable};
 use crate::{context, names};
@@ -56,8 +56,8 @@ pub(crate) fn listen(
     let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
     let descriptor = begin::duplicate(fd)?;
     // Accepted sockets inherit it on Linux (inet_csk_clone_lock copies the socket), which saves
-    // one system call for each. Fails on sockets that are not TCP.
-    let _ = rustix::net::sockopt::set_tcp_nodelay(&descriptor, true);
+    // one system call for each.
+    begin::set_nodelay(sock, &descriptor)?;
     let accepting = Accepting {
         listener: Listener::new(backlog),
         factory: factory.unbind(),
@@ -190,11 +190,16 @@ fn welcome(
     let make = || {
         let made = factory.bind(py).call0()?;
         protocol = Some(made.clone());
+        let addresses = Addresses::of(&socket, peer);
+        let extra = match addresses {
+            Some(_) => None,
+            None => extra::unix_addresses(py, &socket)?,
+        };
         let origin = Origin {
             fd: begin::number(&socket),
-            addresses: Addresses::of(&socket, peer),
+            addresses,
             socket,
-            extra: None,
+            extra,
             sockets: Some(Sockets::Ours {
                 family,
                 proto,

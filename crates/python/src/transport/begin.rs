@@ -10,6 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use rustix::net::AddressFamily;
 
 use super::extra::{Addresses, Sockets};
 use super::stream::{Parts, Slots};
@@ -110,8 +111,7 @@ pub(crate) fn wrap<'py>(
             },
         )
     };
-    // Fails on sockets that are not TCP, which have no such option and no such delay.
-    let _ = rustix::net::sockopt::set_tcp_nodelay(&descriptor, true);
+    set_nodelay(sock, &descriptor)?;
     let origin = Origin {
         socket: AnySocket::Os(descriptor),
         fd,
@@ -122,6 +122,16 @@ pub(crate) fn wrap<'py>(
         waiter,
     };
     connect(event_loop, origin, protocol)
+}
+
+/// Turns Nagle's algorithm off where there is one: not on a Unix socket. On others that are not TCP
+/// it fails, and nothing is lost.
+pub(super) fn set_nodelay(sock: &Bound<'_, PyAny>, descriptor: &OwnedFd) -> PyResult<()> {
+    let family: i32 = sock.getattr(intern!(sock.py(), "family"))?.extract()?;
+    if family != i32::from(AddressFamily::UNIX.as_raw()) {
+        let _ = rustix::net::sockopt::set_tcp_nodelay(descriptor, true);
+    }
+    Ok(())
 }
 
 /// What no protocol can be without is missed now, not when the connection is up.
@@ -178,6 +188,7 @@ pub(super) fn connect<'py>(
         server: server.clone().map(Bound::unbind),
         extra: extra.map(Bound::unbind),
         sockets,
+        sender: None,
         last_limits: None,
     };
     let transport = match StreamTransport::create(py, parts, slots) {

@@ -12,7 +12,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{StreamTransport, extra, write};
+use super::{StreamTransport, extra, reserve, write};
 use crate::context::{self, Chosen};
 use crate::errors::{self, os_error};
 use crate::ffi;
@@ -180,8 +180,8 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
     } = ending;
     let transport = transport.bind(py);
     let mut result = Ok(());
+    let error = error.into_pyobject(py)?;
     if let Some(protocol) = StreamTransport::protocol(transport) {
-        let error = error.into_pyobject(py)?;
         let told = context::run(py, &context, || {
             ffi::call_method(intern!(py, "connection_lost"), [&protocol, &error])
         });
@@ -190,7 +190,8 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
             result = report_callback(event_loop, &protocol, "connection_lost", args, raised);
         }
     }
-    result.and(release(event_loop, transport))
+    let sender = reserve::lost(transport, &error);
+    result.and(sender).and(release(event_loop, transport))
 }
 
 /// Closes the descriptor and forgets the connection. What fails on the way is reported at the end.

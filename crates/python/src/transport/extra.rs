@@ -1,13 +1,16 @@
 //! `get_extra_info`, and the Python socket object that stands for the connection.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
 
 use oxlip_driver::AnySocket;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use pyo3::{IntoPyObjectExt as _, intern};
+use rustix::net::SocketAddrUnix;
 
 use super::StreamTransport;
 use crate::names;
@@ -141,6 +144,40 @@ fn addresses<'py>(transport: &Bound<'py, StreamTransport>) -> PyResult<Bound<'py
         extra.set_item(key, address)?;
     }
     Ok(extra)
+}
+
+/// Both ends of an accepted Unix connection; `None` for any other. Asked for at once, as for
+/// [`Addresses`], but there is room in every transport for those only.
+pub(super) fn unix_addresses<'py>(
+    py: Python<'py>,
+    socket: &AnySocket,
+) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let AnySocket::Os(descriptor) = socket else {
+        return Ok(None);
+    };
+    let Ok(Ok(local)) = rustix::net::getsockname(descriptor).map(SocketAddrUnix::try_from) else {
+        return Ok(None);
+    };
+    let peer = rustix::net::getpeername(descriptor).ok().flatten();
+    let peer = peer.and_then(|peer| SocketAddrUnix::try_from(peer).ok());
+    let extra = PyDict::new(py);
+    extra.set_item("sockname", unix_name(py, &local)?)?;
+    match peer {
+        Some(peer) => extra.set_item("peername", unix_name(py, &peer)?)?,
+        None => extra.set_item("peername", "")?,
+    }
+    Ok(Some(extra))
+}
+
+/// A path as `str`, an abstract name as `bytes` with its null byte, `""` for none.
+fn unix_name<'py>(py: Python<'py>, address: &SocketAddrUnix) -> PyResult<Bound<'py, PyAny>> {
+    // rustix takes an unnamed peer for an abstract name without a letter.
+    if let Some(name) = address.abstract_name().filter(|name| !name.is_empty()) {
+        let bytes = [b"\0", name].concat();
+        return Ok(PyBytes::new(py, &bytes).into_any());
+    }
+    let path = address.path_bytes().unwrap_or_default();
+    OsStr::from_bytes(path).into_bound_py_any(py)
 }
 
 /// The tuple that Python's sockets use; `None` where its text takes more than Rust knows.

@@ -11,6 +11,7 @@ mod end;
 mod extra;
 mod flow;
 mod read;
+mod reserve;
 mod stream;
 mod write;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use oxlip_core::id::Id;
 use oxlip_core::op::Op;
 use oxlip_driver::Driver as _;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyString};
 
 use super::base::TransportBase;
 use super::extra::{Addresses, Sockets};
-use super::{end, extra, flow, write};
+use super::{end, extra, flow, reserve, write};
 use crate::counts::Counted;
 use crate::loop_::{EventLoop, State};
 use crate::names;
@@ -49,6 +49,8 @@ pub(super) struct Slots {
     pub(super) server: Option<Py<PyAny>>,
     pub(super) extra: Option<Py<PyDict>>,
     pub(super) sockets: Option<Sockets>,
+    /// Who sends past the write buffer.
+    pub(super) sender: Option<Py<PyAny>>,
     /// The write buffer's limits when the connection was lost.
     pub(super) last_limits: Option<(usize, usize)>,
 }
@@ -120,7 +122,7 @@ impl StreamTransport {
     /// asyncio's `RuntimeError` about a closed loop.
     pub(super) fn check_not_abandoned(&self) -> PyResult<()> {
         if self.abandoned.load(Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err("Event loop is closed"));
+            return self.event_loop.get().check_open();
         }
         Ok(())
     }
@@ -281,6 +283,32 @@ impl StreamTransport {
         flow::tell(slf, flow.flatten())
     }
 
+    // Sending a file past the write buffer: reserve.rs
+
+    /// What `loop.sendfile()` may do with the transport.
+    #[getter]
+    fn _sendfile_compatible<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        names::SENDFILE_MODE.get(slf.py())?.getattr("TRY_NATIVE")
+    }
+
+    fn _reserve(slf: &Bound<'_, Self>, sender: Bound<'_, PyAny>) -> PyResult<()> {
+        reserve::reserve(slf, sender)
+    }
+
+    fn _unreserve(slf: &Bound<'_, Self>) -> PyResult<()> {
+        reserve::unreserve(slf)
+    }
+
+    /// Whether the protocol was told to pause writing and not yet to resume.
+    #[getter]
+    fn _protocol_paused(&self) -> PyResult<bool> {
+        let paused = self.with_state(|state| {
+            let connection = state.resources.connection(self.id)?;
+            Some(connection.stream.is_writing_paused())
+        })?;
+        Ok(paused.flatten().unwrap_or(false))
+    }
+
     // Ending: end.rs
 
     /// Closes the connection once everything written has been sent.
@@ -352,6 +380,7 @@ impl StreamTransport {
         visit.call(&slots.protocol)?;
         visit.call(&slots.server)?;
         visit.call(&slots.extra)?;
+        visit.call(&slots.sender)?;
         slots
             .sockets
             .as_ref()

@@ -13,7 +13,7 @@ use oxlip_driver::{AnyDriver, Driver as _};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::{StreamTransport, end, flow};
+use super::{StreamTransport, end, flow, reserve};
 use crate::buffer::{Chunk, Data};
 use crate::context;
 use crate::errors::{self, os_error};
@@ -25,11 +25,15 @@ const GATHER_AT_MOST: usize = 32 * 1024;
 /// asyncio warns about writes to a lost connection from this many on.
 const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 
+/// What `writelines()` calls itself in errors: before 3.12 it is asyncio's `write()`.
+const WRITELINES: &str = if cfg!(Py_3_12) { "writelines" } else { "write" };
+
 /// What a write or a flush led to, to be acted on outside the borrow.
 enum Outcome {
     Nothing,
     Tell(Flow),
-    Refused,
+    /// By this method.
+    Refused(&'static str),
     /// The connection is lost; this is the nth write since.
     Late(u32),
     Failed(io::Error),
@@ -43,7 +47,7 @@ pub(super) fn write(
     let data = Data::extract(data)?;
     let this = transport.get();
     if data.as_slice().is_empty() {
-        return write_nothing(transport);
+        return write_nothing(transport, "write");
     }
     let running = this.event_loop.get().runs();
     let outcome = this.with_state(|state| {
@@ -65,7 +69,7 @@ pub(super) fn write(
                 let flow = connection.stream.push(chunk, skip);
                 state.queued(this.id, flow, running)
             }
-            WritePlan::Refused => Outcome::Refused,
+            WritePlan::Refused => Outcome::Refused("write"),
             WritePlan::Lost(nth) => Outcome::Late(nth),
         }
     })?;
@@ -85,7 +89,7 @@ pub(super) fn writelines(
         }
     }
     if buffers.is_empty() {
-        return write_nothing(transport);
+        return write_nothing(transport, WRITELINES);
     }
     let outcome = this.with_state(|state| {
         let Some(connection) = state.resources.connection(this.id) else {
@@ -100,7 +104,7 @@ pub(super) fn writelines(
                 }
                 state.flush(this.id, told)
             }
-            WritePlan::Refused => Outcome::Refused,
+            WritePlan::Refused => Outcome::Refused(WRITELINES),
             WritePlan::Lost(nth) => Outcome::Late(nth),
         }
     })?;
@@ -202,31 +206,47 @@ fn settle(transport: &Bound<'_, StreamTransport>, at_once: bool) -> PyResult<()>
             return Then::Nothing;
         };
         let then = connection.stream.settle();
-        if then == Then::Shutdown {
-            // asyncio lets an error of this shutdown(2) fall, too: the peer is gone, and reading
-            // will say so.
-            let _ = shut_down(driver, this.id);
+        if then != Then::Shutdown {
+            return then;
         }
-        then
+        // asyncio lets an error of this shutdown(2) fall, too: the peer is gone, and reading
+        // will say so.
+        let _ = shut_down(driver, this.id);
+        connection.stream.settle()
     })?;
     match then {
         Some(Then::Lost) => end::lose(transport, None, at_once),
+        Some(Then::Yours) => reserve::begin(transport),
         _ => Ok(()),
     }
 }
 
-fn write_nothing(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+fn write_nothing(transport: &Bound<'_, StreamTransport>, method: &'static str) -> PyResult<()> {
     let this = transport.get();
     let refused = this.with_state(|state| {
         state
             .resources
             .connection(this.id)
-            .is_some_and(|connection| connection.stream.eof_requested())
+            .is_some_and(|it| it.stream.eof_requested() || it.stream.is_reserved())
     })?;
     if refused == Some(true) {
-        return act(transport, Outcome::Refused);
+        return Err(refusal(transport, method));
     }
     Ok(())
+}
+
+/// asyncio's error for a write after `write_eof()` or while a file is sent.
+#[cold]
+fn refusal(transport: &Bound<'_, StreamTransport>, method: &str) -> PyErr {
+    let this = transport.get();
+    let eof = this.with_state(|state| {
+        let connection = state.resources.connection(this.id)?;
+        Some(connection.stream.eof_requested())
+    });
+    PyRuntimeError::new_err(match eof {
+        Ok(Some(Some(false))) => format!("unable to {method}; sendfile is in progress"),
+        _ => format!("Cannot call {method}() after write_eof()"),
+    })
 }
 
 #[inline(always)]
@@ -234,9 +254,7 @@ fn act(transport: &Bound<'_, StreamTransport>, outcome: Outcome) -> PyResult<()>
     match outcome {
         Outcome::Nothing => Ok(()),
         Outcome::Tell(flow) => flow::tell(transport, Some(flow)),
-        Outcome::Refused => Err(PyRuntimeError::new_err(
-            "Cannot call write() after write_eof()",
-        )),
+        Outcome::Refused(method) => Err(refusal(transport, method)),
         Outcome::Late(nth) => {
             if nth >= LATE_WRITES_BEFORE_WARNING {
                 errors::log_warning(transport.py(), "socket.send() raised exception.")?;

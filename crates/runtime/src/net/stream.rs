@@ -272,7 +272,8 @@ impl Connection {
         let Progress { flow, then } = self.machine.borrow_mut().sent(count);
         self.choke(flow);
         match then {
-            Then::Nothing => {}
+            // This embedder reserves no stream.
+            Then::Nothing | Then::Yours => {}
             Then::Shutdown => self.shutdown(),
             Then::Lost => self.lp.close(self.id),
         }

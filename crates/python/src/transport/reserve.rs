@@ -1,0 +1,91 @@
+//! A transport whose socket is lent: while a file is sent past the write buffer, nothing else may be.
+//!
+//! The sender is an object of `oxlip._sendfile`, called on the loop's thread: `begin()` once the
+//! write buffer is empty, `lost(error)` when the connection ends under it.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{StreamTransport, write};
+use crate::errors;
+
+/// Refuses writes from now on, and lets `sender` begin when everything written has been sent.
+///
+/// # Errors
+/// `RuntimeError` if the connection is lost, or lent already.
+pub(super) fn reserve(
+    transport: &Bound<'_, StreamTransport>,
+    sender: Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let this = transport.get();
+    write::flush_one(transport)?;
+    let free = this.with_state(|state| {
+        let stream = &mut state.resources.connection(this.id)?.stream;
+        if stream.is_lost() {
+            return None;
+        }
+        Some((!stream.is_reserved()).then(|| stream.reserve()))
+    })?;
+    match free.flatten() {
+        None => Err(PyRuntimeError::new_err("Transport is closing")),
+        Some(None) => Err(PyRuntimeError::new_err(
+            "unable to sendfile; sendfile is in progress",
+        )),
+        Some(Some(free)) => {
+            StreamTransport::with_slots(transport, |slots| slots.sender = Some(sender.unbind()));
+            if free { begin(transport) } else { Ok(()) }
+        }
+    }
+}
+
+/// Ends `reserve`: writes are taken again.
+pub(super) fn unreserve(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let this = transport.get();
+    let sender = StreamTransport::with_slots(transport, |slots| slots.sender.take());
+    this.with_state(|state| {
+        if let Some(connection) = state.resources.connection(this.id) {
+            connection.stream.unreserve();
+        }
+    })?;
+    drop(sender);
+    Ok(())
+}
+
+/// Nothing is left in the write buffer.
+///
+/// # Errors
+/// Those of the sender, which should have none.
+pub(super) fn begin(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+    let py = transport.py();
+    let sender = StreamTransport::with_slots(transport, |slots| {
+        slots.sender.as_ref().map(|it| it.bind(py).clone())
+    });
+    match sender {
+        Some(sender) => sender.call_method0(intern!(py, "begin")).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The connection is over.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt`; any other exception goes to the exception handler.
+pub(super) fn lost(
+    transport: &Bound<'_, StreamTransport>,
+    error: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = transport.py();
+    let Some(sender) = StreamTransport::with_slots(transport, |slots| slots.sender.take()) else {
+        return Ok(());
+    };
+    match sender.bind(py).call_method1(intern!(py, "lost"), (error,)) {
+        Ok(_) => Ok(()),
+        Err(raised) => errors::report(
+            transport.get().event_loop.bind(py),
+            "Error on ending sendfile",
+            raised,
+            &[("transport", transport.as_any())],
+        ),
+    }
+}
