@@ -26,7 +26,7 @@ class EventLoop(UnixSockets, Sendfile, _native.EventLoop, asyncio.AbstractEventL
 
     # What the parts of the loop keep. Not in a `__dict__`: where there is none, the interpreter
     # finds methods without looking into one, and `loop.call_soon` costs a tenth less.
-    __slots__ = (*Connect.STATE, "__weakref__")
+    __slots__ = (*UnixSockets.STATE, "__weakref__")
 
     def __new__(cls, *args: object, driver: str | None = None, **kwargs: object) -> Self:
         # A subclass may have an __init__ with other arguments: asyncio's loops have no __new__.

@@ -193,3 +193,10 @@ def test_virtual_time(driver: str) -> None:
         return loop.time() - start
 
     assert testing.run_virtual(main()) == pytest.approx(3600)
+
+
+@pytest.mark.ours
+def test_a_loop_keeps_nothing_in_a_dict(loop: asyncio.AbstractEventLoop) -> None:
+    """Or `loop.call_soon` and all else would be looked for there first."""
+    loop.run_until_complete(loop.getaddrinfo("localhost", 80))
+    assert vars(loop) == {}
