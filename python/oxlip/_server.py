@@ -219,11 +219,7 @@ class Serve(Resolve):
             each.setblocking(False)
         server = Server(self, sockets, protocol_factory, backlog)
         if start_serving:
-            try:
-                await server.start_serving()
-            except BaseException:
-                server.close()
-                raise
+            await begin_serving(server)
         if self.get_debug():
             logger.info("%r is serving", server)
         return server
@@ -293,6 +289,15 @@ class Serve(Resolve):
                 sock.close()
             raise
         return sockets
+
+
+async def begin_serving(server: Server) -> None:
+    """Starts to serve, or leaves nothing open."""
+    try:
+        await server.start_serving()
+    except BaseException:
+        server.close()
+        raise
 
 
 def _listening_options(

@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._resolve import Resolve
 
@@ -22,7 +23,11 @@ except ImportError:
     ssl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
+    import asyncio
+
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+_T = TypeVar("_T")
 
 
 class SocketCalls(Resolve):
@@ -113,16 +118,7 @@ class SocketCalls(Resolve):
         async def sock_recvfrom(self, sock: socket.socket, bufsize: int) -> tuple[bytes, Any]:
             """Receives one datagram, cut to `bufsize` bytes, and its sender's address."""
             self._check_socket(sock)
-            while True:
-                try:
-                    return sock.recvfrom(bufsize)
-                except (BlockingIOError, InterruptedError):
-                    pass
-                ready = self._wait_readable(sock)
-                try:
-                    await ready
-                finally:
-                    self._unwait(ready)
+            return await self._attempt(self._wait_readable, sock, lambda: sock.recvfrom(bufsize))
 
         async def sock_recvfrom_into(
             self, sock: socket.socket, buf: WriteableBuffer, nbytes: int = 0
@@ -131,26 +127,30 @@ class SocketCalls(Resolve):
             self._check_socket(sock)
             if not nbytes:
                 nbytes = len(buf)  # type: ignore[arg-type]
-            while True:
-                try:
-                    return sock.recvfrom_into(buf, nbytes)
-                except (BlockingIOError, InterruptedError):
-                    pass
-                ready = self._wait_readable(sock)
-                try:
-                    await ready
-                finally:
-                    self._unwait(ready)
+            return await self._attempt(
+                self._wait_readable, sock, lambda: sock.recvfrom_into(buf, nbytes)
+            )
 
         async def sock_sendto(self, sock: socket.socket, data: ReadableBuffer, address: Any) -> int:
             """Sends one datagram; how many bytes went."""
             self._check_socket(sock)
+            return await self._attempt(
+                self._wait_writable, sock, lambda: sock.sendto(data, address)
+            )
+
+        async def _attempt(
+            self,
+            wait: Callable[[socket.socket], asyncio.Future[None]],
+            sock: socket.socket,
+            call: Callable[[], _T],
+        ) -> _T:
+            """Calls until it does not block."""
             while True:
                 try:
-                    return sock.sendto(data, address)
+                    return call()
                 except (BlockingIOError, InterruptedError):
                     pass
-                ready = self._wait_writable(sock)
+                ready = wait(sock)
                 try:
                     await ready
                 finally:

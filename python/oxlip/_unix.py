@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ._connect import Connect, check_tls_arguments, refuse_tls
-from ._server import Serve, Server
+from ._server import Serve, Server, begin_serving
 from ._sock import check_not_tls
 
 if TYPE_CHECKING:
@@ -53,13 +53,7 @@ class UnixSockets(Connect, Serve):
         if server_hostname is not None and not ssl:
             raise ValueError("server_hostname is only meaningful with ssl")
         check_tls_arguments(bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout)
-        if path is not None and sock is not None:
-            raise ValueError("path and sock can not be specified at the same time")
-        if path is None:
-            if sock is None:
-                raise ValueError("no path and sock were specified")
-            check_not_tls(sock)
-            _check_unix_stream(sock)
+        _check_place(path, sock, "no path and sock were specified")
         if ssl:
             refuse_tls()
 
@@ -97,13 +91,7 @@ class UnixSockets(Connect, Serve):
         if isinstance(ssl, bool):
             raise TypeError("ssl argument must be an SSLContext or None")
         check_tls_arguments(ssl is not None, ssl_handshake_timeout, ssl_shutdown_timeout)
-        if path is not None and sock is not None:
-            raise ValueError("path and sock can not be specified at the same time")
-        if path is None:
-            if sock is None:
-                raise ValueError("path was not specified, and no sock specified")
-            check_not_tls(sock)
-            _check_unix_stream(sock)
+        _check_place(path, sock, "path was not specified, and no sock specified")
         if ssl is not None:
             refuse_tls()
 
@@ -117,15 +105,19 @@ class UnixSockets(Connect, Serve):
             raise
         server = Server(self, [listening], protocol_factory, backlog, cleanup)
         if start_serving:
-            try:
-                await server.start_serving()
-            except BaseException:
-                server.close()
-                raise
+            await begin_serving(server)
         return server
 
 
-def _check_unix_stream(sock: socket.socket) -> None:
+def _check_place(path: object, sock: socket.socket | None, neither: str) -> None:
+    """`ValueError` unless there is either a path or a socket of the right kind."""
+    if path is not None and sock is not None:
+        raise ValueError("path and sock can not be specified at the same time")
+    if path is not None:
+        return
+    if sock is None:
+        raise ValueError(neither)
+    check_not_tls(sock)
     if sock.family != socket.AF_UNIX or sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A UNIX Domain Stream Socket was expected, got {sock!r}")
 

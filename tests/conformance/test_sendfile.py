@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +35,14 @@ async def receive(loop: Loop, sock: socket.socket, size: int) -> bytes:
             break
         received += data
     return bytes(received)
+
+
+async def cancel_midway(coroutine: Coroutine[Any, Any, int]) -> None:
+    sending = asyncio.ensure_future(coroutine)
+    await pause(5)
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
 
 
 async def test_sock_sendfile(loop: Loop, file: IO[bytes]) -> None:
@@ -129,11 +137,7 @@ async def test_peer_that_leaves(loop: Loop, file: IO[bytes]) -> None:
 
 async def test_cancelled(loop: Loop, file: IO[bytes]) -> None:
     with pair() as (near, far):
-        sending = asyncio.ensure_future(loop.sock_sendfile(near, file))
-        await pause(5)
-        sending.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await sending
+        await cancel_midway(loop.sock_sendfile(near, file))
         # The socket is free again.
         task = asyncio.ensure_future(loop.sock_sendall(near, b"rest"))
         received = b""
@@ -145,11 +149,7 @@ async def test_cancelled(loop: Loop, file: IO[bytes]) -> None:
 @pytest.mark.ours
 async def test_position_after_a_cancellation(loop: Loop, file: IO[bytes]) -> None:
     with pair() as (near, far):
-        sending = asyncio.ensure_future(loop.sock_sendfile(near, file))
-        await pause(5)
-        sending.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await sending
+        await cancel_midway(loop.sock_sendfile(near, file))
         sent = file.tell()
         assert 0 < sent < len(DATA)
         near.shutdown(socket.SHUT_WR)
@@ -294,11 +294,7 @@ async def test_two_files_at_once(loop: Loop, file: IO[bytes]) -> None:
 
 async def test_cancelled_on_a_transport(loop: Loop, file: IO[bytes]) -> None:
     async with connection(Recorder()) as (transport, _, peer):
-        sending = asyncio.ensure_future(loop.sendfile(transport, file))
-        await pause(5)
-        sending.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await sending
+        await cancel_midway(loop.sendfile(transport, file))
         transport.write(b"rest")
         transport.close()
         received = await peer.to_end()

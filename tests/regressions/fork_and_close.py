@@ -16,20 +16,10 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from support import loops
+from support.protocols import Echo
 from support.sockets import PATIENCE
 
 LIMIT = 5.0
-
-
-class Echo(asyncio.Protocol):
-    """Sends back what it receives."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.transport.write(data)
 
 
 def main(loop: asyncio.AbstractEventLoop, what: str) -> None:

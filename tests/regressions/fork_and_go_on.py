@@ -21,22 +21,12 @@ from collections.abc import Callable
 from typing import Any
 
 from support import loops
+from support.protocols import Echo
 from support.sockets import PATIENCE
 
 LIMIT = 5.0
 
 Loop = asyncio.AbstractEventLoop
-
-
-class Echo(asyncio.Protocol):
-    """Sends back what it receives."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.transport.write(data)
 
 
 def in_child(action: Callable[[], object]) -> None:

@@ -113,6 +113,17 @@ class BufferedRecorder(Calls, asyncio.BufferedProtocol):
         return bytes(self.data)
 
 
+class Echo(asyncio.Protocol):
+    """Sends back what it receives."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
 P = TypeVar("P", bound=Calls)
 
 
