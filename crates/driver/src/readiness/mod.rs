@@ -121,20 +121,19 @@ impl<B: Backend> Readiness<B> {
         Some(resource.into_source())
     }
 
-    /// Adds to or takes from what a resource of the given kind wants.
+    /// Adds to or takes from what is wanted to be read of a resource of the right kind.
     #[inline]
     fn want(
         &mut self,
         id: Id,
-        kind: Kind,
-        interest: Interest,
+        suits: impl FnOnce(Kind) -> bool,
         wanted: bool,
     ) -> task::Poll<Completion> {
         match self.resources.get_mut(id) {
             None => dead(id),
-            Some(resource) if resource.kind() != kind => misuse(id),
+            Some(resource) if !suits(resource.kind()) => misuse(id),
             Some(resource) => {
-                if resource.want(interest, wanted) {
+                if resource.want(Interest::READ, wanted) {
                     self.changed.push(id);
                 }
                 task::Poll::Pending
@@ -191,7 +190,7 @@ impl<B: Backend> Readiness<B> {
         let ready = apply::armed_part(event, resource);
         match resource.kind() {
             _ if ready.is_none() => return false,
-            Kind::Stream => {
+            Kind::Stream | Kind::Pipe => {
                 if resource.is_connecting() {
                     let outcome = resource.owned().and_then(transfer::connected);
                     if resource.end_connecting() {
@@ -250,6 +249,7 @@ impl<B: Backend> Driver for Readiness<B> {
         B::check(socket.as_raw_fd())?;
         let kind = match role {
             Role::Stream => Kind::Stream,
+            Role::Pipe => Kind::Pipe,
             Role::Listener => Kind::Listener,
         };
         Ok(self.hold(
@@ -282,10 +282,10 @@ impl<B: Backend> Driver for Readiness<B> {
     fn submit(&mut self, op: Op<'_>) -> task::Poll<Completion> {
         match op {
             Op::Send { id, bufs } => self.send(id, bufs),
-            Op::RecvStart(id) => self.want(id, Kind::Stream, Interest::READ, true),
-            Op::RecvStop(id) => self.want(id, Kind::Stream, Interest::READ, false),
-            Op::AcceptStart(id) => self.want(id, Kind::Listener, Interest::READ, true),
-            Op::AcceptStop(id) => self.want(id, Kind::Listener, Interest::READ, false),
+            Op::RecvStart(id) => self.want(id, Kind::carries_bytes, true),
+            Op::RecvStop(id) => self.want(id, Kind::carries_bytes, false),
+            Op::AcceptStart(id) => self.want(id, |kind| kind == Kind::Listener, true),
+            Op::AcceptStop(id) => self.want(id, |kind| kind == Kind::Listener, false),
             Op::Watch { id, interest } => self.watch(id, interest),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
@@ -301,7 +301,7 @@ impl<B: Backend> Driver for Readiness<B> {
         let Some(stream) = self.resources.get_mut(id) else {
             return Ok(Received::Nothing);
         };
-        let outcome = self.buffer.receive(stream.stream()?);
+        let outcome = self.buffer.receive(stream.channel()?);
         if matches!(outcome, Ok(Received::Eof) | Err(_)) && stream.end_receiving() {
             self.changed.push(id);
         }
@@ -313,7 +313,7 @@ impl<B: Backend> Driver for Readiness<B> {
         let Some(stream) = self.resources.get_mut(id) else {
             return Ok(None);
         };
-        let outcome = receive::receive_into(stream.stream()?, buffer);
+        let outcome = receive::receive_into(stream.channel()?, buffer);
         let over = match &outcome {
             Ok(received) => *received == Some(0) && !buffer.is_empty(),
             Err(_) => true,
@@ -370,11 +370,14 @@ impl<B: Backend> Readiness<B> {
         let Some(stream) = self.resources.get_mut(id) else {
             return dead(id);
         };
-        if stream.kind() != Kind::Stream {
+        if !stream.kind().carries_bytes() {
             return misuse(id);
         }
         if !stream.is_full() {
-            match stream.owned().and_then(|fd| transfer::send(fd, bufs)) {
+            match stream
+                .channel()
+                .and_then(|channel| transfer::send(channel, bufs))
+            {
                 Ok(sent) => {
                     stream.set_full(sent.short);
                     return task::Poll::Ready(Completion::Sent(id, Ok(sent.bytes)));
@@ -393,7 +396,10 @@ impl<B: Backend> Readiness<B> {
         let Some(stream) = self.resources.get(id) else {
             return dead(id);
         };
-        match stream.stream() {
+        if stream.kind() != Kind::Stream {
+            return misuse(id);
+        }
+        match stream.owned() {
             Err(_) => misuse(id),
             Ok(fd) => task::Poll::Ready(Completion::Sent(id, transfer::shutdown(fd).map(|()| 0))),
         }
