@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 
 use super::{EventLoop, Resource, Runnable, tick};
 use crate::names;
-use crate::transport::{self, StreamTransport};
+use crate::transport::{self, Link};
 
 /// Runs ticks until `stop()`. The Python part has made this the thread's running loop.
 ///
@@ -81,13 +81,14 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     owned.with(|state| {
         state.resources.for_each(|_, resource| {
             if let Resource::Connection(connection) = resource {
-                open.push(connection.transport.bind(py).clone());
+                open.push(connection.transport.clone_ref(py));
             }
         });
     });
     for transport in &open {
+        let transport = transport.bind(py);
         warn_unclosed(transport);
-        StreamTransport::abandon(transport);
+        transport.abandon();
     }
     clear(this);
     Ok(())
@@ -95,7 +96,7 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
 
 /// asyncio's warning about a transport that nobody has closed. At the end of the interpreter the
 /// modules it takes may be gone: then there is nobody to warn either.
-fn warn_unclosed(transport: &Bound<'_, StreamTransport>) {
+fn warn_unclosed(transport: Link<'_, '_>) {
     let py = transport.py();
     let (Ok(shown), Ok(warn)) = (transport.repr(), names::WARN.get(py)) else {
         return;
@@ -104,7 +105,7 @@ fn warn_unclosed(transport: &Bound<'_, StreamTransport>) {
     // Not with the transport as its source: whoever records warnings would keep it alive. With
     // `python -W error` the warning is an exception, which must not keep the loop open.
     if let Err(error) = warn.call1((format!("unclosed transport {shown}"), category)) {
-        error.write_unraisable(py, Some(transport));
+        error.write_unraisable(py, Some(transport.as_any()));
     }
 }
 

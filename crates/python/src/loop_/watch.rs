@@ -16,7 +16,6 @@ use pyo3::types::PyTuple;
 use super::{EventLoop, Resource, schedule};
 use crate::errors::os_error;
 use crate::handle::Handle;
-use crate::transport::StreamTransport;
 
 /// One watched descriptor: who wants to know what about it.
 pub(crate) struct Watched {
@@ -386,14 +385,14 @@ pub(crate) fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -
         if connection.stream.is_closing() {
             return None;
         }
-        Some(connection.transport.bind(py).clone())
+        Some(connection.transport.clone_ref(py))
     })?;
     match transport {
         // The program may have closed its socket under the transport: the number is free again.
-        Some(transport) if StreamTransport::has_number(&transport, fd)? => {
+        Some(transport) if transport.bind(py).has_number(fd)? => {
             Err(PyRuntimeError::new_err(format!(
                 "File descriptor {fd} is used by transport {}",
-                transport.repr()?
+                transport.bind(py).repr()?
             )))
         }
         _ => Ok(()),

@@ -13,7 +13,9 @@ use oxlip_driver::{AnyDriver, Driver as _};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::{StreamTransport, end, flow};
+use super::body::Body;
+use super::link::Link;
+use super::{end, flow};
 use crate::buffer::Data;
 use crate::context;
 use crate::errors::{self, os_error};
@@ -36,10 +38,7 @@ enum Outcome {
 }
 
 #[inline(always)]
-pub(super) fn write(
-    transport: &Bound<'_, StreamTransport>,
-    data: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+pub(super) fn write(transport: Link<'_, '_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     let data = Data::extract(data)?;
     let this = transport.get();
     if data.as_slice().is_empty() {
@@ -72,10 +71,33 @@ pub(super) fn write(
     act(transport, outcome.unwrap_or_else(|| this.late_write()))
 }
 
-pub(super) fn writelines(
-    transport: &Bound<'_, StreamTransport>,
-    list: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+/// As `write()` of asyncio's pipes: never gathered, and nothing is taken once it is closing.
+pub(super) fn write_at_once(transport: Link<'_, '_>, data: &Data<'_>) -> PyResult<()> {
+    let this = transport.get();
+    if data.as_slice().is_empty() {
+        return Ok(());
+    }
+    // Only an error of writing counts as the first of the late writes, unlike a socket's end.
+    let late = || Outcome::Late(this.late_writes.fetch_add(1, Ordering::Relaxed));
+    let outcome = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        let Some(connection) = resources.connection(this.id) else {
+            return late();
+        };
+        if connection.stream.is_closing() {
+            return late();
+        }
+        if connection.stream.buffered() == 0 {
+            return send_now(driver, connection, this.id, data);
+        }
+        let (chunk, skip) = data.to_chunk(0);
+        let told = connection.stream.push(chunk, skip);
+        told.map_or(Outcome::Nothing, Outcome::Tell)
+    })?;
+    act(transport, outcome.unwrap_or_else(late))
+}
+
+pub(super) fn writelines(transport: Link<'_, '_>, list: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = transport.get();
     let mut buffers = Vec::new();
     for item in list.try_iter()? {
@@ -107,7 +129,7 @@ pub(super) fn writelines(
     act(transport, outcome.unwrap_or_else(|| this.late_write()))
 }
 
-pub(super) fn write_eof(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+pub(super) fn write_eof(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
     flush_one(transport)?;
     let failed = this.with_state(|state| {
@@ -124,7 +146,7 @@ pub(super) fn write_eof(transport: &Bound<'_, StreamTransport>) -> PyResult<()> 
 
 /// The size of the write buffer: what was only gathered is sent first, so that a program sees what
 /// the system did not take, as with asyncio.
-pub(super) fn buffered(transport: &Bound<'_, StreamTransport>) -> PyResult<usize> {
+pub(super) fn buffered(transport: Link<'_, '_>) -> PyResult<usize> {
     let this = transport.get();
     flush_one(transport)?;
     let size = this.with_state(|state| {
@@ -138,7 +160,7 @@ pub(super) fn buffered(transport: &Bound<'_, StreamTransport>) -> PyResult<usize
 
 /// Sends what is only gathered for the end of the tick: before anything that would show
 /// the program that it was not sent inside `write()`, as asyncio does.
-pub(super) fn flush_one(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+pub(super) fn flush_one(transport: Link<'_, '_>) -> PyResult<()> {
     let id = transport.get().id;
     let outcome = transport.get().with_state(|state| state.flush(id, None))?;
     act(transport, outcome.unwrap_or(Outcome::Nothing))
@@ -155,11 +177,11 @@ pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     while let Some(id) = this.state.with(|state| state.holding.pop())? {
         let py = event_loop.py();
         let flushed = this.state.with(|state| {
-            let transport = state.resources.connection(id)?.transport.bind(py).clone();
+            let transport = state.resources.connection(id)?.transport.clone_ref(py);
             Some((transport, state.flush(id, None)))
         })?;
         if let Some((transport, outcome)) = flushed {
-            act_and_settle(&transport, outcome, false)?;
+            act_and_settle(transport.bind(py), outcome, false)?;
         }
     }
     Ok(())
@@ -174,21 +196,17 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
     let flushed = event_loop.get().state.with(|state| {
         let connection = state.resources.connection(id)?;
         connection.stream.unblocked();
-        let transport = connection.transport.bind(py).clone();
+        let transport = connection.transport.clone_ref(py);
         Some((transport, state.flush(id, None)))
     })?;
     let Some((transport, outcome)) = flushed else {
         return Ok(());
     };
-    act_and_settle(&transport, outcome, true)
+    act_and_settle(transport.bind(py), outcome, true)
 }
 
 /// What a flush outside of any program's call led to: the protocol's context is entered for it.
-fn act_and_settle(
-    transport: &Bound<'_, StreamTransport>,
-    outcome: Outcome,
-    at_once: bool,
-) -> PyResult<()> {
+fn act_and_settle(transport: Link<'_, '_>, outcome: Outcome, at_once: bool) -> PyResult<()> {
     let py = transport.py();
     let acted = match outcome {
         Outcome::Nothing => Ok(()),
@@ -199,7 +217,7 @@ fn act_and_settle(
 }
 
 /// What follows once nothing is queued: the end of the stream, or of the connection.
-fn settle(transport: &Bound<'_, StreamTransport>, at_once: bool) -> PyResult<()> {
+fn settle(transport: Link<'_, '_>, at_once: bool) -> PyResult<()> {
     let this = transport.get();
     let then = this.with_state(|state| {
         let (driver, resources) = state.parts();
@@ -220,7 +238,7 @@ fn settle(transport: &Bound<'_, StreamTransport>, at_once: bool) -> PyResult<()>
     }
 }
 
-fn write_nothing(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+fn write_nothing(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
     let refused = this.with_state(|state| {
         state
@@ -235,7 +253,7 @@ fn write_nothing(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
 }
 
 #[inline(always)]
-fn act(transport: &Bound<'_, StreamTransport>, outcome: Outcome) -> PyResult<()> {
+fn act(transport: Link<'_, '_>, outcome: Outcome) -> PyResult<()> {
     match outcome {
         Outcome::Nothing => Ok(()),
         Outcome::Tell(flow) => flow::tell(transport, Some(flow)),
@@ -244,15 +262,16 @@ fn act(transport: &Bound<'_, StreamTransport>, outcome: Outcome) -> PyResult<()>
         )),
         Outcome::Late(nth) => {
             if nth >= LATE_WRITES_BEFORE_WARNING {
-                errors::log_warning(transport.py(), "socket.send() raised exception.")?;
+                errors::log_warning(transport.py(), transport.late_write_warning())?;
             }
             Ok(())
         }
-        Outcome::Failed(error) => end::fatal(
-            transport,
-            os_error(error),
-            "Fatal write error on socket transport",
-        ),
+        Outcome::Failed(error) => {
+            if let Link::WritePipe(_) = transport {
+                transport.get().late_write();
+            }
+            end::fatal(transport, os_error(error), transport.write_failure())
+        }
     }
 }
 
@@ -327,7 +346,7 @@ fn shut_down(driver: &mut AnyDriver, id: Id) -> Option<io::Error> {
     }
 }
 
-impl StreamTransport {
+impl Body {
     /// A write after `connection_lost`; losing the connection counts as the first.
     fn late_write(&self) -> Outcome {
         Outcome::Late(self.late_writes.fetch_add(1, Ordering::Relaxed) + 1)
