@@ -200,8 +200,8 @@ class ReadPipeTransport(asyncio.ReadTransport):
     """The reading end of a pipe."""
 
 @final
-class WritePipeTransport(asyncio.WriteTransport):
-    """The writing end of a pipe."""
+class WritePipeTransport(asyncio.Transport):
+    """The writing end of a pipe. It has the methods of `asyncio.WriteTransport` only."""
 
 def drivers() -> list[str]:
     """The names of the drivers that this build has, best first."""

@@ -1,13 +1,13 @@
 """`subprocess_exec` and `subprocess_shell`.
 
-The child is made by `subprocess.Popen`. What its transport tells the protocol, and in which order, is
-asyncio's own class of the Python that runs, over native pipes. That a child has ended is learnt from
-a pidfd, which the loop watches as it does any descriptor: no thread, no handler of SIGCHLD. Where
-there is no pidfd to be had, a thread waits for this one child.
+The child is made by `subprocess.Popen`. What its transport tells the protocol, and in which order,
+is the business of asyncio's own class, that of the Python that runs, over native pipes. That a
+child has ended is learnt from a pidfd, which the loop watches as it does any descriptor: no thread,
+no handler of SIGCHLD. Where there is no pidfd to be had, a thread waits for this one child.
 
 Only the loop's thread reaps. Until then the system gives the number of the child to nobody else, so
-a signal that is sent here reaches the child or nobody. On Pythons that still have child watchers, one
-that the program has chosen is used instead.
+a signal that is sent here reaches the child or nobody. On Pythons that still have child watchers,
+one that the program has chosen is used instead.
 
 Runs on the loop's thread, except for `_wait_in_thread`.
 """
@@ -45,14 +45,12 @@ class SubprocessTransport(BaseSubprocessTransport):
     _loop: Subprocesses | None  # type: ignore[assignment]
     _closed: bool
     _pid: int
-    _proc: subprocess.Popen[bytes] | None  # type: ignore[assignment]
+    _proc: subprocess.Popen[bytes] | None
     _pipes: dict[int, Any]
     _returncode: int | None
 
-    def __init__(
-        self, loop: Subprocesses, *args: Any, waiter: asyncio.Future[None], **options: Any
-    ) -> None:
-        super().__init__(loop, *args, waiter=waiter, **options)
+    def __init__(self, loop: Subprocesses, *args: Any, **options: Any) -> None:
+        super().__init__(loop, *args, **options)
         self._exited: asyncio.Future[None] = loop.create_future()
 
     def _start(self, args: Any, shell: bool, bufsize: int, **options: Any) -> None:  # type: ignore[override]
@@ -223,9 +221,7 @@ class Subprocesses(Pipes):
             if watcher is None:
                 self._watch_child(transport)
             else:
-                watcher.add_child_handler(
-                    transport._pid, self._child_watcher_callback, transport
-                )
+                watcher.add_child_handler(transport._pid, self._child_watcher_callback, transport)
             try:
                 await waiter
             except (SystemExit, KeyboardInterrupt):
@@ -306,6 +302,9 @@ class Subprocesses(Pipes):
                 returncode = UNKNOWN
         else:
             returncode = os.waitstatus_to_exitcode(status)
+            if proc is not None:
+                # At once: the number may be somebody else's from now on.
+                proc.returncode = returncode
             if self.get_debug():
                 logger.debug("process %s exited with returncode %s", pid, returncode)
         if sys.version_info >= (3, 12):

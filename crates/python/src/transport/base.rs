@@ -1,5 +1,5 @@
-//! The native types that stand between `asyncio.Transport`, `ReadTransport` and `WriteTransport` and
-//! our transport classes.
+//! The native types that stand between `asyncio.Transport` and `ReadTransport` and our transport
+//! classes.
 //!
 //! `isinstance(transport, asyncio.Transport)` must hold, but a `#[pyclass]` cannot extend a class
 //! written in Python: the deallocator and the traversal of such a class (`subtype_dealloc`,
@@ -68,11 +68,6 @@ base!(
     ReadTransportBase,
     names::READ_TRANSPORT,
     c"oxlip._native.ReadTransportBase"
-);
-base!(
-    WriteTransportBase,
-    names::WRITE_TRANSPORT,
-    c"oxlip._native.WriteTransportBase"
 );
 
 fn make(

@@ -11,7 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 
-use super::base::WriteTransportBase;
+use super::base::TransportBase;
 use super::body::{Body, Parts, Slots};
 use super::link::Link;
 use super::{end, flow, read_pipe, write};
@@ -20,8 +20,8 @@ use crate::counts::Kind;
 use crate::errors;
 use crate::loop_::EventLoop;
 
-/// Bytes that go out; as `asyncio.WriteTransport`.
-#[pyclass(frozen, weakref, dict, extends = WriteTransportBase, module = "oxlip")]
+/// Bytes that go out; as `asyncio.WriteTransport`. An `asyncio.Transport`, too, since asyncio's is.
+#[pyclass(frozen, weakref, dict, extends = TransportBase, module = "oxlip")]
 pub(crate) struct WritePipeTransport(Body);
 
 impl Deref for WritePipeTransport {
