@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from . import _native
 from ._sendfile import Sendfile
+from ._subprocess import Subprocesses
 from ._unix import UnixSockets
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class EventLoop(UnixSockets, Sendfile, _native.EventLoop, asyncio.AbstractEventLoop):
+class EventLoop(
+    UnixSockets, Sendfile, Subprocesses, _native.EventLoop, asyncio.AbstractEventLoop
+):
     """An asyncio event loop whose scheduling, timers, sockets and transports are native.
 
     `driver` names what waits for the operating system (`oxlip doctor` lists them); `None` means

@@ -17,8 +17,10 @@ _Ts = TypeVarTuple("_Ts")
 __all__ = [
     "EventLoop",
     "Handle",
+    "ReadPipeTransport",
     "StreamTransport",
     "TimerHandle",
+    "WritePipeTransport",
     "__version__",
     "drivers",
     "live_objects",
@@ -136,6 +138,24 @@ class EventLoop:
         `waiter` is answered once `connection_made()` has run and reading has begun.
         """
 
+    def _read_pipe(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None,
+    ) -> ReadPipeTransport:
+        """A transport over the file object of a pipe, socket or character device, which is made
+        non-blocking, and closed when the transport ends. `waiter` as for `_connection`.
+        """
+
+    def _write_pipe(
+        self,
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+        waiter: asyncio.Future[None] | None,
+    ) -> WritePipeTransport:
+        """As `_read_pipe`, for writing."""
+
     def _listen(
         self,
         sock: socket,
@@ -196,6 +216,14 @@ class StreamTransport(asyncio.Transport):
         """Refuses writes until `_unreserve()`; `sender` may begin when all of them are sent."""
 
     def _unreserve(self) -> None: ...
+
+@final
+class ReadPipeTransport(asyncio.ReadTransport):
+    """The reading end of a pipe."""
+
+@final
+class WritePipeTransport(asyncio.Transport):
+    """The writing end of a pipe. It has the methods of `asyncio.WriteTransport` only."""
 
 def drivers() -> list[str]:
     """The names of the drivers that this build has, best first."""

@@ -18,12 +18,8 @@ Loop = asyncio.AbstractEventLoop
 
 # What issue 2 of the project leaves for later. (The list shrinks; it never grows.)
 LATER = {
-    "connect_read_pipe",
-    "connect_write_pipe",
     "create_datagram_endpoint",
     "start_tls",
-    "subprocess_exec",
-    "subprocess_shell",
 }
 
 

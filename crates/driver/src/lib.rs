@@ -134,8 +134,12 @@ pub type RawSocket = std::os::fd::RawFd;
 /// What an adopted socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Bytes both ways: connected, or to be connected by `Op::Connect`.
+    /// A socket with bytes both ways: connected, or to be connected by `Op::Connect`.
     Stream,
+    /// One end of a pipe, a FIFO, a character device, or a socket that is used as a pipe. Its bytes
+    /// move by read(2) and write(2), it cannot be connected or shut down. A reader's leaving is
+    /// `Readable` on the writing end: `Op::RecvStart` watches for it, there is nothing to take.
+    Pipe,
     /// A bound, listening socket.
     Listener,
 }

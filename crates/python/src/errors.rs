@@ -93,6 +93,14 @@ pub(crate) fn log_warning(py: Python<'_>, message: &str) -> PyResult<()> {
         .map(drop)
 }
 
+/// `asyncio`'s logger at `info`, for what asyncio says only in debug mode.
+pub(crate) fn log_info(py: Python<'_>, message: &str) -> PyResult<()> {
+    names::LOGGER
+        .get(py)?
+        .call_method1(pyo3::intern!(py, "info"), (message,))
+        .map(drop)
+}
+
 /// `asyncio`'s logger at `debug`, for what asyncio says only in debug mode.
 pub(crate) fn log_debug(py: Python<'_>, message: &str) -> PyResult<()> {
     names::LOGGER

@@ -34,7 +34,7 @@ mod _native {
     #[pymodule_export]
     use super::loop_::EventLoop;
     #[pymodule_export]
-    use super::transport::StreamTransport;
+    use super::transport::{ReadPipeTransport, StreamTransport, WritePipeTransport};
 
     /// The names of the drivers that this build has, best first.
     #[pyfunction]

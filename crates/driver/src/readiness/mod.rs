@@ -128,20 +128,19 @@ impl<B: Backend> Readiness<B> {
         Some(resource.into_source())
     }
 
-    /// Adds to or takes from what a resource of the given kind wants.
+    /// Adds to or takes from what is wanted to be read of a resource of the right kind.
     #[inline]
     fn want(
         &mut self,
         id: Id,
-        kind: Kind,
-        interest: Interest,
+        suits: impl FnOnce(Kind) -> bool,
         wanted: bool,
     ) -> task::Poll<Completion> {
         match self.resources.get_mut(id) {
             None => dead(id),
-            Some(resource) if resource.kind() != kind => misuse(id),
+            Some(resource) if !suits(resource.kind()) => misuse(id),
             Some(resource) => {
-                if resource.want(interest, wanted) {
+                if resource.want(Interest::READ, wanted) {
                     self.changed.push(id);
                 }
                 task::Poll::Pending
@@ -212,7 +211,7 @@ impl<B: Backend> Readiness<B> {
             // Urgent data without any other: nobody has asked for it.
             Kind::Stream if ready.is_none() && resource.has_edges() => return resource.is_armed(),
             _ if ready.is_none() => return false,
-            Kind::Stream => {
+            Kind::Stream | Kind::Pipe => {
                 if resource.is_connecting() {
                     let outcome = resource.owned().and_then(transfer::connected);
                     if resource.end_connecting() {
@@ -276,6 +275,7 @@ impl<B: Backend> Driver for Readiness<B> {
         B::check(socket.as_raw_fd())?;
         let kind = match role {
             Role::Stream => Kind::Stream,
+            Role::Pipe => Kind::Pipe,
             Role::Listener => Kind::Listener,
         };
         let edges = B::EDGES && kind == Kind::Stream && transfer::is_tcp(&socket);
@@ -315,10 +315,10 @@ impl<B: Backend> Driver for Readiness<B> {
     fn submit(&mut self, op: Op<'_>) -> task::Poll<Completion> {
         match op {
             Op::Send { id, bufs } => self.send(id, bufs),
-            Op::RecvStart(id) => self.want(id, Kind::Stream, Interest::READ, true),
-            Op::RecvStop(id) => self.want(id, Kind::Stream, Interest::READ, false),
-            Op::AcceptStart(id) => self.want(id, Kind::Listener, Interest::READ, true),
-            Op::AcceptStop(id) => self.want(id, Kind::Listener, Interest::READ, false),
+            Op::RecvStart(id) => self.want(id, Kind::carries_bytes, true),
+            Op::RecvStop(id) => self.want(id, Kind::carries_bytes, false),
+            Op::AcceptStart(id) => self.want(id, |kind| kind == Kind::Listener, true),
+            Op::AcceptStop(id) => self.want(id, |kind| kind == Kind::Listener, false),
             Op::Watch { id, interest } => self.watch(id, interest),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
@@ -334,7 +334,7 @@ impl<B: Backend> Driver for Readiness<B> {
         let Some(stream) = self.resources.get_mut(id) else {
             return Ok(Received::Nothing);
         };
-        let outcome = self.buffer.receive(stream.stream()?);
+        let outcome = self.buffer.receive(stream.channel()?);
         match &outcome {
             Ok(Received::Data(data)) => stream.has_read(Some(data.len()), RECEIVE_BUFFER),
             Ok(Received::Nothing) => stream.has_read(None, RECEIVE_BUFFER),
@@ -351,7 +351,7 @@ impl<B: Backend> Driver for Readiness<B> {
         let Some(stream) = self.resources.get_mut(id) else {
             return Ok(None);
         };
-        let outcome = receive::receive_into(stream.stream()?, buffer);
+        let outcome = receive::receive_into(stream.channel()?, buffer);
         if let Ok(received) = outcome {
             stream.has_read(received, buffer.len());
         }
@@ -417,11 +417,14 @@ impl<B: Backend> Readiness<B> {
         let Some(stream) = self.resources.get_mut(id) else {
             return dead(id);
         };
-        if stream.kind() != Kind::Stream {
+        if !stream.kind().carries_bytes() {
             return misuse(id);
         }
         if !stream.is_full() {
-            match stream.owned().and_then(|fd| transfer::send(fd, bufs)) {
+            match stream
+                .channel()
+                .and_then(|channel| transfer::send(channel, bufs))
+            {
                 Ok(sent) => {
                     stream.set_full(sent.short);
                     return task::Poll::Ready(Completion::Sent(id, Ok(sent.bytes)));
@@ -440,7 +443,10 @@ impl<B: Backend> Readiness<B> {
         let Some(stream) = self.resources.get(id) else {
             return dead(id);
         };
-        match stream.stream() {
+        if stream.kind() != Kind::Stream {
+            return misuse(id);
+        }
+        match stream.owned() {
             Err(_) => misuse(id),
             Ok(fd) => task::Poll::Ready(Completion::Sent(id, transfer::shutdown(fd).map(|()| 0))),
         }

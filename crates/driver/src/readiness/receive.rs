@@ -2,11 +2,11 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, read};
 use rustix::net::{RecvFlags, recv};
 
+use super::resource::Channel;
 use crate::Received;
 
 /// Large enough that a fast peer's window is emptied in few calls; one for each driver, so that an
@@ -20,24 +20,34 @@ impl ReceiveBuffer {
         Self(Box::new_uninit_slice(RECEIVE_BUFFER))
     }
 
-    /// One `recv(2)`.
+    /// One `recv(2)` or `read(2)`.
     #[inline(always)]
-    pub(super) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<Received<'_>> {
-        match recv(fd, &mut *self.0, RecvFlags::DONTWAIT) {
-            Ok((([], _), _)) => Ok(Received::Eof),
-            Ok(((data, _), _)) => Ok(Received::Data(data)),
-            // No INTR: a receive that does not wait is never interrupted (tcp_recvmsg, recvmsg(2)).
+    pub(super) fn receive(&mut self, channel: Channel<'_>) -> io::Result<Received<'_>> {
+        let received = match channel {
+            Channel::Socket(fd) => {
+                recv(fd, &mut *self.0, RecvFlags::DONTWAIT).map(|((data, _), _)| data)
+            }
+            Channel::Pipe(fd) => read(fd, &mut *self.0).map(|(data, _)| data),
+        };
+        match received {
+            Ok([]) => Ok(Received::Eof),
+            Ok(data) => Ok(Received::Data(data)),
+            // No INTR: what does not wait is never interrupted (recvmsg(2), read(2)).
             Err(Errno::AGAIN) => Ok(Received::Nothing),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// One `recv(2)` into the caller's memory.
+/// One `recv(2)` or `read(2)` into the caller's memory.
 #[inline(always)]
-pub(super) fn receive_into(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    match recv(fd, buffer, RecvFlags::DONTWAIT) {
-        Ok((received, _)) => Ok(Some(received)),
+pub(super) fn receive_into(channel: Channel<'_>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let received = match channel {
+        Channel::Socket(fd) => recv(fd, buffer, RecvFlags::DONTWAIT).map(|(count, _)| count),
+        Channel::Pipe(fd) => read(fd, buffer),
+    };
+    match received {
+        Ok(received) => Ok(Some(received)),
         Err(Errno::AGAIN) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -17,11 +17,30 @@ pub(super) enum Source {
     Lost,
 }
 
+/// How bytes move.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Channel<'a> {
+    /// By recv(2) and send(2).
+    Socket(BorrowedFd<'a>),
+    /// By read(2) and write(2). The descriptor is non-blocking.
+    Pipe(BorrowedFd<'a>),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Stream,
+    /// A stream of bytes that recv(2) and send(2) do not work on.
+    Pipe,
     Listener,
     Watch,
+}
+
+impl Kind {
+    /// Whether bytes go through it.
+    #[inline]
+    pub(super) fn carries_bytes(self) -> bool {
+        matches!(self, Self::Stream | Self::Pipe)
+    }
 }
 
 /// One descriptor: what is wanted of it, what the backend has been told, and what is known already.
@@ -102,10 +121,12 @@ impl Resource {
         }
     }
 
+    /// The descriptor that bytes go through, and how they do.
     #[inline]
-    pub(super) fn stream(&self) -> io::Result<BorrowedFd<'_>> {
+    pub(super) fn channel(&self) -> io::Result<Channel<'_>> {
         match self.kind {
-            Kind::Stream => self.owned(),
+            Kind::Stream => self.owned().map(Channel::Socket),
+            Kind::Pipe => self.owned().map(Channel::Pipe),
             Kind::Listener | Kind::Watch => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
@@ -113,7 +134,7 @@ impl Resource {
     pub(super) fn listener(&self) -> io::Result<BorrowedFd<'_>> {
         match self.kind {
             Kind::Listener => self.owned(),
-            Kind::Stream | Kind::Watch => Err(io::ErrorKind::InvalidInput.into()),
+            Kind::Stream | Kind::Pipe | Kind::Watch => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 

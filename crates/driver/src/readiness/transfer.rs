@@ -6,11 +6,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Poll;
 
 use oxlip_core::op::MAX_BUFFERS;
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, retry_on_intr, write as write_one, writev};
 use rustix::net::{
     SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with, ipproto,
     send as send_one, sendmsg, sockopt,
 };
+
+use super::resource::Channel;
 
 /// How far a send came.
 pub(super) struct SendOutcome {
@@ -19,10 +21,15 @@ pub(super) struct SendOutcome {
     pub(super) short: bool,
 }
 
-/// One `send(2)`, or `sendmsg(2)` for several buffers. `SIGPIPE` is never raised.
+/// One `send(2)`, or `sendmsg(2)` for several buffers. `SIGPIPE` is never raised by a socket; into
+/// a pipe it is one `write(2)` or `writev(2)`, which raises it if the program does not ignore it.
 #[inline(always)]
-pub(super) fn send(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendOutcome> {
+pub(super) fn send(channel: Channel<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendOutcome> {
     let bufs = &bufs[..bufs.len().min(MAX_BUFFERS)];
+    let fd = match channel {
+        Channel::Socket(fd) => fd,
+        Channel::Pipe(fd) => return write(fd, bufs),
+    };
     let (bytes, given) = match bufs {
         [] => (0, 0),
         [only] => (
@@ -51,6 +58,21 @@ pub(super) fn send(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendO
 /// Whether it is a TCP socket.
 pub(super) fn is_tcp(socket: &OwnedFd) -> bool {
     matches!(sockopt::socket_protocol(socket), Ok(Some(ipproto::TCP)))
+}
+
+fn write(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendOutcome> {
+    let (bytes, given) = match bufs {
+        [] => (0, 0),
+        [only] => (retry_on_intr(|| write_one(fd, only))?, only.len()),
+        several => (
+            retry_on_intr(|| writev(fd, several))?,
+            several.iter().map(|buf| buf.len()).sum(),
+        ),
+    };
+    Ok(SendOutcome {
+        bytes,
+        short: bytes < given,
+    })
 }
 
 /// `shutdown(2)` of the sending half. A peer that is gone already is no error: there is nobody left

@@ -169,7 +169,7 @@ impl Sim {
                 let stale = self.network.faults.stale_hints;
                 if self.network.readable(resource.endpoint) || self.network.dice.happens(stale) {
                     completions.push(match resource.role {
-                        Role::Stream => Completion::Readable(id),
+                        Role::Stream | Role::Pipe => Completion::Readable(id),
                         Role::Listener => Completion::Acceptable(id),
                     });
                 }
@@ -297,6 +297,9 @@ impl Driver for Sim {
     }
 
     fn adopt(&mut self, mut socket: SimSocket, role: Role) -> io::Result<Id> {
+        if role == Role::Pipe {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         if !socket
             .dropped
             .as_ref()

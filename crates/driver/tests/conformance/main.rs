@@ -5,6 +5,7 @@
 
 mod close;
 mod connect;
+mod pipe;
 mod receive;
 mod send;
 mod wait;

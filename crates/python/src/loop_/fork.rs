@@ -16,7 +16,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::{EventLoop, lifecycle};
-use crate::transport::{self, StreamTransport};
+use crate::transport;
 
 /// `EventLoop::life`: it can be used.
 pub(super) const OPEN: u8 = 0;
@@ -57,7 +57,9 @@ pub(super) fn after(event_loop: &Bound<'_, EventLoop>) -> bool {
         Some(Some(Err(_))) => {
             this.life.store(LEFT_BEHIND, Ordering::Relaxed);
             let open = this.state.try_with(|state| state.transports(py));
-            open.iter().flatten().for_each(StreamTransport::abandon);
+            open.iter()
+                .flatten()
+                .for_each(|transport| transport.bind(py).abandon());
             lifecycle::clear(this);
             false
         }

@@ -10,7 +10,7 @@ use super::{EventLoop, Resource, Runnable, State, fork, tick};
 use crate::handle::collector;
 use crate::names;
 use crate::owner::Ownership;
-use crate::transport::{self, StreamTransport};
+use crate::transport::{self, AnyTransport, Link};
 
 /// Runs ticks until `stop()`. The Python part has made this the thread's running loop.
 ///
@@ -99,8 +99,9 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     this.life.store(fork::CLOSED, Ordering::Relaxed);
     let open = owned.with(|state| state.transports(py));
     for transport in &open {
+        let transport = transport.bind(py);
         warn_unclosed(transport);
-        StreamTransport::abandon(transport);
+        transport.abandon();
     }
     clear(this);
     Ok(())
@@ -108,7 +109,7 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
 
 /// asyncio's warning about a transport that nobody has closed. At the end of the interpreter the
 /// modules it takes may be gone: then there is nobody to warn either.
-fn warn_unclosed(transport: &Bound<'_, StreamTransport>) {
+fn warn_unclosed(transport: Link<'_, '_>) {
     let py = transport.py();
     let (Ok(shown), Ok(warn)) = (transport.repr(), names::WARN.get(py)) else {
         return;
@@ -117,17 +118,17 @@ fn warn_unclosed(transport: &Bound<'_, StreamTransport>) {
     // Not with the transport as its source: whoever records warnings would keep it alive. With
     // `python -W error` the warning is an exception, which must not keep the loop open.
     if let Err(error) = warn.call1((format!("unclosed transport {shown}"), category)) {
-        error.write_unraisable(py, Some(transport));
+        error.write_unraisable(py, Some(transport.as_any()));
     }
 }
 
 impl State {
     /// Every connection's transport.
-    pub(super) fn transports<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, StreamTransport>> {
+    pub(super) fn transports(&self, py: Python<'_>) -> Vec<AnyTransport> {
         let mut found = Vec::new();
         self.resources.for_each(|_, resource| {
             if let Resource::Connection(connection) = resource {
-                found.push(connection.transport.bind(py).clone());
+                found.push(connection.transport.clone_ref(py));
             }
         });
         found

@@ -213,6 +213,24 @@ impl EventLoop {
         transport::wrap(slf, sock, protocol, extra, server, owned, waiter)
     }
 
+    fn _read_pipe<'py>(
+        slf: &Bound<'py, Self>,
+        pipe: &Any<'py>,
+        protocol: Any<'py>,
+        waiter: Option<Any<'py>>,
+    ) -> PyResult<Any<'py>> {
+        transport::wrap_pipe(slf, pipe, protocol, waiter, transport::Direction::Read)
+    }
+
+    fn _write_pipe<'py>(
+        slf: &Bound<'py, Self>,
+        pipe: &Any<'py>,
+        protocol: Any<'py>,
+        waiter: Option<Any<'py>>,
+    ) -> PyResult<Any<'py>> {
+        transport::wrap_pipe(slf, pipe, protocol, waiter, transport::Direction::Write)
+    }
+
     fn _listen(
         slf: &Bound<'_, Self>,
         sock: &Any<'_>,

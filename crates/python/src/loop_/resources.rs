@@ -5,15 +5,14 @@ use std::os::fd::RawFd;
 use oxlip_core::id::Id;
 use oxlip_core::stream::Stream;
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::prelude::*;
 
 use super::Watched;
 use crate::buffer::Chunk;
-use crate::transport::{Accepting, StreamTransport};
+use crate::transport::{Accepting, AnyTransport};
 
 /// A connected stream.
 pub(crate) struct Connection {
-    pub(crate) transport: Py<StreamTransport>,
+    pub(crate) transport: AnyTransport,
     pub(crate) stream: Stream<Chunk>,
     /// The protocol is a `BufferedProtocol`.
     pub(crate) buffered: bool,
@@ -88,7 +87,7 @@ impl Resources {
         for (_, resource) in self.slots.iter().flatten() {
             match resource {
                 // Chunks hold only bytes objects, which are in no cycle.
-                Resource::Connection(connection) => visit.call(&connection.transport)?,
+                Resource::Connection(connection) => connection.transport.traverse(visit)?,
                 Resource::Listener(accepting) => accepting.traverse(visit)?,
                 Resource::Watched(watched) => watched.traverse(visit)?,
             }

@@ -17,7 +17,6 @@ use super::{EventLoop, Resource, schedule};
 use crate::context::{self, Chosen};
 use crate::errors::os_error;
 use crate::handle::{Args, Handle};
-use crate::transport::StreamTransport;
 
 /// One watched descriptor: who wants to know what about it.
 pub(crate) struct Watched {
@@ -390,14 +389,14 @@ pub(crate) fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -
         if connection.stream.is_closing() {
             return None;
         }
-        Some(connection.transport.bind(py).clone())
+        Some(connection.transport.clone_ref(py))
     })?;
     match transport {
         // The program may have closed its socket under the transport: the number is free again.
-        Some(transport) if StreamTransport::has_number(&transport, fd)? => {
+        Some(transport) if transport.bind(py).has_number(fd)? => {
             Err(PyRuntimeError::new_err(format!(
                 "File descriptor {fd} is used by transport {}",
-                transport.repr()?
+                transport.bind(py).repr()?
             )))
         }
         _ => Ok(()),

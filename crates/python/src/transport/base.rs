@@ -1,4 +1,5 @@
-//! The native type that stands between `asyncio.Transport` and our transport classes.
+//! The native types that stand between `asyncio.Transport` and `ReadTransport` and our transport
+//! classes.
 //!
 //! `isinstance(transport, asyncio.Transport)` must hold, but a `#[pyclass]` cannot extend a class
 //! written in Python: the deallocator and the traversal of such a class (`subtype_dealloc`,
@@ -7,7 +8,7 @@
 //! made from a `PyType_Spec`, which adds nothing but a deallocator, a traversal and a `tp_clear` of
 //! its own. To PyO3 it is a native base type of known layout.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -17,49 +18,69 @@ use pyo3::types::PyType;
 
 use crate::names;
 
-/// A marker for the type; there are no values of it.
-pub(crate) struct TransportBase(());
-
-/// What an instance of `asyncio.Transport` looks like: `BaseTransport` has `__slots__ = ("_extra",)`,
-/// the classes between it and `Transport` have none. Checked when the type is made.
+/// What an instance of `asyncio.Transport` and its kin looks like: `BaseTransport` has
+/// `__slots__ = ("_extra",)`, the classes derived from it have none. Checked when a type is made.
 #[repr(C)]
 pub(crate) struct Layout {
     object: ffi::PyObject,
     extra: *mut ffi::PyObject,
 }
 
-// SAFETY: `type_object` gives a type whose instances begin with `Layout` (it checks the size).
-unsafe impl pyo3::PyTypeInfo for TransportBase {
-    fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
-        type_object(py).expect("asyncio can be imported and its Transport has the known layout")
-    }
+/// A marker for the type over one class of asyncio's.
+macro_rules! base {
+    ($marker:ident, $class:expr, $name:expr) => {
+        /// There are no values of it.
+        pub(crate) struct $marker(());
+
+        // SAFETY: `make` gives a type whose instances begin with `Layout` (it checks the size).
+        unsafe impl pyo3::PyTypeInfo for $marker {
+            fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
+                static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                let made = TYPE.get_or_try_init(py, || make(py, &$class, $name));
+                made.expect("asyncio can be imported and its transports have the known layout")
+                    .as_ptr()
+                    .cast()
+            }
+        }
+
+        // SAFETY: see `Layout`.
+        unsafe impl pyo3::type_object::PyLayout<$marker> for Layout {}
+        impl pyo3::type_object::PySizedLayout<$marker> for Layout {}
+
+        impl pyo3::impl_::pyclass::PyClassBaseType for $marker {
+            type LayoutAsBase = pyo3::impl_::pycell::PyClassObjectBase<Layout>;
+            type BaseNativeType = Self;
+            type Initializer = pyo3::impl_::pyclass_init::PyNativeTypeInitializer<Self>;
+            type PyClassMutability =
+                <PyAny as pyo3::impl_::pyclass::PyClassBaseType>::PyClassMutability;
+            type Layout<T: pyo3::impl_::pyclass::PyClassImpl> =
+                pyo3::impl_::pycell::PyStaticClassObject<T>;
+        }
+    };
 }
 
-// SAFETY: see `Layout`.
-unsafe impl pyo3::type_object::PyLayout<TransportBase> for Layout {}
-impl pyo3::type_object::PySizedLayout<TransportBase> for Layout {}
+base!(
+    TransportBase,
+    names::TRANSPORT,
+    c"oxlip._native.TransportBase"
+);
+base!(
+    ReadTransportBase,
+    names::READ_TRANSPORT,
+    c"oxlip._native.ReadTransportBase"
+);
 
-impl pyo3::impl_::pyclass::PyClassBaseType for TransportBase {
-    type LayoutAsBase = pyo3::impl_::pycell::PyClassObjectBase<Layout>;
-    type BaseNativeType = Self;
-    type Initializer = pyo3::impl_::pyclass_init::PyNativeTypeInitializer<Self>;
-    type PyClassMutability = <PyAny as pyo3::impl_::pyclass::PyClassBaseType>::PyClassMutability;
-    type Layout<T: pyo3::impl_::pyclass::PyClassImpl> = pyo3::impl_::pycell::PyStaticClassObject<T>;
-}
-
-fn type_object(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let made = TYPE.get_or_try_init(py, || make(py))?;
-    Ok(made.as_ptr().cast())
-}
-
-fn make(py: Python<'_>) -> PyResult<Py<PyType>> {
-    let transport = names::TRANSPORT.get(py)?.cast::<PyType>()?;
+fn make(
+    py: Python<'_>,
+    class: &'static names::Imported,
+    name: &'static CStr,
+) -> PyResult<Py<PyType>> {
+    let transport = class.get(py)?.cast::<PyType>()?;
     // SAFETY: the pointer is a live type object; `tp_basicsize` is set since the type is ready.
     let size = unsafe { (*transport.as_type_ptr()).tp_basicsize };
     if usize::try_from(size) != Ok(size_of::<Layout>()) {
         return Err(PyTypeError::new_err(format!(
-            "asyncio.Transport has instances of {size} bytes, {} were expected: \
+            "{transport} has instances of {size} bytes, {} were expected: \
              this Python is newer than this build of oxlip",
             size_of::<Layout>()
         )));
@@ -83,7 +104,7 @@ fn make(py: Python<'_>) -> PyResult<Py<PyType>> {
         },
     ];
     let mut spec = ffi::PyType_Spec {
-        name: c"oxlip._native.TransportBase".as_ptr(),
+        name: name.as_ptr(),
         basicsize: c_int::try_from(size).expect("checked above"),
         itemsize: 0,
         flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC)

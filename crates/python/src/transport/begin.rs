@@ -12,8 +12,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use rustix::net::AddressFamily;
 
+use super::body::{Parts, Slots};
 use super::extra::{Addresses, Sockets};
-use super::stream::{Parts, Slots};
+use super::link::AnyTransport;
 use super::{StreamTransport, end};
 use crate::errors::os_error;
 use crate::loop_::{Connection, EventLoop, Resource, Runnable, watch};
@@ -21,14 +22,14 @@ use crate::{context, ffi, names};
 
 /// A `connection_made` that is due.
 pub(crate) struct Beginning {
-    pub(crate) transport: Py<StreamTransport>,
+    pub(crate) transport: AnyTransport,
     waiter: Option<Py<PyAny>>,
     context: Py<PyAny>,
 }
 
 impl Beginning {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.transport)?;
+        self.transport.traverse(visit)?;
         visit.call(&self.waiter)?;
         visit.call(&self.context)
     }
@@ -135,7 +136,7 @@ pub(super) fn set_nodelay(sock: &Bound<'_, PyAny>, descriptor: &OwnedFd) -> PyRe
 }
 
 /// What no protocol can be without is missed now, not when the connection is up.
-fn check_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn check_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<()> {
     protocol
         .getattr(intern!(protocol.py(), "connection_made"))
         .map(drop)
@@ -159,7 +160,6 @@ pub(super) fn connect<'py>(
     protocol: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, StreamTransport>> {
     let py = event_loop.py();
-    let this = event_loop.get();
     let Origin {
         socket,
         fd,
@@ -171,27 +171,83 @@ pub(super) fn connect<'py>(
     } = origin;
     check_protocol(&protocol)?;
     let buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?;
+    let start_with = Start {
+        socket,
+        role: Role::Stream,
+        fd,
+        slots: Slots {
+            protocol: Some(protocol.unbind()),
+            server: server.clone().map(Bound::unbind),
+            extra: extra.map(Bound::unbind),
+            sockets,
+            sender: None,
+            last_limits: None,
+        },
+        buffered,
+        reads: true,
+        waiter,
+    };
+    let mut made = None;
+    let transport = start(event_loop, start_with, |parts, slots| {
+        let transport = StreamTransport::create(py, parts, slots, addresses)?;
+        made = Some(transport.clone());
+        Ok(AnyTransport::Stream(transport.unbind()))
+    })?;
+    let id = transport.bind(py).get().id;
+    event_loop
+        .get()
+        .state
+        .with(|state| state.connected_fds.insert(fd, id))?;
+    let transport = made.expect("`start` has called back");
+    if let Some(server) = &server {
+        server.call_method1(intern!(py, "_attach"), (&transport,))?;
+    }
+    Ok(transport)
+}
+
+/// What any transport begins with.
+pub(super) struct Start<'py> {
+    pub(super) socket: AnySocket,
+    pub(super) role: Role,
+    /// The number under which the program knows it.
+    pub(super) fd: RawFd,
+    pub(super) slots: Slots,
+    /// The protocol is a `BufferedProtocol`.
+    pub(super) buffered: bool,
+    /// Whether the driver is to watch for reading.
+    pub(super) reads: bool,
+    pub(super) waiter: Option<Bound<'py, PyAny>>,
+}
+
+/// Adopts a descriptor, has its transport made and schedules `connection_made`.
+pub(super) fn start(
+    event_loop: &Bound<'_, EventLoop>,
+    start: Start<'_>,
+    make: impl FnOnce(Parts, Slots) -> PyResult<AnyTransport>,
+) -> PyResult<AnyTransport> {
+    let py = event_loop.py();
+    let this = event_loop.get();
+    let Start {
+        socket,
+        role,
+        fd,
+        slots,
+        buffered,
+        reads,
+        waiter,
+    } = start;
     let context = context::copy_current(py)?;
     let id = this
         .state
-        .with(|state| state.driver().adopt(socket, Role::Stream))?
+        .with(|state| state.driver().adopt(socket, role))?
         .map_err(os_error)?;
     let parts = Parts {
         event_loop: event_loop.clone().unbind(),
         id,
         context,
         fd,
-        addresses,
     };
-    let slots = Slots {
-        protocol: Some(protocol.unbind()),
-        server: server.clone().map(Bound::unbind),
-        extra: extra.map(Bound::unbind),
-        sockets,
-        sender: None,
-        last_limits: None,
-    };
-    let transport = match StreamTransport::create(py, parts, slots) {
+    let transport = match make(parts, slots) {
         Ok(transport) => transport,
         Err(error) => {
             this.state
@@ -200,26 +256,26 @@ pub(super) fn connect<'py>(
             return Err(error);
         }
     };
+    let mut stream = Stream::new();
+    if !reads {
+        stream.end_reading();
+    }
     let connection = Connection {
-        transport: transport.clone().unbind(),
-        stream: Stream::new(),
+        transport: transport.clone_ref(py),
+        stream,
         buffered,
     };
     this.state.with(|state| {
         state
             .resources
             .insert(id, Resource::Connection(Box::new(connection)));
-        state.connected_fds.insert(fd, id);
     })?;
     let beginning = Beginning {
-        transport: transport.clone().unbind(),
+        transport: transport.clone_ref(py),
         waiter: waiter.map(Bound::unbind),
         context: context::copy_current(py)?,
     };
     this.push(Runnable::Begin(Box::new(beginning)));
-    if let Some(server) = &server {
-        server.call_method1(intern!(py, "_attach"), (&transport,))?;
-    }
     Ok(transport)
 }
 
@@ -237,7 +293,7 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
     } = beginning;
     let transport = transport.bind(py);
     let mut result = Ok(());
-    if let Some(protocol) = StreamTransport::protocol(transport) {
+    if let Some(protocol) = transport.protocol() {
         let made = context::run(py, &context, || {
             ffi::call_method(
                 intern!(py, "connection_made"),
@@ -245,7 +301,7 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
             )
         });
         if let Err(error) = made {
-            let args = PyTuple::new(py, [transport])?;
+            let args = PyTuple::new(py, [transport.as_any()])?;
             result = end::report_callback(event_loop, &protocol, "connection_made", args, error);
         }
     }

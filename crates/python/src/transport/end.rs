@@ -6,13 +6,13 @@ use oxlip_core::id::Id;
 use oxlip_core::op::Op;
 use oxlip_core::stream::ClosePlan;
 use oxlip_driver::Driver as _;
-use pyo3::exceptions::PyOSError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{StreamTransport, extra, reserve, write};
+use super::link::{AnyTransport, Link};
+use super::{extra, reserve, write};
 use crate::context::{self, Chosen};
 use crate::errors::{self, os_error};
 use crate::ffi;
@@ -21,20 +21,20 @@ use crate::loop_::{EventLoop, Resource, Runnable, watch};
 
 /// A `connection_lost` that is due.
 pub(crate) struct Ending {
-    pub(crate) transport: Py<StreamTransport>,
+    pub(crate) transport: AnyTransport,
     error: Option<Py<PyAny>>,
     context: Py<PyAny>,
 }
 
 impl Ending {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.transport)?;
+        self.transport.traverse(visit)?;
         visit.call(&self.error)?;
         visit.call(&self.context)
     }
 }
 
-pub(super) fn close(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+pub(super) fn close(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
     this.check_not_abandoned()?;
     // As if it had been sent inside `write()`: connection_lost then comes when asyncio's would.
@@ -58,10 +58,7 @@ pub(super) fn close(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
 }
 
 /// Ends the connection now, with `error` for `connection_lost`; nothing if it is lost already.
-pub(super) fn abort(
-    transport: &Bound<'_, StreamTransport>,
-    error: Option<Py<PyAny>>,
-) -> PyResult<()> {
+pub(super) fn abort(transport: Link<'_, '_>, error: Option<Py<PyAny>>) -> PyResult<()> {
     let this = transport.get();
     this.check_not_abandoned()?;
     if error.is_none() {
@@ -87,23 +84,19 @@ pub(super) fn abort(
 ///
 /// # Errors
 /// The error itself if it ends the loop.
-pub(super) fn fatal(
-    transport: &Bound<'_, StreamTransport>,
-    error: PyErr,
-    message: &str,
-) -> PyResult<()> {
+pub(super) fn fatal(transport: Link<'_, '_>, error: PyErr, message: &str) -> PyResult<()> {
     let py = transport.py();
     if errors::ends_the_loop(py, &error) {
         return Err(error);
     }
     let event_loop = transport.get().event_loop.bind(py);
     let value = error.value(py).clone().into_any().unbind();
-    if error.is_instance_of::<PyOSError>(py) {
+    if transport.is_usual(&error)? {
         if event_loop.get().is_debug() {
             errors::log_debug(py, &format!("{}: {message}: {error}", transport.repr()?))?;
         }
     } else {
-        let protocol = StreamTransport::protocol(transport).into_pyobject(py)?;
+        let protocol = transport.protocol().into_pyobject(py)?;
         errors::report(
             event_loop,
             message,
@@ -128,23 +121,22 @@ pub(crate) fn failed(
         state
             .resources
             .connection(id)
-            .map(|connection| connection.transport.bind(py).clone())
+            .map(|connection| connection.transport.clone_ref(py))
     })?;
     match transport {
-        Some(transport) => context::run(py, &transport.get().context, || {
-            fatal(
-                &transport,
-                os_error(error),
-                "Fatal read error on socket transport",
-            )
-        }),
+        Some(transport) => {
+            let transport = transport.bind(py);
+            context::run(py, &transport.get().context, || {
+                fatal(transport, os_error(error), transport.read_failure())
+            })
+        }
         None => watch::failed(event_loop, id, error),
     }
 }
 
 /// The stream is lost: `connection_lost` is called now, or as the next tick's handle.
 pub(super) fn lose(
-    transport: &Bound<'_, StreamTransport>,
+    transport: Link<'_, '_>,
     error: Option<Py<PyAny>>,
     at_once: bool,
 ) -> PyResult<()> {
@@ -155,7 +147,7 @@ pub(super) fn lose(
         context::copy_current(py)?
     };
     let ending = Ending {
-        transport: transport.clone().unbind(),
+        transport: transport.to_owned(),
         error,
         context,
     };
@@ -181,7 +173,7 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
     let transport = transport.bind(py);
     let mut result = Ok(());
     let error = error.into_pyobject(py)?;
-    if let Some(protocol) = StreamTransport::protocol(transport) {
+    if let Some(protocol) = transport.protocol() {
         let told = context::run(py, &context, || {
             ffi::call_method(intern!(py, "connection_lost"), [&protocol, &error])
         });
@@ -195,13 +187,10 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
 }
 
 /// Closes the descriptor and forgets the connection. What fails on the way is reported at the end.
-fn release(
-    event_loop: &Bound<'_, EventLoop>,
-    transport: &Bound<'_, StreamTransport>,
-) -> PyResult<()> {
+fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResult<()> {
     let py = event_loop.py();
     let this = transport.get();
-    let (protocol, server, sockets) = StreamTransport::with_slots(transport, |slots| {
+    let (protocol, server, sockets) = transport.with_slots(|slots| {
         (
             slots.protocol.take(),
             slots.server.take(),
@@ -218,7 +207,7 @@ fn release(
     })?;
     if let Some(Some(Resource::Connection(connection))) = &forgotten {
         let limits = connection.stream.limits();
-        StreamTransport::with_slots(transport, |slots| slots.last_limits = Some(limits));
+        transport.with_slots(|slots| slots.last_limits = Some(limits));
     }
     this.dead.store(true, Ordering::Relaxed);
     this.closing.store(true, Ordering::Relaxed);
@@ -227,7 +216,7 @@ fn release(
     let detached = server.map_or(Ok(()), |server| {
         let detached = server
             .bind(py)
-            .call_method1(intern!(py, "_detach"), (transport,));
+            .call_method1(intern!(py, "_detach"), (transport.as_any(),));
         detached.map(drop)
     });
     for result in [closed, detached] {

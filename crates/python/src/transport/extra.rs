@@ -48,6 +48,8 @@ pub(super) enum Sockets {
         /// Its `TransportSocket`.
         shown: Py<PyAny>,
     },
+    /// The file object of a pipe, closed with the transport.
+    File(Py<PyAny>),
     /// The driver has the only descriptor; an object is made when somebody asks.
     Ours {
         family: Py<PyAny>,
@@ -68,15 +70,17 @@ impl Sockets {
                 visit.call(sock)?;
                 visit.call(shown)
             }
+            Self::File(pipe) => visit.call(pipe),
             Self::Ours { made: None, .. } => Ok(()),
         }
     }
 }
 
-/// Closes the Python socket of a connection that is over: the program's own for good, one of ours
-/// gives up a number that the driver has closed.
+/// Closes the Python object of a connection that is over: the program's own for good, a socket of
+/// ours gives up a number that the driver has closed.
 pub(super) fn close(py: Python<'_>, sockets: &Sockets) -> PyResult<()> {
     if let Sockets::Theirs { sock, .. }
+    | Sockets::File(sock)
     | Sockets::Ours {
         made: Some((sock, _)),
         ..
@@ -220,6 +224,7 @@ fn socket<'py>(transport: &Bound<'py, StreamTransport>) -> PyResult<Option<Bound
                 proto,
                 made: None,
             } => Found::ToMake(family.clone_ref(py), proto.clone_ref(py)),
+            Sockets::File(_) => return None,
         })
     });
     let (family, proto) = match found {

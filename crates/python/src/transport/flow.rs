@@ -1,19 +1,70 @@
-//! Telling the protocol that the write buffer is too full, or has room again.
+//! The marks of the write buffer, and telling the protocol that it is too full, or has room again.
 
 use oxlip_core::write_queue::Flow;
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::StreamTransport;
+use super::link::Link;
+use super::write;
 use crate::errors;
+
+/// The low and the high mark of a new stream, in bytes; what a lost one says, too.
+const DEFAULT_LIMITS: (usize, usize) = (16 * 1024, 64 * 1024);
+
+/// The low and the high mark.
+pub(super) fn limits(transport: Link<'_, '_>) -> PyResult<(usize, usize)> {
+    let this = transport.get();
+    let limits = this.with_state(|state| {
+        state
+            .resources
+            .connection(this.id)
+            .map(|connection| connection.stream.limits())
+    })?;
+    let limits = limits.flatten();
+    Ok(limits
+        .or_else(|| transport.with_slots(|slots| slots.last_limits))
+        .unwrap_or(DEFAULT_LIMITS))
+}
+
+/// Sets the marks, with asyncio's rules for what is not given.
+///
+/// # Errors
+/// `ValueError` unless `0 <= low <= high`.
+pub(super) fn set_limits(
+    transport: Link<'_, '_>,
+    high: Option<isize>,
+    low: Option<isize>,
+) -> PyResult<()> {
+    let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
+    let low = low.unwrap_or(high / 4);
+    if high < low || low < 0 {
+        return Err(PyValueError::new_err(format!(
+            "high ({high}) must be >= low ({low}) must be >= 0"
+        )));
+    }
+    write::flush_one(transport)?;
+    let id = transport.get().id;
+    let flow = transport.get().with_state(|state| {
+        let connection = state.resources.connection(id)?;
+        connection
+            .stream
+            .set_limits(high.unsigned_abs(), low.unsigned_abs())
+    })?;
+    if flow.is_none() {
+        let limits = (low.unsigned_abs(), high.unsigned_abs());
+        transport.with_slots(|slots| slots.last_limits = Some(limits));
+    }
+    tell(transport, flow.flatten())
+}
 
 /// Calls `pause_writing()` or `resume_writing()`.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt`; any other exception goes to the exception handler.
-pub(super) fn tell(transport: &Bound<'_, StreamTransport>, flow: Option<Flow>) -> PyResult<()> {
+pub(super) fn tell(transport: Link<'_, '_>, flow: Option<Flow>) -> PyResult<()> {
     let Some(flow) = flow else { return Ok(()) };
-    let Some(protocol) = StreamTransport::protocol(transport) else {
+    let Some(protocol) = transport.protocol() else {
         return Ok(());
     };
     let py = transport.py();

@@ -1,4 +1,4 @@
-//! Transports: the loop's connections as Python programs see them.
+//! Transports: the loop's connections and pipes as Python programs see them.
 //!
 //! What a connection may do next is decided by `oxlip_core::stream`; bytes are moved by the
 //! driver; these files carry one to the other and call the protocol. All of it runs on the loop's
@@ -7,17 +7,26 @@
 mod accept;
 mod base;
 mod begin;
+mod body;
 mod end;
 mod extra;
 mod flow;
+mod link;
+mod pipe;
 mod read;
+mod read_pipe;
 mod reserve;
 mod stream;
 mod write;
+mod write_pipe;
 
 pub(crate) use accept::{Accepting, accept, accept_again, listen, unlisten};
 pub(crate) use begin::{Beginning, begin, wrap};
 pub(crate) use end::{Ending, end, failed};
+pub(crate) use link::{AnyTransport, Link};
+pub(crate) use pipe::{Direction, wrap as wrap_pipe};
 pub(crate) use read::read;
+pub(crate) use read_pipe::ReadPipeTransport;
 pub(crate) use stream::StreamTransport;
 pub(crate) use write::{flush, sendable};
+pub(crate) use write_pipe::WritePipeTransport;

@@ -9,10 +9,55 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{StreamTransport, end};
+use super::body::Body;
+use super::link::{AnyTransport, Link};
+use super::{end, read_pipe, write_pipe};
 use crate::errors::os_error;
 use crate::loop_::EventLoop;
 use crate::{context, ffi};
+
+/// Whether data may be delivered: neither closing nor paused.
+pub(super) fn is_reading(this: &Body) -> PyResult<bool> {
+    let reading = this.with_state(|state| {
+        state
+            .resources
+            .connection(this.id)
+            .is_some_and(|connection| connection.stream.is_reading())
+    })?;
+    Ok(reading.unwrap_or(false))
+}
+
+/// `pause_reading()`: whether that changed something.
+pub(super) fn pause(this: &Body) -> PyResult<bool> {
+    let changed = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        let Some(connection) = resources.connection(this.id) else {
+            return false;
+        };
+        let changed = connection.stream.pause_reading();
+        if changed {
+            let _ = driver.submit(Op::RecvStop(this.id));
+        }
+        changed
+    })?;
+    Ok(changed.unwrap_or(false))
+}
+
+/// `resume_reading()`: whether that changed something.
+pub(super) fn resume(this: &Body) -> PyResult<bool> {
+    let changed = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        let Some(connection) = resources.connection(this.id) else {
+            return false;
+        };
+        let changed = connection.stream.resume_reading();
+        if changed && connection.stream.wants_read() {
+            let _ = driver.submit(Op::RecvStart(this.id));
+        }
+        changed
+    })?;
+    Ok(changed.unwrap_or(false))
+}
 
 /// What reading came to.
 enum Got<'py> {
@@ -20,6 +65,8 @@ enum Got<'py> {
     Eof,
     /// The protocol says where the bytes go.
     IntoBuffer,
+    /// Who read what is written here.
+    ReaderLeft,
     Failed(std::io::Error),
 }
 
@@ -38,6 +85,8 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
         }
         let got = if connection.buffered {
             Got::IntoBuffer
+        } else if let AnyTransport::WritePipe(_) = connection.transport {
+            Got::ReaderLeft
         } else {
             match driver.take(id) {
                 // A bytes object is not one that the cycle collector follows: making it runs no
@@ -48,39 +97,43 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
                 Err(error) => Got::Failed(error),
             }
         };
-        Some((got, connection.transport.bind(py).clone()))
+        Some((got, connection.transport.clone_ref(py)))
     })?;
     let Some((got, transport)) = taken else {
         return Ok(());
     };
-    let Some(protocol) = StreamTransport::protocol(&transport) else {
+    let transport = transport.bind(py);
+    let Some(protocol) = transport.protocol() else {
         return Ok(());
     };
     // The whole of it: an end or an error that reading led to is told in the same context.
     context::run(py, &transport.get().context, || match got {
+        Got::Data(data) if matches!(transport, Link::ReadPipe(_)) => {
+            read_pipe::received(transport, &protocol, data)
+        }
         Got::Data(data) => {
             let name = intern!(py, "data_received");
             match ffi::call_method(name, [&protocol, data.as_any()]) {
                 Ok(_) => Ok(()),
                 Err(error) => end::fatal(
-                    &transport,
+                    transport,
                     error,
                     "Fatal error: protocol.data_received() call failed.",
                 ),
             }
         }
-        Got::IntoBuffer => read_into(&transport, &protocol),
-        Got::Eof => read_eof(&transport, &protocol),
-        Got::Failed(error) => end::fatal(
-            &transport,
-            os_error(error),
-            "Fatal read error on socket transport",
-        ),
+        Got::IntoBuffer => read_into(transport, &protocol),
+        Got::Eof if matches!(transport, Link::ReadPipe(_)) => {
+            read_pipe::ended(transport, &protocol)
+        }
+        Got::Eof => read_eof(transport, &protocol),
+        Got::ReaderLeft => write_pipe::reader_left(transport),
+        Got::Failed(error) => end::fatal(transport, os_error(error), transport.read_failure()),
     })
 }
 
 /// Reads into the buffer of a `BufferedProtocol`, which is asked for it only now.
-fn read_into(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+fn read_into(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
     let buffer = protocol
@@ -134,7 +187,7 @@ fn read_into(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>
 }
 
 /// The peer has sent its end of the stream: the protocol decides whether writing goes on.
-fn read_eof(transport: &Bound<'_, StreamTransport>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+fn read_eof(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
     if this.event_loop.get().is_debug() {

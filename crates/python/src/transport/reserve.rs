@@ -7,17 +7,15 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{StreamTransport, write};
+use super::link::Link;
+use super::write;
 use crate::errors;
 
 /// Refuses writes from now on, and lets `sender` begin when everything written has been sent.
 ///
 /// # Errors
 /// `RuntimeError` if the connection is lost, or lent already.
-pub(super) fn reserve(
-    transport: &Bound<'_, StreamTransport>,
-    sender: Bound<'_, PyAny>,
-) -> PyResult<()> {
+pub(super) fn reserve(transport: Link<'_, '_>, sender: Bound<'_, PyAny>) -> PyResult<()> {
     let this = transport.get();
     write::flush_one(transport)?;
     let free = this.with_state(|state| {
@@ -33,16 +31,16 @@ pub(super) fn reserve(
             "unable to sendfile; sendfile is in progress",
         )),
         Some(Some(free)) => {
-            StreamTransport::with_slots(transport, |slots| slots.sender = Some(sender.unbind()));
+            transport.with_slots(|slots| slots.sender = Some(sender.unbind()));
             if free { begin(transport) } else { Ok(()) }
         }
     }
 }
 
 /// Ends `reserve`: writes are taken again.
-pub(super) fn unreserve(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+pub(super) fn unreserve(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
-    let sender = StreamTransport::with_slots(transport, |slots| slots.sender.take());
+    let sender = transport.with_slots(|slots| slots.sender.take());
     this.with_state(|state| {
         if let Some(connection) = state.resources.connection(this.id) {
             connection.stream.unreserve();
@@ -56,11 +54,9 @@ pub(super) fn unreserve(transport: &Bound<'_, StreamTransport>) -> PyResult<()> 
 ///
 /// # Errors
 /// Those of the sender, which should have none.
-pub(super) fn begin(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+pub(super) fn begin(transport: Link<'_, '_>) -> PyResult<()> {
     let py = transport.py();
-    let sender = StreamTransport::with_slots(transport, |slots| {
-        slots.sender.as_ref().map(|it| it.bind(py).clone())
-    });
+    let sender = transport.with_slots(|slots| slots.sender.as_ref().map(|it| it.bind(py).clone()));
     match sender {
         Some(sender) => sender.call_method0(intern!(py, "begin")).map(drop),
         None => Ok(()),
@@ -71,12 +67,9 @@ pub(super) fn begin(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt`; any other exception goes to the exception handler.
-pub(super) fn lost(
-    transport: &Bound<'_, StreamTransport>,
-    error: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+pub(super) fn lost(transport: Link<'_, '_>, error: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = transport.py();
-    let Some(sender) = StreamTransport::with_slots(transport, |slots| slots.sender.take()) else {
+    let Some(sender) = transport.with_slots(|slots| slots.sender.take()) else {
         return Ok(());
     };
     match sender.bind(py).call_method1(intern!(py, "lost"), (error,)) {

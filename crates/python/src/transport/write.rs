@@ -13,7 +13,9 @@ use oxlip_driver::{AnyDriver, Driver as _};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::{StreamTransport, end, flow, reserve};
+use super::body::Body;
+use super::link::{AnyTransport, Link};
+use super::{end, flow, reserve};
 use crate::buffer::{Chunk, Data};
 use crate::context;
 use crate::errors::{self, os_error};
@@ -40,10 +42,7 @@ enum Outcome {
 }
 
 #[inline(always)]
-pub(super) fn write(
-    transport: &Bound<'_, StreamTransport>,
-    data: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+pub(super) fn write(transport: Link<'_, '_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     let data = Data::extract(data)?;
     let this = transport.get();
     if data.as_slice().is_empty() {
@@ -76,10 +75,33 @@ pub(super) fn write(
     act(transport, outcome.unwrap_or_else(|| this.late_write()))
 }
 
-pub(super) fn writelines(
-    transport: &Bound<'_, StreamTransport>,
-    list: &Bound<'_, PyAny>,
-) -> PyResult<()> {
+/// As `write()` of asyncio's pipes: never gathered, and nothing is taken once it is closing.
+pub(super) fn write_at_once(transport: Link<'_, '_>, data: &Data<'_>) -> PyResult<()> {
+    let this = transport.get();
+    if data.as_slice().is_empty() {
+        return Ok(());
+    }
+    // Only an error of writing counts as the first of the late writes, unlike a socket's end.
+    let late = || Outcome::Late(this.late_writes.fetch_add(1, Ordering::Relaxed));
+    let outcome = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        let Some(connection) = resources.connection(this.id) else {
+            return late();
+        };
+        if connection.stream.is_closing() {
+            return late();
+        }
+        if connection.stream.buffered() == 0 {
+            return send_now(driver, connection, this.id, data);
+        }
+        let (chunk, skip) = data.to_chunk(0);
+        let told = connection.stream.push(chunk, skip);
+        told.map_or(Outcome::Nothing, Outcome::Tell)
+    })?;
+    act(transport, outcome.unwrap_or_else(late))
+}
+
+pub(super) fn writelines(transport: Link<'_, '_>, list: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = transport.get();
     let mut buffers = Vec::new();
     for item in list.try_iter()? {
@@ -111,7 +133,7 @@ pub(super) fn writelines(
     act(transport, outcome.unwrap_or_else(|| this.late_write()))
 }
 
-pub(super) fn write_eof(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+pub(super) fn write_eof(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
     flush_one(transport)?;
     let failed = this.with_state(|state| {
@@ -128,7 +150,7 @@ pub(super) fn write_eof(transport: &Bound<'_, StreamTransport>) -> PyResult<()> 
 
 /// The size of the write buffer: what was only gathered is sent first, so that a program sees what
 /// the system did not take, as with asyncio.
-pub(super) fn buffered(transport: &Bound<'_, StreamTransport>) -> PyResult<usize> {
+pub(super) fn buffered(transport: Link<'_, '_>) -> PyResult<usize> {
     let this = transport.get();
     flush_one(transport)?;
     let size = this.with_state(|state| {
@@ -142,7 +164,7 @@ pub(super) fn buffered(transport: &Bound<'_, StreamTransport>) -> PyResult<usize
 
 /// Sends what is only gathered for the end of the tick: before anything that would show
 /// the program that it was not sent inside `write()`, as asyncio does.
-pub(super) fn flush_one(transport: &Bound<'_, StreamTransport>) -> PyResult<()> {
+pub(super) fn flush_one(transport: Link<'_, '_>) -> PyResult<()> {
     let id = transport.get().id;
     let outcome = transport.get().with_state(|state| state.flush(id, None))?;
     act(transport, outcome.unwrap_or(Outcome::Nothing))
@@ -159,7 +181,7 @@ pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let this = event_loop.get();
     // Nearly always all of it leaves in one access of the state.
     while let Some((transport, outcome)) = this.state.with(|state| state.flush_held(py))? {
-        act_and_settle(&transport, outcome, false)?;
+        act_and_settle(transport.bind(py), outcome, false)?;
     }
     Ok(())
 }
@@ -173,21 +195,17 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
     let flushed = event_loop.get().state.with(|state| {
         let connection = state.resources.connection(id)?;
         connection.stream.unblocked();
-        let transport = connection.transport.bind(py).clone();
+        let transport = connection.transport.clone_ref(py);
         Some((transport, state.flush(id, None)))
     })?;
     let Some((transport, outcome)) = flushed else {
         return Ok(());
     };
-    act_and_settle(&transport, outcome, true)
+    act_and_settle(transport.bind(py), outcome, true)
 }
 
 /// What a flush outside of any program's call led to: the protocol's context is entered for it.
-fn act_and_settle(
-    transport: &Bound<'_, StreamTransport>,
-    outcome: Outcome,
-    at_once: bool,
-) -> PyResult<()> {
+fn act_and_settle(transport: Link<'_, '_>, outcome: Outcome, at_once: bool) -> PyResult<()> {
     let py = transport.py();
     let acted = match outcome {
         Outcome::Nothing => Ok(()),
@@ -198,7 +216,7 @@ fn act_and_settle(
 }
 
 /// What follows once nothing is queued: the end of the stream, or of the connection.
-fn settle(transport: &Bound<'_, StreamTransport>, at_once: bool) -> PyResult<()> {
+fn settle(transport: Link<'_, '_>, at_once: bool) -> PyResult<()> {
     let this = transport.get();
     let then = this.with_state(|state| {
         let (driver, resources) = state.parts();
@@ -221,7 +239,7 @@ fn settle(transport: &Bound<'_, StreamTransport>, at_once: bool) -> PyResult<()>
     }
 }
 
-fn write_nothing(transport: &Bound<'_, StreamTransport>, method: &'static str) -> PyResult<()> {
+fn write_nothing(transport: Link<'_, '_>, method: &'static str) -> PyResult<()> {
     let this = transport.get();
     let refused = this.with_state(|state| {
         state
@@ -237,7 +255,7 @@ fn write_nothing(transport: &Bound<'_, StreamTransport>, method: &'static str) -
 
 /// asyncio's error for a write after `write_eof()` or while a file is sent.
 #[cold]
-fn refusal(transport: &Bound<'_, StreamTransport>, method: &str) -> PyErr {
+fn refusal(transport: Link<'_, '_>, method: &str) -> PyErr {
     let this = transport.get();
     let eof = this.with_state(|state| {
         let connection = state.resources.connection(this.id)?;
@@ -250,22 +268,23 @@ fn refusal(transport: &Bound<'_, StreamTransport>, method: &str) -> PyErr {
 }
 
 #[inline(always)]
-fn act(transport: &Bound<'_, StreamTransport>, outcome: Outcome) -> PyResult<()> {
+fn act(transport: Link<'_, '_>, outcome: Outcome) -> PyResult<()> {
     match outcome {
         Outcome::Nothing => Ok(()),
         Outcome::Tell(flow) => flow::tell(transport, Some(flow)),
         Outcome::Refused(method) => Err(refusal(transport, method)),
         Outcome::Late(nth) => {
             if nth >= LATE_WRITES_BEFORE_WARNING {
-                errors::log_warning(transport.py(), "socket.send() raised exception.")?;
+                errors::log_warning(transport.py(), transport.late_write_warning())?;
             }
             Ok(())
         }
-        Outcome::Failed(error) => end::fatal(
-            transport,
-            os_error(error),
-            "Fatal write error on socket transport",
-        ),
+        Outcome::Failed(error) => {
+            if let Link::WritePipe(_) = transport {
+                transport.get().late_write();
+            }
+            end::fatal(transport, os_error(error), transport.write_failure())
+        }
     }
 }
 
@@ -353,7 +372,7 @@ fn shut_down(driver: &mut AnyDriver, id: Id) -> Option<io::Error> {
     }
 }
 
-impl StreamTransport {
+impl Body {
     /// A write after `connection_lost`; losing the connection counts as the first.
     fn late_write(&self) -> Outcome {
         Outcome::Late(self.late_writes.fetch_add(1, Ordering::Relaxed) + 1)
@@ -379,10 +398,7 @@ impl State {
 
     /// Sends what is held for the end of the tick, up to the first connection with more to do than
     /// that: its transport, and what the sending has led to.
-    fn flush_held<'py>(
-        &mut self,
-        py: Python<'py>,
-    ) -> Option<(Bound<'py, StreamTransport>, Outcome)> {
+    fn flush_held(&mut self, py: Python<'_>) -> Option<(AnyTransport, Outcome)> {
         while let Some(id) = self.holding.pop() {
             let (driver, resources) = self.parts();
             let Some(connection) = resources.connection(id) else {
@@ -390,7 +406,7 @@ impl State {
             };
             let outcome = flush_connection(driver, connection, id, None);
             if !matches!(outcome, Outcome::Nothing) || connection.stream.is_ending() {
-                return Some((connection.transport.bind(py).clone(), outcome));
+                return Some((connection.transport.clone_ref(py), outcome));
             }
         }
         None

@@ -1,0 +1,384 @@
+"""`subprocess_exec` and `subprocess_shell`.
+
+The child is made by `subprocess.Popen`. What its transport tells the protocol, and in which order,
+is the business of asyncio's own class, that of the Python that runs, over native pipes. That a
+child has ended is learnt from a pidfd, which the loop watches as it does any descriptor: no thread,
+no handler of SIGCHLD. Where there is no pidfd to be had, a thread waits for this one child.
+
+Only the loop's thread reaps. Until then the system gives the number of the child to nobody else, so
+a signal that is sent here reaches the child or nobody. On Pythons that still have child watchers,
+one that the program has chosen is used instead.
+
+Runs on the loop's thread, except for `_wait_in_thread`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from asyncio.base_subprocess import BaseSubprocessTransport
+from asyncio.log import logger
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+from ._pipes import Pipes
+
+if TYPE_CHECKING:
+    from _typeshed import StrOrBytesPath
+
+_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
+_File: TypeAlias = "int | IO[Any] | None"
+
+# What is reported for a child whose end somebody else has taken.
+UNKNOWN = 255
+
+
+class SubprocessTransport(BaseSubprocessTransport):
+    """A child process and the pipes to it."""
+
+    _loop: Subprocesses | None  # type: ignore[assignment]
+    _closed: bool
+    _pid: int
+    _proc: subprocess.Popen[bytes] | None
+    _pipes: dict[int, Any]
+    _returncode: int | None
+
+    def __init__(self, loop: Subprocesses, *args: Any, **options: Any) -> None:
+        super().__init__(loop, *args, **options)
+        self._exited: asyncio.Future[None] = loop.create_future()
+
+    def _start(self, args: Any, shell: bool, bufsize: int, **options: Any) -> None:  # type: ignore[override]
+        self._proc = subprocess.Popen(
+            args, shell=shell, bufsize=bufsize, universal_newlines=False, **options
+        )
+
+    def close(self) -> None:
+        """Closes the pipes, and kills the child if it still runs."""
+        if self._closed:
+            return
+        self._closed = True
+        # A loop that was closed first has closed the pipes.
+        if self._loop is not None and not self._loop.is_closed():
+            self._close_pipes()
+        proc = self._proc
+        if proc is None or self._returncode is not None or proc.poll() is not None:
+            return
+        if self._loop is not None and self._loop.get_debug():
+            logger.warning("Close running child process: kill %r", self)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            proc.kill()
+
+    def send_signal(self, signal: int) -> None:
+        """Sends a signal; nothing happens if the child has ended."""
+        proc = self._proc
+        if proc is None:
+            raise ProcessLookupError
+        if self._returncode is None and proc.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(proc.pid, signal)
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    async def _connect_pipes(self, waiter: asyncio.Future[None] | None) -> None:
+        await super()._connect_pipes(waiter)
+        if self._closed:
+            self._close_pipes()  # It was closed meanwhile.
+
+    def _close_pipes(self) -> None:
+        for pipe in self._pipes.values():
+            if pipe is not None:
+                pipe.pipe.close()
+        if self._proc is None:
+            return
+        # Those that were to become transports, and did not.
+        files = (self._proc.stdin, self._proc.stdout, self._proc.stderr)
+        for number, file in enumerate(files):
+            if file is not None and self._pipes.get(number) is None:
+                file.close()
+
+    def _process_exited(self, returncode: int) -> None:
+        super()._process_exited(returncode)
+        if not self._exited.done():
+            self._exited.set_result(None)
+
+
+class Subprocesses(Pipes):
+    """Child processes of one loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By their pidfds.
+        self._children: dict[int, SubprocessTransport] = {}
+
+    async def subprocess_shell(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        cmd: bytes | str,
+        *,
+        stdin: _File = subprocess.PIPE,
+        stdout: _File = subprocess.PIPE,
+        stderr: _File = subprocess.PIPE,
+        universal_newlines: Literal[False] = False,
+        shell: Literal[True] = True,
+        bufsize: Literal[0] = 0,
+        encoding: None = None,
+        errors: None = None,
+        text: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> tuple[SubprocessTransport, _ProtocolT]:
+        """Runs a command line of the shell; `kwargs` are those of `subprocess.Popen`."""
+        if not isinstance(cmd, (bytes, str)):
+            raise ValueError("cmd must be a string")
+        if universal_newlines:
+            raise ValueError("universal_newlines must be False")
+        if not shell:
+            raise ValueError("shell must be True")
+        _check_binary(bufsize, text, encoding, errors)
+        protocol = protocol_factory()
+        what = f"run shell command {cmd!r}"
+        transport = await self._spawn(
+            what, protocol, cmd, True, stdin, stdout, stderr, bufsize, kwargs
+        )
+        return transport, protocol
+
+    async def subprocess_exec(
+        self,
+        protocol_factory: Callable[[], _ProtocolT],
+        program: StrOrBytesPath,
+        *args: StrOrBytesPath,
+        stdin: _File = subprocess.PIPE,
+        stdout: _File = subprocess.PIPE,
+        stderr: _File = subprocess.PIPE,
+        universal_newlines: Literal[False] = False,
+        shell: Literal[False] = False,
+        bufsize: Literal[0] = 0,
+        encoding: None = None,
+        errors: None = None,
+        text: Literal[False] | None = None,
+        **kwargs: Any,
+    ) -> tuple[SubprocessTransport, _ProtocolT]:
+        """Runs a program; `kwargs` are those of `subprocess.Popen`."""
+        if universal_newlines:
+            raise ValueError("universal_newlines must be False")
+        if shell:
+            raise ValueError("shell must be False")
+        _check_binary(bufsize, text, encoding, errors)
+        protocol = protocol_factory()
+        # Not with its arguments, which may be secret.
+        what = f"execute program {program!r}"
+        transport = await self._spawn(
+            what, protocol, (program, *args), False, stdin, stdout, stderr, bufsize, kwargs
+        )
+        return transport, protocol
+
+    async def _spawn(
+        self,
+        what: str,
+        protocol: asyncio.BaseProtocol,
+        args: Any,
+        shell: bool,
+        stdin: _File,
+        stdout: _File,
+        stderr: _File,
+        bufsize: int,
+        options: dict[str, Any],
+    ) -> SubprocessTransport:
+        debug = self.get_debug()
+        if debug:
+            logger.debug("%s", " ".join([what, *_describe(stdin, stdout, stderr)]))
+        watcher = _chosen_watcher()
+        with contextlib.nullcontext() if watcher is None else watcher:
+            if watcher is not None and not watcher.is_active():
+                raise RuntimeError(
+                    "asyncio.get_child_watcher() is not activated, "
+                    "subprocess support is not installed."
+                )
+            waiter = self.create_future()
+            transport = SubprocessTransport(
+                self,
+                protocol,
+                args,
+                shell,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                bufsize=bufsize,
+                waiter=waiter,
+                **options,
+            )
+            if watcher is None:
+                self._watch_child(transport)
+            else:
+                watcher.add_child_handler(transport._pid, self._child_watcher_callback, transport)
+            try:
+                await waiter
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException:
+                transport.close()
+                await transport._exited
+                raise
+        if debug:
+            logger.info("%s: %r", what, transport)
+        return transport
+
+    def close(self) -> None:
+        """As `Lifecycle.close`. Children that still run are left to themselves."""
+        if not self.is_running():
+            for pidfd, transport in self._children.items():
+                self.remove_reader(pidfd)
+                os.close(pidfd)
+                if transport._proc is not None:
+                    transport._proc.poll()  # No zombie stays of those that have ended.
+            self._children.clear()
+        super().close()
+
+    # The end of a child.
+
+    def _watch_child(self, transport: SubprocessTransport) -> None:
+        pidfd = _open_pidfd(transport._pid)
+        if pidfd is not None:
+            try:
+                self.add_reader(pidfd, self._pidfd_ready, pidfd)
+            except (OSError, ValueError):
+                os.close(pidfd)  # Beyond what select(2) takes.
+            else:
+                self._children[pidfd] = transport
+                return
+        thread = threading.Thread(
+            target=self._wait_in_thread,
+            args=(transport, transport._pid),
+            name=f"oxlip-waitpid-{transport._pid}",
+            daemon=True,
+        )
+        try:
+            thread.start()
+        except RuntimeError:
+            # No more threads either: the child cannot be kept.
+            transport.close()
+            if transport._proc is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    transport._proc.wait(1)
+            raise
+
+    def _pidfd_ready(self, pidfd: int) -> None:
+        transport = self._children.pop(pidfd)
+        self.remove_reader(pidfd)
+        os.close(pidfd)
+        self._reap(transport)
+
+    def _wait_in_thread(self, transport: SubprocessTransport, pid: int) -> None:
+        """Waits, but leaves the reaping to the loop."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        try:
+            self.call_soon_threadsafe(self._reap, transport)
+        except RuntimeError:
+            logger.warning("Loop %r that handles pid %r is closed", self, pid)
+
+    def _reap(self, transport: SubprocessTransport) -> None:
+        pid, proc = transport._pid, transport._proc
+        try:
+            _, status = os.waitpid(pid, 0)
+        except ChildProcessError:
+            if proc is not None and proc.returncode is not None:
+                returncode = proc.returncode  # By a call of Popen's, which has kept it.
+            else:
+                logger.warning(
+                    "Unknown child process pid %d, will report returncode %d", pid, UNKNOWN
+                )
+                returncode = UNKNOWN
+        else:
+            returncode = os.waitstatus_to_exitcode(status)
+            if proc is not None:
+                # At once: the number may be somebody else's from now on.
+                proc.returncode = returncode
+            if self.get_debug():
+                logger.debug("process %s exited with returncode %s", pid, returncode)
+        if sys.version_info >= (3, 12):
+            self.call_soon(transport._process_exited, returncode)
+        else:
+            # Those let one tick pass for the callbacks of the pipes.
+            self.call_soon(self.call_soon, transport._process_exited, returncode)
+
+    def _child_watcher_callback(
+        self, pid: int, returncode: int, transport: SubprocessTransport
+    ) -> None:
+        """What a watcher of the program's calls, in any thread."""
+        if sys.version_info >= (3, 12):
+            self.call_soon_threadsafe(transport._process_exited, returncode)
+        else:
+            self.call_soon_threadsafe(self.call_soon, transport._process_exited, returncode)
+
+
+def _open_pidfd(pid: int) -> int | None:
+    """`None` on old kernels, in sandboxes that forbid it, and without a descriptor left."""
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def _chosen_watcher() -> Any:
+    """The child watcher that the program has set; `None` if it has left that to asyncio."""
+    if sys.version_info >= (3, 14):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            watcher = asyncio.get_child_watcher()
+        except NotImplementedError:
+            return None
+    # As they are, all that these do is what is done here.
+    if watcher is None or type(watcher) in (
+        asyncio.ThreadedChildWatcher,
+        asyncio.PidfdChildWatcher,
+    ):
+        return None
+    return watcher
+
+
+def _check_binary(bufsize: int, text: object, encoding: object, errors: object) -> None:
+    if bufsize != 0:
+        raise ValueError("bufsize must be 0")
+    if text:
+        raise ValueError("text must be False")
+    if encoding is not None:
+        raise ValueError("encoding must be None")
+    if errors is not None:
+        raise ValueError("errors must be None")
+
+
+def _describe(stdin: _File, stdout: _File, stderr: _File) -> list[str]:
+    """The child's files, for debug mode."""
+    shown = []
+    if stdin is not None:
+        shown.append(f"stdin={_describe_file(stdin)}")
+    if stdout is not None and stderr == subprocess.STDOUT:
+        shown.append(f"stdout=stderr={_describe_file(stdout)}")
+        return shown
+    if stdout is not None:
+        shown.append(f"stdout={_describe_file(stdout)}")
+    if stderr is not None:
+        shown.append(f"stderr={_describe_file(stderr)}")
+    return shown
+
+
+def _describe_file(file: _File) -> str:
+    if file == subprocess.PIPE:
+        return "<pipe>"
+    return "<stdout>" if file == subprocess.STDOUT else repr(file)
