@@ -55,12 +55,12 @@ BARRIERS = (
             r"crate::(tick|timers|inbox)",
             "a machine does not see the tick",
         )
-        for machine in ("stream", "listener", "connect", "write_queue")
+        for machine in ("stream", "listener", "connect", "tls", "write_queue")
     ),
     *(
         Barrier(
             f"crates/core/src/{tick}*",
-            r"crate::(stream|listener|connect|write_queue)",
+            r"crate::(stream|listener|connect|tls|write_queue)",
             "the tick does not see the machines",
         )
         for tick in ("tick", "timers", "inbox")

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         subprocess_shell = asyncio.AbstractEventLoop.subprocess_shell
         subprocess_exec = asyncio.AbstractEventLoop.subprocess_exec
         sendfile = asyncio.AbstractEventLoop.sendfile
-        start_tls = asyncio.AbstractEventLoop.start_tls
         sock_sendfile = asyncio.AbstractEventLoop.sock_sendfile
         if sys.version_info >= (3, 11):
             sock_recvfrom = asyncio.AbstractEventLoop.sock_recvfrom

@@ -5,6 +5,7 @@ from asyncio.events import _TaskFactory
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from socket import socket
+from ssl import SSLContext
 from typing import Any, Protocol, TypeVar, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
@@ -16,8 +17,10 @@ _Ts = TypeVarTuple("_Ts")
 __all__ = [
     "EventLoop",
     "Handle",
+    "SSLTransport",
     "StreamTransport",
     "TimerHandle",
+    "TlsProtocol",
     "__version__",
     "drivers",
     "live_objects",
@@ -174,6 +177,37 @@ class StreamTransport(asyncio.Transport):
     """One connected stream socket."""
 
     def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None: ...
+
+@final
+class SSLTransport(asyncio.Transport):
+    """One TLS connection."""
+
+    def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None: ...
+    def get_read_buffer_size(self) -> int: ...
+    def get_read_buffer_limits(self) -> tuple[int, int]: ...
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+@final
+class TlsProtocol(asyncio.Protocol):
+    """What goes between a raw transport and the protocol of a TLS connection."""
+
+    def __new__(
+        cls,
+        event_loop: EventLoop,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: SSLContext,
+        waiter: asyncio.Future[None] | None,
+        *,
+        server_side: bool,
+        server_hostname: str | None,
+        handshake_timeout: float,
+        shutdown_timeout: float,
+        connection_made: bool = False,
+        accepted: bool = False,
+    ) -> Self: ...
+    @property
+    def transport(self) -> SSLTransport | None:
+        """What `protocol` is to use; `None` once the connection is lost."""
 
 def drivers() -> list[str]:
     """The names of the drivers that this build has, best first."""

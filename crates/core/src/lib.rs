@@ -26,4 +26,5 @@ pub mod stream;
 pub mod tick;
 pub mod time;
 pub mod timers;
+pub mod tls;
 pub mod write_queue;

@@ -11,15 +11,19 @@ pub(crate) enum Kind {
     Handle,
     TimerHandle,
     StreamTransport,
+    TlsProtocol,
+    TlsTransport,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 4] = [
+    pub(crate) const ALL: [(Self, &'static str); 6] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
         (Self::StreamTransport, "StreamTransport"),
+        (Self::TlsProtocol, "TlsProtocol"),
+        (Self::TlsTransport, "TlsTransport"),
     ];
 }
 

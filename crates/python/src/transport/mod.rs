@@ -15,6 +15,7 @@ mod stream;
 mod write;
 
 pub(crate) use accept::{Accepting, accept, accept_again, listen, unlisten};
+pub(crate) use base::TransportBase;
 pub(crate) use begin::{Beginning, begin, wrap};
 pub(crate) use end::{Ending, end, failed};
 pub(crate) use read::read;
