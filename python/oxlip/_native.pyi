@@ -24,6 +24,7 @@ __all__ = [
     "__version__",
     "drivers",
     "live_objects",
+    "tls_codec",
 ]
 
 __version__: str
@@ -211,6 +212,9 @@ class TlsProtocol(asyncio.Protocol):
 
 def drivers() -> list[str]:
     """The names of the drivers that this build has, best first."""
+
+def tls_codec() -> dict[str, str]:
+    """Which codec TLS connections get here (`codec`), and why (`reason`)."""
 
 def live_objects() -> dict[str, int]:
     """How many native objects of each class exist; empty unless built with debug assertions."""

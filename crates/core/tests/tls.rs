@@ -11,7 +11,7 @@ use oxlip_core::tls::{
 use oxlip_core::write_queue::Flow;
 use proptest::prelude::*;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     // The program's.
     Write(usize),

@@ -55,6 +55,12 @@ mod _native {
         Ok(counts)
     }
 
+    /// Which codec TLS connections get here (`codec`), and why (`reason`).
+    #[pyfunction]
+    fn tls_codec(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        super::tls::describe(py)
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::loop_::fastcall::install(&module.getattr("EventLoop")?)?;

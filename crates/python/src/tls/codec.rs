@@ -1,18 +1,25 @@
 //! Bytes into records and back, with the program's own `ssl.SSLContext`.
 //!
 //! Handshake and farewell are `SSLObject`'s: the context's callbacks run there, and what is raised
-//! is the interpreter's own. None of these methods may be called while anything is borrowed: they
-//! run Python code.
+//! is the interpreter's own. What lies between goes to libssl directly where that can be done
+//! (`libssl.rs`), and through `SSLObject` where it cannot (`object.rs`); both share one `SSL`. None
+//! of these methods may be called while anything is borrowed: they run Python code.
 
+use std::sync::OnceLock;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::libssl::Libssl;
 use super::object::Object;
+use super::symbols::{self, Symbols};
 use crate::buffer::Data;
 
 /// What makes and opens the records of one connection.
 pub(super) struct Codec {
     object: Object,
+    libssl: Option<Libssl>,
 }
 
 /// Why reading stopped.
@@ -37,17 +44,54 @@ pub(super) struct Filled {
     pub(super) end: Option<End>,
 }
 
+/// The environment variable that says which codec it must be: `object` or `libssl`.
+const VARIABLE: &str = "OXLIP_TLS";
+
+fn wanted() -> &'static str {
+    static WANTED: OnceLock<String> = OnceLock::new();
+    WANTED.get_or_init(|| std::env::var(VARIABLE).unwrap_or_default())
+}
+
+/// What connections are made with: libssl's functions, or `None` for `SSLObject` alone.
+///
+/// # Errors
+/// `OXLIP_TLS` says something else than can be had.
+pub(super) fn choose(py: Python<'_>) -> PyResult<Option<&'static Symbols>> {
+    match wanted() {
+        "object" => Ok(None),
+        "libssl" => symbols::get(py).map(Some).map_err(|why| {
+            PyRuntimeError::new_err(format!("{VARIABLE} is libssl, which cannot be used: {why}"))
+        }),
+        "" => Ok(symbols::get(py).ok()),
+        other => Err(PyValueError::new_err(format!(
+            "{VARIABLE} is {other:?}, neither 'object' nor 'libssl'"
+        ))),
+    }
+}
+
+/// Why the answer of [`choose`] was `None`.
+pub(super) fn why_object(py: Python<'_>) -> String {
+    match wanted() {
+        "" => symbols::get(py).err().unwrap_or_default().to_owned(),
+        _ => format!("{VARIABLE} says so"),
+    }
+}
+
 impl Codec {
     /// # Errors
-    /// What the context's `wrap_bio()` raises.
+    /// What the context's `wrap_bio()` raises, and as [`choose`].
     pub(super) fn new(
         context: &Bound<'_, PyAny>,
         server_side: bool,
         server_hostname: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        Ok(Self {
-            object: Object::new(context, server_side, server_hostname)?,
-        })
+        let py = context.py();
+        let object = Object::new(context, server_side, server_hostname)?;
+        let libssl = match choose(py)? {
+            Some(symbols) => Libssl::new(py, symbols, &object)?,
+            None => None,
+        };
+        Ok(Self { object, libssl })
     }
 
     /// The `SSLObject`.
@@ -62,12 +106,19 @@ impl Codec {
     ) -> Result<(), pyo3::gc::PyTraverseError> {
         visit.call(&self.object.sslobj)?;
         visit.call(&self.object.incoming)?;
-        visit.call(&self.object.outgoing)
+        visit.call(&self.object.outgoing)?;
+        match &self.libssl {
+            Some(libssl) => visit.call(libssl.owner()),
+            None => Ok(()),
+        }
     }
 
     /// Takes records of the peer's.
     pub(super) fn feed(&self, records: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.object.feed(records)
+        match &self.libssl {
+            Some(libssl) => libssl.feed(Data::any_buffer(records)?.as_slice()),
+            None => self.object.feed(records),
+        }
     }
 
     /// Shakes hands; `false`: the peer has to send more.
@@ -82,12 +133,18 @@ impl Codec {
 
     /// Everything that can be decrypted.
     pub(super) fn read<'py>(&self, py: Python<'py>) -> Read<'py> {
-        self.object.read(py)
+        match &self.libssl {
+            Some(libssl) => libssl.read(py, &self.object),
+            None => self.object.read(py),
+        }
     }
 
     /// Decrypts into `buffer` until it is full or there is nothing more.
     pub(super) fn read_into(&self, buffer: &Bound<'_, PyAny>) -> PyResult<Filled> {
-        self.object.read_into(buffer)
+        match &self.libssl {
+            Some(libssl) => libssl.read_into(buffer, &self.object),
+            None => self.object.read_into(buffer),
+        }
     }
 
     /// Encrypts what a program has just written; how many bytes, `None` if the peer has to send
@@ -95,28 +152,43 @@ impl Codec {
     pub(super) fn write(
         &self,
         object: &Bound<'_, PyAny>,
-        _data: &Data<'_>,
+        data: &Data<'_>,
     ) -> PyResult<Option<usize>> {
-        self.object.write(object)
+        match &self.libssl {
+            Some(libssl) => libssl.write(object.py(), data.as_slice(), &self.object),
+            None => self.object.write(object),
+        }
     }
 
     /// As [`Codec::write`], for what had to wait.
     pub(super) fn write_slice(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
-        self.object.write(PyBytes::new(py, data).as_any())
+        match &self.libssl {
+            Some(libssl) => libssl.write(py, data, &self.object),
+            None => self.object.write(PyBytes::new(py, data).as_any()),
+        }
     }
 
     /// The records that are due.
     pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        self.object.take(py)
+        match &self.libssl {
+            Some(libssl) => libssl.take(py),
+            None => self.object.take(py),
+        }
     }
 
     /// Bytes of records that are not read yet.
     pub(super) fn pending_in(&self, py: Python<'_>) -> PyResult<usize> {
-        self.object.pending_in(py)
+        match &self.libssl {
+            Some(libssl) => Ok(libssl.pending_in()),
+            None => self.object.pending_in(py),
+        }
     }
 
     /// Bytes of records that nobody has taken yet.
     pub(super) fn pending_out(&self, py: Python<'_>) -> PyResult<usize> {
-        self.object.pending_out(py)
+        match &self.libssl {
+            Some(libssl) => Ok(libssl.pending_out()),
+            None => self.object.pending_out(py),
+        }
     }
 }

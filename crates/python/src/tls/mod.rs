@@ -12,11 +12,14 @@
 mod codec;
 mod end;
 mod handshake;
+mod libssl;
 mod object;
 mod protocol;
 mod read;
+mod symbols;
 mod transport;
 mod write;
 
 pub(crate) use protocol::TlsProtocol;
+pub(crate) use symbols::describe;
 pub(crate) use transport::TlsTransport;
