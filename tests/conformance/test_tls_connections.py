@@ -260,3 +260,26 @@ async def test_streams(loop: asyncio.AbstractEventLoop) -> None:
     await writer.wait_closed()
     server.close()
     await server.wait_closed()
+
+
+async def test_a_class_of_the_programs_is_asked(loop: asyncio.AbstractEventLoop) -> None:
+    class Counting(ssl.SSLObject):
+        reads = writes = 0
+
+        def read(self, *args: Any) -> Any:
+            type(self).reads += 1
+            return super().read(*args)
+
+        def write(self, data: Any) -> int:
+            type(self).writes += 1
+            return super().write(data)
+
+    client = tls.client_context()
+    client.sslobject_class = Counting
+    async with tls.connection(Recorder(), client=client) as (transport, protocol, peer):
+        transport.write(b"hello")
+        assert await peer.exactly(5) == b"hello"
+        peer.send(b"answer")
+        await protocol.until_received(6)
+        assert Counting.reads > 0
+        assert Counting.writes == 1

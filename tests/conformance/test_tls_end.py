@@ -161,16 +161,18 @@ async def test_reset(loop: asyncio.AbstractEventLoop) -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage",
+    ("garbage", "reason"),
     [
-        b"\x17\x03\x03\x00\x20" + bytes(32),  # a record whose contents are not authentic
-        b"\x17\x03\x03\xff\xff" + bytes(100),  # longer than a record may be
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"\x15\x03\x03\x00\x02\x02\x28",  # an alert that is not encrypted
+        # A record whose contents are not authentic, one that is longer than may be, no record at
+        # all, and an alert that is not encrypted.
+        (b"\x17\x03\x03\x00\x20" + bytes(32), "DECRYPTION_FAILED_OR_BAD_RECORD_MAC"),
+        (b"\x17\x03\x03\xff\xff" + bytes(100), "PACKET_LENGTH_TOO_LONG"),
+        (b"GET / HTTP/1.1\r\n\r\n", "WRONG_VERSION_NUMBER"),
+        (b"\x15\x03\x03\x00\x02\x02\x28", "BAD_RECORD_TYPE"),
     ],
 )
 async def test_broken_records(
-    loop: asyncio.AbstractEventLoop, garbage: bytes, contexts: list[dict[str, Any]]
+    loop: asyncio.AbstractEventLoop, garbage: bytes, reason: str, contexts: list[dict[str, Any]]
 ) -> None:
     async with tls.connection(Recorder()) as (transport, protocol, peer):
         peer.send(b"good")
@@ -178,6 +180,7 @@ async def test_broken_records(
         peer.send_raw(garbage)
         await protocol.until_lost()
         assert isinstance(protocol.error, ssl.SSLError)
+        assert protocol.error.reason == reason
         assert protocol.data == b"good"
         assert "eof_received" not in protocol.calls
         assert transport.is_closing()

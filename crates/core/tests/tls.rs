@@ -337,7 +337,7 @@ impl World {
             Event::Full if self.lower_open => self.tls().lower_full(),
             Event::Drained if self.lower_open => {
                 self.tls().lower_drained();
-                self.send();
+                self.write_queued();
             }
             Event::Full | Event::Drained => {}
             Event::Block => self.blocked = true,

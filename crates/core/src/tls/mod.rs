@@ -211,6 +211,7 @@ impl Tls {
     pub fn plan_write(&mut self) -> WritePlan {
         match self.phase {
             Phase::Handshaking => WritePlan::Queue,
+            Phase::Wrapped if self.lower_full => WritePlan::Queue,
             Phase::Wrapped => WritePlan::Encrypt,
             _ => {
                 let before = self.late;
@@ -232,11 +233,16 @@ impl Tls {
         self.queued = self.queued.saturating_sub(n);
     }
 
-    /// Whether what is queued may be encrypted.
+    /// Whether what is queued may be encrypted: not before there is room for the records, unless
+    /// the farewell is to follow.
     #[must_use]
     #[inline]
     pub fn may_encrypt(&self) -> bool {
-        matches!(self.phase, Phase::Wrapped | Phase::Flushing)
+        match self.phase {
+            Phase::Wrapped => !self.lower_full,
+            Phase::Flushing => true,
+            _ => false,
+        }
     }
 
     /// Whether records may be handed to the lower transport; once it is to be closed, whatever it
@@ -252,7 +258,7 @@ impl Tls {
         self.lower_full = true;
     }
 
-    /// The lower transport's `resume_writing`: hand it what has gathered.
+    /// The lower transport's `resume_writing`: hand it what has gathered, encrypt what is queued.
     pub fn lower_drained(&mut self) {
         self.lower_full = false;
     }

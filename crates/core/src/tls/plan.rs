@@ -32,7 +32,7 @@ pub enum Step {
 pub enum WritePlan {
     /// Encrypt it, behind what is queued.
     Encrypt,
-    /// Queue it until hands are shaken.
+    /// Queue it until hands are shaken, or the lower transport has room.
     Queue,
     /// Drop it: the connection is closing or lost. So many writes were dropped before; asyncio
     /// warns when there were five.

@@ -21,8 +21,10 @@ const WANT_WRITE: c_int = 3;
 const SYSCALL: c_int = 5;
 const ZERO_RETURN: c_int = 6;
 
-/// How much is decrypted for one `data_received()` without growing the buffer for it.
-const PLAINTEXT: usize = 64 * 1024;
+/// The buffer's first size, and the largest that is kept: what a lower transport brings before it
+/// is held back (`oxlip_core::tls::READ_HIGH`) fits.
+const FIRST: usize = 64 * 1024;
+const KEPT: usize = 512 * 1024;
 
 thread_local! {
     /// Where records are decrypted to; taken out while that happens.
@@ -118,7 +120,9 @@ impl Libssl {
         let mut filled = 0;
         let idle = loop {
             if filled == plain.len() {
-                plain.resize((2 * filled).max(PLAINTEXT), 0);
+                // Records hold no more than they are long.
+                let more = self.pending_in().max(FIRST);
+                plain.resize(filled + more, 0);
             }
             match self.read_once(&mut plain[filled..]) {
                 Ok(count) => filled += count,
@@ -126,8 +130,8 @@ impl Libssl {
             }
         };
         let data = (filled > 0).then(|| PyBytes::new(py, &plain[..filled]));
-        plain.truncate(PLAINTEXT);
-        plain.shrink_to(PLAINTEXT);
+        plain.truncate(KEPT);
+        plain.shrink_to(KEPT);
         PLAIN.set(plain);
         let end = match idle {
             Idle::More => End::More,

@@ -327,7 +327,7 @@ impl TlsProtocol {
         let this = slf.get();
         let _owned = this.own()?;
         this.with(|inner| inner.machine.lower_drained())?;
-        let sent = write::send(slf);
+        let sent = write::write_queued(slf);
         end::survive(slf, sent)
     }
 

@@ -94,6 +94,7 @@ impl From<&str> for Missing {
 #[cfg(unix)]
 mod dynamic {
     use std::ffi::{c_char, c_int, c_void};
+    // SAFETY: as POSIX declares them.
     unsafe extern "C" {
         pub(super) fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
         pub(super) fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;

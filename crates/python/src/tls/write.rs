@@ -12,6 +12,10 @@ use crate::{errors, ffi};
 /// asyncio warns about a write when so many were dropped before it.
 const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 
+/// What is encrypted before the records are handed over, in bytes: seven full records, which with
+/// all that TLS adds are not yet so large that the C library maps memory for them.
+const PART: usize = 7 * 16 * 1024;
+
 /// Encrypts what a program writes, or keeps it until that is possible.
 pub(super) fn write(
     slf: &Bound<'_, TlsProtocol>,
@@ -35,25 +39,43 @@ pub(super) fn write(
     let written = pieces
         .iter()
         .try_for_each(|(object, data)| match plan {
-            WritePlan::Encrypt => encrypt(this, object, data),
+            WritePlan::Encrypt => encrypt(slf, object, data),
             _ => queue(this, data, 0),
         })
         .and_then(|()| write_queued(slf));
     end::survive(slf, written)
 }
 
-fn encrypt(this: &TlsProtocol, object: &Bound<'_, PyAny>, data: &Data<'_>) -> PyResult<()> {
-    let length = data.as_slice().len();
-    // A piece before this one could not be encrypted.
-    if this.with(|inner| !inner.queue.is_empty())? {
-        return queue(this, data, 0);
+/// Encrypts a piece after the other while the lower transport has room, and queues the rest.
+fn encrypt(
+    slf: &Bound<'_, TlsProtocol>,
+    object: &Bound<'_, PyAny>,
+    data: &Data<'_>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    let bytes = data.as_slice();
+    let mut done = 0;
+    // Not if a piece before this one had to wait, or the lower transport has become full.
+    while this.with(|inner| inner.queue.is_empty() && inner.machine.may_encrypt())? {
+        let part = &bytes[done..bytes.len().min(done + PART)];
+        let written = this.with_codec(|codec| {
+            if part.len() == bytes.len() {
+                codec.write(object, data)
+            } else {
+                codec.write_slice(py, part)
+            }
+        })?;
+        match written.transpose()?.flatten() {
+            Some(count) => done += count,
+            None => break,
+        }
+        if done == bytes.len() {
+            return Ok(());
+        }
+        hand_over(this, py)?;
     }
-    match this.with_codec(|codec| codec.write(object, data))? {
-        Some(Ok(Some(count))) if count == length => Ok(()),
-        Some(Ok(count)) => queue(this, data, count.unwrap_or(0)),
-        Some(Err(error)) => Err(error),
-        None => queue(this, data, 0),
-    }
+    queue(this, data, done)
 }
 
 fn queue(this: &TlsProtocol, data: &Data<'_>, done: usize) -> PyResult<()> {
@@ -64,7 +86,7 @@ fn queue(this: &TlsProtocol, data: &Data<'_>, done: usize) -> PyResult<()> {
     })
 }
 
-/// Encrypts what is queued, as far as possible, and sends.
+/// Encrypts what is queued, as far as the lower transport has room, and sends.
 pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
@@ -72,9 +94,9 @@ pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         let writable = inner.machine.may_encrypt();
         writable.then(|| inner.queue.pop_front()).flatten()
     })? {
-        let rest = &chunk.as_ref()[skip..];
-        let length = rest.len();
-        let written = this.with_codec(|codec| codec.write_slice(py, rest))?;
+        let length = chunk.as_ref().len();
+        let part = &chunk.as_ref()[skip..length.min(skip + PART)];
+        let written = this.with_codec(|codec| codec.write_slice(py, part))?;
         let (count, failed) = match written {
             Some(Ok(count)) => (count.unwrap_or(0), None),
             Some(Err(error)) => (0, Some(error)),
@@ -82,7 +104,7 @@ pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         };
         let done = this.with(|inner| {
             inner.machine.unqueue(count);
-            if count == length {
+            if skip + count == length {
                 return Some(chunk);
             }
             inner.queue.push_front((chunk, skip + count));
@@ -91,10 +113,13 @@ pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         if let Some(error) = failed {
             return Err(error);
         }
-        if count < length && count == 0 {
+        if count == 0 {
             break; // The peer has to send something first.
         }
         drop::<Option<Chunk>>(done);
+        if this.with(|inner| inner.machine.may_send())? {
+            hand_over(this, py)?;
+        }
     }
     send(slf)
 }
