@@ -172,6 +172,8 @@ class Connect(SocketCalls):
         except BaseException:
             transport.close()
             raise
+        finally:
+            del waiter  # Its exception holds this frame: no cycle through it.
         return transport, protocol
 
     async def _connect_any(

@@ -160,6 +160,8 @@ class StartTls(LoopBase):
             for step in steps:
                 step.cancel()
             raise
+        finally:
+            del waiter, tls  # An exception holds this frame: no cycle through it.
         return secured
 
 

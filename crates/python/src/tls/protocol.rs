@@ -233,18 +233,18 @@ impl TlsProtocol {
         py: Python<'_>,
         event_loop: Py<EventLoop>,
         protocol: Bound<'_, PyAny>,
-        sslcontext: Bound<'_, PyAny>,
+        sslcontext: &Bound<'_, PyAny>,
         waiter: Option<Py<PyAny>>,
         server_side: bool,
-        server_hostname: Option<Bound<'_, PyAny>>,
+        server_hostname: Option<&Bound<'_, PyAny>>,
         handshake_timeout: Py<PyAny>,
         shutdown_timeout: Py<PyAny>,
         connection_made: bool,
         accepted: bool,
     ) -> PyResult<Py<Self>> {
         let extra = PyDict::new(py);
-        extra.set_item("sslcontext", &sslcontext)?;
-        let codec = Codec::new(&sslcontext, server_side, server_hostname.as_ref())?;
+        extra.set_item("sslcontext", sslcontext)?;
+        let codec = Codec::new(sslcontext, server_side, server_hostname)?;
         let inner = Inner {
             machine: Tls::new(connection_made),
             codec: Some(Arc::new(codec)),

@@ -24,24 +24,34 @@ pub(super) struct Ssl([u8; 0]);
 #[repr(C)]
 pub(super) struct Bio([u8; 0]);
 
-/// What OpenSSL's functions are called for. Each must be called with the interpreter attached, and
-/// with pointers that live: callbacks run Python code.
+type Read = unsafe extern "C" fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
+type Write = unsafe extern "C" fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;
+type GetError = unsafe extern "C" fn(*const Ssl, c_int) -> c_int;
+type GetBio = unsafe extern "C" fn(*const Ssl) -> *mut Bio;
+type BioRead = unsafe extern "C" fn(*mut Bio, *mut c_void, c_int) -> c_int;
+type BioWrite = unsafe extern "C" fn(*mut Bio, *const c_void, c_int) -> c_int;
+type BioPending = unsafe extern "C" fn(*mut Bio) -> usize;
+type ClearError = unsafe extern "C" fn();
+type Version = unsafe extern "C" fn(c_int) -> *const c_char;
+
+/// OpenSSL's functions. Each must be called with the interpreter attached, and with pointers that
+/// live: callbacks run Python code.
 pub(super) struct Symbols {
-    pub(super) ssl_read: unsafe extern "C" fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int,
-    pub(super) ssl_write: unsafe extern "C" fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int,
-    pub(super) ssl_get_error: unsafe extern "C" fn(*const Ssl, c_int) -> c_int,
-    pub(super) ssl_get_rbio: unsafe extern "C" fn(*const Ssl) -> *mut Bio,
-    pub(super) ssl_get_wbio: unsafe extern "C" fn(*const Ssl) -> *mut Bio,
-    pub(super) bio_read: unsafe extern "C" fn(*mut Bio, *mut c_void, c_int) -> c_int,
-    pub(super) bio_write: unsafe extern "C" fn(*mut Bio, *const c_void, c_int) -> c_int,
-    pub(super) bio_pending: unsafe extern "C" fn(*mut Bio) -> usize,
-    pub(super) err_clear_error: unsafe extern "C" fn(),
-    version: unsafe extern "C" fn(c_int) -> *const c_char,
+    pub(super) ssl_read: Read,
+    pub(super) ssl_write: Write,
+    pub(super) ssl_get_error: GetError,
+    ssl_get_rbio: GetBio,
+    ssl_get_wbio: GetBio,
+    pub(super) bio_read: BioRead,
+    pub(super) bio_write: BioWrite,
+    pub(super) bio_pending: BioPending,
+    pub(super) err_clear_error: ClearError,
+    version: Version,
     /// The class `_ssl._SSLSocket` and the place of its `SSL *`, in pointers.
     socket_class: usize,
     ssl_slot: usize,
     /// `ssl.SSLObject`'s own methods: a subclass with others is to be asked, not passed by.
-    pub(super) methods: [(&'static str, Py<PyAny>); 2],
+    methods: [(&'static str, Py<PyAny>); 2],
 }
 
 /// The pointers of one connection.
@@ -135,7 +145,7 @@ fn find(py: Python<'_>) -> Result<Symbols, Missing> {
     let path = CString::new(path.extract::<String>()?)
         .map_err(|_| Missing::from("the path of _ssl has a NUL"))?;
     macro_rules! function {
-        ($name:literal) => {{
+        ($name:literal, $type:ty) => {{
             let Some(address) = look_up(&path, $name) else {
                 let name = $name.to_string_lossy();
                 return Err(Missing::Because(format!(
@@ -144,22 +154,22 @@ fn find(py: Python<'_>) -> Result<Symbols, Missing> {
             };
             // SAFETY: the function of this name has the type that `Symbols` gives it, in every
             // OpenSSL since 1.1.1 (man pages SSL_read_ex(3), BIO_read(3) and so on).
-            unsafe { std::mem::transmute::<NonNull<c_void>, _>(address) }
+            unsafe { std::mem::transmute::<NonNull<c_void>, $type>(address) }
         }};
     }
     let ssl = py.import("ssl")?;
     let plain = ssl.getattr("SSLObject")?;
     let mut symbols = Symbols {
-        ssl_read: function!(c"SSL_read_ex"),
-        ssl_write: function!(c"SSL_write_ex"),
-        ssl_get_error: function!(c"SSL_get_error"),
-        ssl_get_rbio: function!(c"SSL_get_rbio"),
-        ssl_get_wbio: function!(c"SSL_get_wbio"),
-        bio_read: function!(c"BIO_read"),
-        bio_write: function!(c"BIO_write"),
-        bio_pending: function!(c"BIO_ctrl_pending"),
-        err_clear_error: function!(c"ERR_clear_error"),
-        version: function!(c"OpenSSL_version"),
+        ssl_read: function!(c"SSL_read_ex", Read),
+        ssl_write: function!(c"SSL_write_ex", Write),
+        ssl_get_error: function!(c"SSL_get_error", GetError),
+        ssl_get_rbio: function!(c"SSL_get_rbio", GetBio),
+        ssl_get_wbio: function!(c"SSL_get_wbio", GetBio),
+        bio_read: function!(c"BIO_read", BioRead),
+        bio_write: function!(c"BIO_write", BioWrite),
+        bio_pending: function!(c"BIO_ctrl_pending", BioPending),
+        err_clear_error: function!(c"ERR_clear_error", ClearError),
+        version: function!(c"OpenSSL_version", Version),
         socket_class: 0,
         ssl_slot: 0,
         methods: [
