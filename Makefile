@@ -54,6 +54,8 @@ test-loom: ## The way in from other threads, in every interleaving of at most th
 .PHONY: test-python
 test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: ARGS="tests/cli -x"
 	$(CHECKED)/bin/python -m pytest -n $(JOBS) $(ARGS)
+	@# What concerns TLS once more, on the slower of its two codecs.
+	OXLIP_TLS=object $(CHECKED)/bin/python -m pytest -n $(JOBS) -k "tls or ssl" $(ARGS)
 
 .PHONY: soak
 soak: $(CHECKED)/.oxlip ## The slow storms that `make test` leaves out

@@ -55,12 +55,12 @@ BARRIERS = (
             r"crate::(tick|timers|inbox)",
             "a machine does not see the tick",
         )
-        for machine in ("stream", "listener", "connect", "write_queue")
+        for machine in ("stream", "listener", "connect", "tls", "write_queue")
     ),
     *(
         Barrier(
             f"crates/core/src/{tick}*",
-            r"crate::(stream|listener|connect|write_queue)",
+            r"crate::(stream|listener|connect|tls|write_queue)",
             "the tick does not see the machines",
         )
         for tick in ("tick", "timers", "inbox")
@@ -99,6 +99,8 @@ UNSAFE = {
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",
     "crates/python/src/loop_/sock.rs": "system calls on numbers and buffers of the user",
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",
+    "crates/python/src/tls/libssl.rs": "OpenSSL's functions on a connection of `_ssl`'s (ADR 9)",
+    "crates/python/src/tls/symbols.rs": "looks these functions up, and tries them out",
     "crates/python/src/transport/base.rs": "a type of known layout for PyO3 (ADR 4)",
     "crates/python/src/transport/begin.rs": "a descriptor is taken out of a socket object",
     "crates/python/src/transport/body.rs": "as handle/callback.rs",

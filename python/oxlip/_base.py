@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         # asyncio's abstract class answers for these. To a type checker they are abstract there,
         # and nobody could make a loop.
         create_datagram_endpoint = asyncio.AbstractEventLoop.create_datagram_endpoint
-        start_tls = asyncio.AbstractEventLoop.start_tls
 
 else:
 

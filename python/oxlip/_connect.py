@@ -13,10 +13,11 @@ import socket
 import sys
 from asyncio.log import logger
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from ._resolve import AddressInfo
 from ._sock import SocketCalls, check_not_tls
+from ._tls import TlsSettings, check_tls_arguments
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -55,15 +56,22 @@ class Connect(SocketCalls):
         """
         if server_hostname is not None and not ssl:
             raise ValueError("server_hostname is only meaningful with ssl")
-        if server_hostname is None and ssl and not host:
-            raise ValueError("You must set server_hostname when using ssl without a host")
+        if server_hostname is None and ssl:
+            if not host:
+                raise ValueError("You must set server_hostname when using ssl without a host")
+            server_hostname = cast(str, host)
         check_tls_arguments(bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout)
         if all_errors and sys.version_info < (3, 11):
             raise TypeError("all_errors needs the ExceptionGroup of Python 3.11")
         if sock is not None:
             check_not_tls(sock)
-        if ssl:
-            refuse_tls()
+        settings = functools.partial(
+            TlsSettings.of,
+            ssl,
+            server_hostname=server_hostname,
+            handshake_timeout=ssl_handshake_timeout,
+            shutdown_timeout=ssl_shutdown_timeout,
+        )
 
         if host is not None or port is not None:
             if sock is not None:
@@ -84,12 +92,16 @@ class Connect(SocketCalls):
             connected = await self._connect_any(
                 remote, local, delay=happy_eyeballs_delay, all_errors=all_errors
             )
-            transport, protocol = await self._hand_over(connected, protocol_factory, owned=True)
+            transport, protocol = await self._hand_over(
+                connected, protocol_factory, owned=True, tls=settings if ssl else None
+            )
         else:
             if sock is None:
                 raise ValueError("host and port was not specified and no sock specified")
             check_stream(sock)
-            transport, protocol = await self._hand_over(sock, protocol_factory, owned=False)
+            transport, protocol = await self._hand_over(
+                sock, protocol_factory, owned=False, tls=settings if ssl else None
+            )
         if self.get_debug():
             logger.debug(
                 "%r connected to %s:%r: (%r, %r)",
@@ -114,9 +126,16 @@ class Connect(SocketCalls):
         check_stream(sock)
         check_tls_arguments(bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout)
         check_not_tls(sock)
-        if ssl:
-            refuse_tls()
-        transport, protocol = await self._hand_over(sock, protocol_factory, owned=False)
+        settings = functools.partial(
+            TlsSettings.of,
+            ssl,
+            server_side=True,
+            handshake_timeout=ssl_handshake_timeout,
+            shutdown_timeout=ssl_shutdown_timeout,
+        )
+        transport, protocol = await self._hand_over(
+            sock, protocol_factory, owned=False, tls=settings if ssl else None
+        )
         if self.get_debug():
             logger.debug(
                 "%r handled: (%r, %r)", transport.get_extra_info("socket"), transport, protocol
@@ -124,14 +143,26 @@ class Connect(SocketCalls):
         return transport, protocol
 
     async def _hand_over(
-        self, sock: socket.socket, protocol_factory: Callable[[], _ProtocolT], *, owned: bool
+        self,
+        sock: socket.socket,
+        protocol_factory: Callable[[], _ProtocolT],
+        *,
+        owned: bool,
+        tls: Callable[[], TlsSettings] | None = None,
     ) -> tuple[asyncio.Transport, _ProtocolT]:
-        """Makes a transport of `sock` and waits until its protocol is connected."""
+        """Makes a transport of `sock`, with TLS if `tls` is given, and waits until its protocol is
+        connected."""
+        transport: asyncio.Transport
         try:
             sock.setblocking(False)
             protocol = protocol_factory()
             waiter = self.create_future()
-            transport = self._connection(sock, protocol, owned=owned, waiter=waiter)
+            if tls is None:
+                transport = self._connection(sock, protocol, owned=owned, waiter=waiter)
+            else:
+                secure = tls().protocol(self, protocol, waiter)
+                self._connection(sock, secure, owned=owned)
+                transport = cast(asyncio.Transport, secure.transport)
         except BaseException:
             if owned:
                 sock.close()
@@ -141,6 +172,8 @@ class Connect(SocketCalls):
         except BaseException:
             transport.close()
             raise
+        finally:
+            del waiter  # Its exception holds this frame: no cycle through it.
         return transport, protocol
 
     async def _connect_any(
@@ -270,21 +303,6 @@ def check_stream(sock: socket.socket) -> None:
     """`ValueError` unless `sock` is a stream socket, of whatever family."""
     if sock.type != socket.SOCK_STREAM:
         raise ValueError(f"A Stream Socket was expected, got {sock!r}")
-
-
-def check_tls_arguments(
-    with_tls: bool, handshake_timeout: float | None, shutdown_timeout: float | None
-) -> None:
-    """`ValueError` for TLS settings without TLS."""
-    if handshake_timeout is not None and not with_tls:
-        raise ValueError("ssl_handshake_timeout is only meaningful with ssl")
-    if shutdown_timeout is not None and not with_tls:
-        raise ValueError("ssl_shutdown_timeout is only meaningful with ssl")
-
-
-def refuse_tls() -> NoReturn:
-    """The one place that says so."""
-    raise NotImplementedError("TLS is not in oxlip yet")
 
 
 def _bind_any(sock: socket.socket, candidates: list[AddressInfo], errors: list[OSError]) -> None:

@@ -24,6 +24,7 @@ def report() -> tuple[list[tuple[str, str]], bool]:
         ("driver", driver),
         ("OXLIP_DRIVER", os.environ.get("OXLIP_DRIVER") or "not set"),
         *(("available" if index == 0 else "", row) for index, row in enumerate(drivers())),
+        ("TLS", tls()),
         ("python", python()),
         ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
         ("open files", open_files()),
@@ -53,6 +54,12 @@ def drivers() -> Iterator[str]:
             yield f"{name}: no ({error})"
         else:
             yield name
+
+
+def tls() -> str:
+    """What TLS connections are encrypted with; `OXLIP_TLS` can force it."""
+    chosen = _native.tls_codec()
+    return f"{chosen['codec']}: {chosen['reason']}"
 
 
 def python() -> str:

@@ -39,7 +39,7 @@ _ExceptionHandler: TypeAlias = Callable[[asyncio.AbstractEventLoop, _Context], o
 class Lifecycle(Signals):
     """From the first run to `close()`."""
 
-    STATE = (
+    STATE: tuple[str, ...] = (
         *Signals.STATE,
         "_asyncgens",
         "_asyncgens_shutdown_called",

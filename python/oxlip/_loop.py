@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from . import _native
 from ._sendfile import Sendfile
 from ._subprocess import Subprocesses
+from ._tls import StartTls
 from ._unix import UnixSockets
 
 if TYPE_CHECKING:
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 
 class EventLoop(
-    UnixSockets, Sendfile, Subprocesses, _native.EventLoop, asyncio.AbstractEventLoop
+    UnixSockets,
+    Sendfile,
+    Subprocesses,
+    StartTls,
+    _native.EventLoop,
+    asyncio.AbstractEventLoop,
 ):
     """An asyncio event loop whose scheduling, timers, sockets and transports are native.
 
@@ -29,7 +35,7 @@ class EventLoop(
 
     # What the parts of the loop keep. Not in a `__dict__`: where there is none, the interpreter
     # finds methods without looking into one, and `loop.call_soon` costs a tenth less.
-    __slots__ = (*UnixSockets.STATE, "__weakref__")
+    __slots__ = ("__weakref__", *{*UnixSockets.STATE, *Subprocesses.STATE})
 
     def __new__(cls, *args: object, driver: str | None = None, **kwargs: object) -> Self:
         # A subclass may have an __init__ with other arguments: asyncio's loops have no __new__.

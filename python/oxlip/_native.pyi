@@ -6,6 +6,7 @@ from asyncio.events import _TaskFactory
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from socket import socket
+from ssl import SSLContext
 from typing import Any, Protocol, TypeVar, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
@@ -18,13 +19,16 @@ __all__ = [
     "EventLoop",
     "Handle",
     "ReadPipeTransport",
+    "SSLTransport",
     "StreamTransport",
     "TimerHandle",
+    "TlsProtocol",
     "WritePipeTransport",
     "__version__",
     "drivers",
     "live_objects",
     "own_scheduling",
+    "tls_codec",
 ]
 
 __version__: str
@@ -225,8 +229,42 @@ class ReadPipeTransport(asyncio.ReadTransport):
 class WritePipeTransport(asyncio.Transport):
     """The writing end of a pipe. It has the methods of `asyncio.WriteTransport` only."""
 
+@final
+class SSLTransport(asyncio.Transport):
+    """One TLS connection."""
+
+    def writelines(self, list_of_data: Iterable[ReadableBuffer]) -> None: ...
+    def get_read_buffer_size(self) -> int: ...
+    def get_read_buffer_limits(self) -> tuple[int, int]: ...
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+@final
+class TlsProtocol(asyncio.Protocol):
+    """What goes between a raw transport and the protocol of a TLS connection."""
+
+    def __new__(
+        cls,
+        event_loop: EventLoop,
+        protocol: asyncio.BaseProtocol,
+        sslcontext: SSLContext,
+        waiter: asyncio.Future[None] | None,
+        *,
+        server_side: bool,
+        server_hostname: str | None,
+        handshake_timeout: float,
+        shutdown_timeout: float,
+        connection_made: bool = False,
+        accepted: bool = False,
+    ) -> Self: ...
+    @property
+    def transport(self) -> SSLTransport | None:
+        """What `protocol` is to use; `None` once the connection is lost."""
+
 def drivers() -> list[str]:
     """The names of the drivers that this build has, best first."""
+
+def tls_codec() -> dict[str, str]:
+    """Which codec TLS connections get here (`codec`), and why (`reason`)."""
 
 def live_objects() -> dict[str, int]:
     """How many native objects of each class exist; empty unless built with debug assertions."""

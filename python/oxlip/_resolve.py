@@ -31,7 +31,7 @@ _IPV4_DIGITS = frozenset("0123456789abcdefABCDEFxX.")
 class Resolve(Lifecycle):
     """Names to addresses and back."""
 
-    STATE = (*Lifecycle.STATE, "_lookups")
+    STATE: tuple[str, ...] = (*Lifecycle.STATE, "_lookups")
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,9 +19,10 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ._connect import bind_error, check_stream, check_tls_arguments, refuse_tls
+from ._connect import bind_error, check_stream
 from ._resolve import AddressInfo, Resolve
 from ._sock import check_not_tls
+from ._tls import TlsSettings, check_tls_arguments
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -202,7 +203,13 @@ class Serve(Resolve):
         if sock is not None:
             check_not_tls(sock)
         if ssl is not None:
-            refuse_tls()
+            settings = TlsSettings.of(
+                ssl,
+                server_side=True,
+                handshake_timeout=ssl_handshake_timeout,
+                shutdown_timeout=ssl_shutdown_timeout,
+            )
+            protocol_factory = settings.factory(self, protocol_factory)
 
         if host is not None or port is not None:
             if sock is not None:

@@ -117,6 +117,8 @@ class SubprocessTransport(BaseSubprocessTransport):
 class Subprocesses(Pipes):
     """Child processes of one loop."""
 
+    STATE: tuple[str, ...] = (*Pipes.STATE, "_children")
+
     def __init__(self) -> None:
         super().__init__()
         # By their pidfds.

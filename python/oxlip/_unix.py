@@ -9,6 +9,7 @@ own. Runs on the loop's thread.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import socket
 import stat
@@ -17,9 +18,10 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from ._connect import Connect, check_tls_arguments, refuse_tls
+from ._connect import Connect
 from ._server import Serve, Server, begin_serving
 from ._sock import check_not_tls
+from ._tls import TlsSettings, check_tls_arguments
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,11 +56,18 @@ class UnixSockets(Connect, Serve):
             raise ValueError("server_hostname is only meaningful with ssl")
         check_tls_arguments(bool(ssl), ssl_handshake_timeout, ssl_shutdown_timeout)
         _check_place(path, sock, "no path and sock were specified")
+        settings: Callable[[], TlsSettings] | None = None
         if ssl:
-            refuse_tls()
+            settings = functools.partial(
+                TlsSettings.of,
+                ssl,
+                server_hostname=server_hostname,
+                handshake_timeout=ssl_handshake_timeout,
+                shutdown_timeout=ssl_shutdown_timeout,
+            )
 
         if sock is not None:
-            return await self._hand_over(sock, protocol_factory, owned=False)
+            return await self._hand_over(sock, protocol_factory, owned=False, tls=settings)
         address = os.fspath(path)  # type: ignore[arg-type]
         connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -67,7 +76,7 @@ class UnixSockets(Connect, Serve):
         except BaseException:
             connecting.close()
             raise
-        return await self._hand_over(connecting, protocol_factory, owned=True)
+        return await self._hand_over(connecting, protocol_factory, owned=True, tls=settings)
 
     async def create_unix_server(  # type: ignore[override]
         self,
@@ -93,7 +102,13 @@ class UnixSockets(Connect, Serve):
         check_tls_arguments(ssl is not None, ssl_handshake_timeout, ssl_shutdown_timeout)
         _check_place(path, sock, "path was not specified, and no sock specified")
         if ssl is not None:
-            refuse_tls()
+            settings = TlsSettings.of(
+                ssl,
+                server_side=True,
+                handshake_timeout=ssl_handshake_timeout,
+                shutdown_timeout=ssl_shutdown_timeout,
+            )
+            protocol_factory = settings.factory(self, protocol_factory)
 
         listening = sock if sock is not None else _bind(os.fspath(path))  # type: ignore[arg-type]
         try:

@@ -44,6 +44,7 @@ ON_ONE_DRIVER = [
     "test_queues",
     "test_runners",
     "test_ssl",
+    "test_sslproto",
     "test_staggered",
     "test_taskgroups",
     "test_tasks",
@@ -66,6 +67,7 @@ OTHERS = {
     ],
     "test_sendfile": ["EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"],
     "test_sock_lowlevel": ["EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"],
+    "test_sslproto": ["SslProtoHandshakeTests"],
     "test_subprocess": [
         "GenericWatcherTests",
         "MultiLoopChildWatcherTests",

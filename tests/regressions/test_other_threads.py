@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+from support import tls
 from support.protocols import Recorder, connection
 
 Loop = asyncio.AbstractEventLoop
@@ -58,3 +60,23 @@ async def test_create_task_in_another_thread_uses_the_factory(loop: Loop) -> Non
     loop.set_task_factory(None)
     assert await task == 42
     assert task in made
+
+
+async def test_tls_in_another_thread(loop: Loop) -> None:
+    async with tls.connection(Recorder()) as (transport, _, peer):
+        name = await asyncio.to_thread(transport.get_extra_info, "peername")
+        assert name == peer.sock.getsockname()
+        assert await asyncio.to_thread(transport.get_extra_info, "cipher") == peer.sock.cipher()
+        assert "transport" in (await asyncio.to_thread(repr, transport)).lower()
+        assert await asyncio.to_thread(transport.is_closing) is False
+
+
+@pytest.mark.ours
+async def test_tls_is_not_written_to_from_another_thread(loop: Loop) -> None:
+    # asyncio corrupts the connection.
+    async with tls.connection(Recorder()) as (transport, _, peer):
+        for call in (lambda: transport.write(b"x"), transport.close, transport.abort):
+            with pytest.raises(RuntimeError, match="Non-thread-safe"):
+                await asyncio.to_thread(call)
+        transport.write(b"whole")
+        assert await peer.exactly(5) == b"whole"

@@ -10,7 +10,8 @@
 //! * the **tick**: [`tick::Scheduler`] over the ready queue and [`timers::Timers`], fed from other
 //!   threads through [`inbox::Inbox`];
 //! * the **machines**: [`stream::Stream`], [`listener::Listener`], [`connect::Connect`], which
-//!   turn [`op::Completion`]s into decisions and decisions into [`op::Op`]s.
+//!   turn [`op::Completion`]s into decisions and decisions into [`op::Op`]s, and [`tls::Tls`], which
+//!   stands on a stream.
 //!
 //! Whoever owns both and moves data between them is the *embedder* (the Python extension, the
 //! crate `oxlip`).
@@ -26,4 +27,5 @@ pub mod stream;
 pub mod tick;
 pub mod time;
 pub mod timers;
+pub mod tls;
 pub mod write_queue;

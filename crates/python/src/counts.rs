@@ -13,17 +13,21 @@ pub(crate) enum Kind {
     StreamTransport,
     ReadPipeTransport,
     WritePipeTransport,
+    TlsProtocol,
+    TlsTransport,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 6] = [
+    pub(crate) const ALL: [(Self, &'static str); 8] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
         (Self::StreamTransport, "StreamTransport"),
         (Self::ReadPipeTransport, "ReadPipeTransport"),
         (Self::WritePipeTransport, "WritePipeTransport"),
+        (Self::TlsProtocol, "TlsProtocol"),
+        (Self::TlsTransport, "TlsTransport"),
     ];
 }
 

@@ -18,6 +18,7 @@ mod handle;
 mod loop_;
 mod names;
 mod owner;
+mod tls;
 mod transport;
 
 use pyo3::prelude::*;
@@ -33,6 +34,8 @@ mod _native {
     use super::handle::{Handle, TimerHandle};
     #[pymodule_export]
     use super::loop_::EventLoop;
+    #[pymodule_export]
+    use super::tls::{TlsProtocol, TlsTransport};
     #[pymodule_export]
     use super::transport::{ReadPipeTransport, StreamTransport, WritePipeTransport};
 
@@ -58,6 +61,12 @@ mod _native {
             counts.set_item(name, count)?;
         }
         Ok(counts)
+    }
+
+    /// Which codec TLS connections get here (`codec`), and why (`reason`).
+    #[pyfunction]
+    fn tls_codec(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+        super::tls::describe(py)
     }
 
     #[pymodule_init]

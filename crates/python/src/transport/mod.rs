@@ -21,6 +21,7 @@ mod write;
 mod write_pipe;
 
 pub(crate) use accept::{Accepting, accept, accept_again, listen, unlisten};
+pub(crate) use base::TransportBase;
 pub(crate) use begin::{Beginning, begin, wrap};
 pub(crate) use end::{Ending, end, failed};
 pub(crate) use link::{AnyTransport, Link};

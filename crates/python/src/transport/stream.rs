@@ -50,6 +50,11 @@ impl StreamTransport {
 
 #[pymethods]
 impl StreamTransport {
+    /// `loop.start_tls()` takes it.
+    #[classattr]
+    #[expect(non_upper_case_globals, reason = "asyncio's name")]
+    const _start_tls_compatible: bool = true;
+
     // Reading
 
     /// Whether `data_received` may be called.
@@ -146,6 +151,12 @@ impl StreamTransport {
     /// Closes the connection at once; what was not sent is lost.
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
         end::abort(Link::Stream(slf), None)
+    }
+
+    /// As `abort()`, with an error for `connection_lost`: TLS on top of asyncio's transports.
+    #[pyo3(signature = (exc))]
+    fn _force_close(slf: &Bound<'_, Self>, exc: Option<Py<PyAny>>) -> PyResult<()> {
+        end::abort(Link::Stream(slf), exc)
     }
 
     /// Whether the connection is closing or closed.

@@ -1,0 +1,194 @@
+//! Bytes into records and back, with the program's own `ssl.SSLContext`.
+//!
+//! Handshake and farewell are `SSLObject`'s: the context's callbacks run there, and what is raised
+//! is the interpreter's own. What lies between goes to libssl directly where that can be done
+//! (`libssl.rs`), and through `SSLObject` where it cannot (`object.rs`); both share one `SSL`. None
+//! of these methods may be called while anything is borrowed: they run Python code.
+
+use std::sync::OnceLock;
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::libssl::Libssl;
+use super::object::Object;
+use super::symbols::{self, Symbols};
+use crate::buffer::Data;
+
+/// What makes and opens the records of one connection.
+pub(super) struct Codec {
+    object: Object,
+    libssl: Option<Libssl>,
+}
+
+/// Why reading stopped.
+pub(super) enum End {
+    /// More records are needed.
+    More,
+    /// The peer has said farewell.
+    Closed,
+    Failed(PyErr),
+}
+
+/// What could be decrypted.
+pub(super) struct Read<'py> {
+    pub(super) data: Option<Bound<'py, PyBytes>>,
+    pub(super) end: End,
+}
+
+/// What could be decrypted into a buffer.
+pub(super) struct Filled {
+    pub(super) filled: usize,
+    /// `None`: the buffer is full.
+    pub(super) end: Option<End>,
+}
+
+/// The environment variable that says which codec it must be: `object` or `libssl`.
+const VARIABLE: &str = "OXLIP_TLS";
+
+fn wanted() -> &'static str {
+    static WANTED: OnceLock<String> = OnceLock::new();
+    WANTED.get_or_init(|| std::env::var(VARIABLE).unwrap_or_default())
+}
+
+/// What connections are made with: libssl's functions, or `None` for `SSLObject` alone.
+///
+/// # Errors
+/// `OXLIP_TLS` says something else than can be had.
+pub(super) fn choose(py: Python<'_>) -> PyResult<Option<&'static Symbols>> {
+    match wanted() {
+        "object" => Ok(None),
+        "libssl" => symbols::get(py).map(Some).map_err(|why| {
+            PyRuntimeError::new_err(format!("{VARIABLE} is libssl, which cannot be used: {why}"))
+        }),
+        "" => Ok(symbols::get(py).ok()),
+        other => Err(PyValueError::new_err(format!(
+            "{VARIABLE} is {other:?}, neither 'object' nor 'libssl'"
+        ))),
+    }
+}
+
+/// Why the answer of [`choose`] was `None`.
+pub(super) fn why_object(py: Python<'_>) -> String {
+    match wanted() {
+        "" => symbols::get(py).err().unwrap_or_default().to_owned(),
+        _ => format!("{VARIABLE} says so"),
+    }
+}
+
+impl Codec {
+    /// # Errors
+    /// What the context's `wrap_bio()` raises, and as [`choose`].
+    pub(super) fn new(
+        context: &Bound<'_, PyAny>,
+        server_side: bool,
+        server_hostname: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let py = context.py();
+        let object = Object::new(context, server_side, server_hostname)?;
+        let libssl = match choose(py)? {
+            Some(symbols) => Libssl::new(py, symbols, &object)?,
+            None => None,
+        };
+        Ok(Self { object, libssl })
+    }
+
+    /// The `SSLObject`.
+    pub(super) fn sslobj(&self) -> &Py<PyAny> {
+        &self.object.sslobj
+    }
+
+    /// The Python objects it holds, for the cycle collector.
+    pub(super) fn traverse(
+        &self,
+        visit: &pyo3::gc::PyVisit<'_>,
+    ) -> Result<(), pyo3::gc::PyTraverseError> {
+        visit.call(&self.object.sslobj)?;
+        visit.call(&self.object.incoming)?;
+        visit.call(&self.object.outgoing)?;
+        match &self.libssl {
+            Some(libssl) => visit.call(libssl.owner()),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes records of the peer's.
+    pub(super) fn feed(&self, records: &Bound<'_, PyAny>) -> PyResult<()> {
+        match &self.libssl {
+            Some(libssl) => libssl.feed(Data::any_buffer(records)?.as_slice()),
+            None => self.object.feed(records),
+        }
+    }
+
+    /// Shakes hands; `false`: the peer has to send more.
+    pub(super) fn handshake(&self, py: Python<'_>) -> PyResult<bool> {
+        self.object.handshake(py)
+    }
+
+    /// Says farewell; `false`: the peer's is missing.
+    pub(super) fn unwrap(&self, py: Python<'_>) -> PyResult<bool> {
+        self.object.unwrap(py)
+    }
+
+    /// Everything that can be decrypted.
+    pub(super) fn read<'py>(&self, py: Python<'py>) -> Read<'py> {
+        match &self.libssl {
+            Some(libssl) => libssl.read(py, &self.object),
+            None => self.object.read(py),
+        }
+    }
+
+    /// Decrypts into `buffer` until it is full or there is nothing more.
+    pub(super) fn read_into(&self, buffer: &Bound<'_, PyAny>) -> PyResult<Filled> {
+        match &self.libssl {
+            Some(libssl) => libssl.read_into(buffer, &self.object),
+            None => self.object.read_into(buffer),
+        }
+    }
+
+    /// Encrypts what a program has just written; how many bytes, `None` if the peer has to send
+    /// something first. `object` is what `data` is of.
+    pub(super) fn write(
+        &self,
+        object: &Bound<'_, PyAny>,
+        data: &Data<'_>,
+    ) -> PyResult<Option<usize>> {
+        match &self.libssl {
+            Some(libssl) => libssl.write(object.py(), data.as_slice(), &self.object),
+            None => self.object.write(object),
+        }
+    }
+
+    /// As [`Codec::write`], for what had to wait.
+    pub(super) fn write_slice(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
+        match &self.libssl {
+            Some(libssl) => libssl.write(py, data, &self.object),
+            None => self.object.write(PyBytes::new(py, data).as_any()),
+        }
+    }
+
+    /// The records that are due.
+    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        match &self.libssl {
+            Some(libssl) => libssl.take(py),
+            None => self.object.take(py),
+        }
+    }
+
+    /// Bytes of records that are not read yet.
+    pub(super) fn pending_in(&self, py: Python<'_>) -> PyResult<usize> {
+        match &self.libssl {
+            Some(libssl) => Ok(libssl.pending_in()),
+            None => self.object.pending_in(py),
+        }
+    }
+
+    /// Bytes of records that nobody has taken yet.
+    pub(super) fn pending_out(&self, py: Python<'_>) -> PyResult<usize> {
+        match &self.libssl {
+            Some(libssl) => Ok(libssl.pending_out()),
+            None => self.object.pending_out(py),
+        }
+    }
+}

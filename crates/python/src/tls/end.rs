@@ -1,0 +1,273 @@
+//! How a TLS connection ends: `close()`, `abort()`, the peer's farewell or disappearance, errors,
+//! time-outs, and the loss of the lower transport.
+
+use oxlip_core::tls::{ClosePlan, EndPlan, Overdue, Shutdown};
+use pyo3::exceptions::{PyConnectionAbortedError, PyConnectionResetError, PyException, PyOSError};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::read::{self, Received};
+use super::{TlsProtocol, handshake, write};
+use crate::{errors, ffi, names};
+
+/// The program is done with the connection, or the peer has said farewell.
+pub(super) fn close(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let this = slf.get();
+    match this.with(|inner| inner.machine.close())? {
+        ClosePlan::Nothing => Ok(()),
+        ClosePlan::Abort => abort_lower(this, slf.py(), None),
+        ClosePlan::Flush => {
+            TlsProtocol::start_timer(slf, &this.shutdown_timeout)?;
+            flush(slf)
+        }
+    }
+}
+
+/// The end without farewell, with `error` for `connection_lost`.
+pub(super) fn abort(slf: &Bound<'_, TlsProtocol>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+    let this = slf.get();
+    if this.with(|inner| inner.machine.abort())? {
+        return abort_lower(this, slf.py(), error);
+    }
+    Ok(())
+}
+
+/// Ends the lower transport at once.
+pub(super) fn abort_lower(
+    this: &TlsProtocol,
+    py: Python<'_>,
+    error: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let Some(lower) = this.lower(py) else {
+        return Ok(());
+    };
+    // asyncio's own transports and ours have the first; the second takes no error.
+    match lower.getattr_opt(intern!(py, "_force_close"))? {
+        Some(force_close) => force_close.call1((error,)),
+        None => lower.call_method0(intern!(py, "abort")),
+    }
+    .map(drop)
+}
+
+/// An error that the connection does not survive. OpenSSL may have an alert for the peer that says
+/// what was wrong: it is sent if that can be done at once.
+///
+/// # Errors
+/// The error itself if it ends the loop.
+pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    if errors::ends_the_loop(py, &error) {
+        return Err(error);
+    }
+    this.with(|inner| inner.machine.abort())?;
+    let lower = this.lower(py);
+    if let Some(lower) = &lower
+        && write::hand_over(this, py).is_ok()
+    {
+        // Our own transport gathers what is written, and sends before it says how much is left.
+        let _ = lower.call_method0(intern!(py, "get_write_buffer_size"));
+    }
+    abort_lower(this, py, Some(error.value(py).clone().into_any()))?;
+    if error.is_instance_of::<PyOSError>(py) {
+        if this.event_loop.get().is_debug() {
+            errors::log_debug(py, &format!("{}: {message}: {error}", slf.repr()?))?;
+        }
+        return Ok(());
+    }
+    if !error.is_instance_of::<PyException>(py) {
+        return Ok(()); // Cancelled.
+    }
+    let lower = lower.into_pyobject(py)?;
+    errors::report(
+        this.event_loop.bind(py),
+        message,
+        error,
+        &[("transport", &lower), ("protocol", slf.as_any())],
+    )
+}
+
+/// An error on the way ends the connection, not the caller.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn survive(slf: &Bound<'_, TlsProtocol>, result: PyResult<()>) -> PyResult<()> {
+    result.or_else(|error| fatal(slf, error, "Fatal error on SSL protocol"))
+}
+
+/// Reads what has arrived, writes what is queued, then says farewell.
+pub(super) fn flush(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let drained = loop {
+        match read::receive(slf)? {
+            Received::Full => {}
+            Received::All => break true,
+            Received::Nothing => break false,
+        }
+    };
+    if slf
+        .get()
+        .with(|inner| inner.machine.start_shutdown(drained))?
+    {
+        return shutdown(slf);
+    }
+    Ok(())
+}
+
+/// Goes on with the farewell.
+pub(super) fn shutdown(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    match this.with(|inner| inner.machine.shutdown())? {
+        Shutdown::Nothing => return Ok(()),
+        Shutdown::Finish => return finish(slf, true),
+        Shutdown::Unwrap => {}
+    }
+    match this.with_codec(|codec| codec.unwrap(py))? {
+        None => Ok(()),
+        Some(Ok(true)) => finish(slf, true),
+        Some(Ok(false)) => {
+            let sent = write::send(slf);
+            survive(slf, sent)
+        }
+        // The peer goes on sending. Nobody reads that; what is written still leaves.
+        Some(Err(error)) if is_late_data(py, &error) => finish(slf, false),
+        Some(Err(error)) => fatal(slf, error, "Fatal error on transport"),
+    }
+}
+
+/// Whether OpenSSL found data where it looked for the peer's farewell.
+fn is_late_data(py: Python<'_>, error: &PyErr) -> bool {
+    error
+        .value(py)
+        .getattr(intern!(py, "reason"))
+        .is_ok_and(|reason| {
+            reason
+                .eq("APPLICATION_DATA_AFTER_CLOSE_NOTIFY")
+                .unwrap_or(false)
+        })
+}
+
+/// The last records leave, and the lower transport is closed. `parted`: the peer has said farewell,
+/// or has gone.
+fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    if !this.with(|inner| inner.machine.finish())? {
+        return Ok(());
+    }
+    let sent = write::send(slf);
+    survive(slf, sent)?;
+    if parted {
+        tell_eof(slf)?;
+    }
+    let Some(lower) = this.lower(py) else {
+        return Ok(());
+    };
+    let close = lower.getattr(intern!(py, "close"))?;
+    if parted {
+        this.call_soon(py, &close, &[])
+    } else {
+        close.call0().map(drop)
+    }
+}
+
+/// Calls `eof_received()`, once in a connection's life.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt`; any other exception ends the connection.
+pub(super) fn tell_eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let py = slf.py();
+    let protocol = slf.get().with(|inner| {
+        let protocol = inner.protocol.as_ref()?;
+        inner.machine.tell_eof().then(|| protocol.bind(py).clone())
+    })?;
+    let Some(protocol) = protocol else {
+        return Ok(());
+    };
+    let keep_open = ffi::call_method(intern!(py, "eof_received"), [&protocol]);
+    match keep_open.and_then(|keep_open| keep_open.is_truthy()) {
+        Ok(false) => Ok(()),
+        Ok(true) => errors::log_warning(
+            py,
+            "returning true from eof_received() has no effect when using ssl",
+        ),
+        Err(error) => fatal(slf, error, "Error calling eof_received()"),
+    }
+}
+
+/// The lower stream has ended. `true`: the lower transport is to stay open.
+pub(super) fn eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<bool> {
+    let py = slf.py();
+    let this = slf.get();
+    if this.event_loop.get().is_debug() {
+        errors::log_debug(py, &format!("{} received EOF", slf.repr()?))?;
+    }
+    match this.with(|inner| inner.machine.end())? {
+        EndPlan::Nothing => Ok(false),
+        EndPlan::Keep => Ok(true),
+        EndPlan::Fail => {
+            this.stop_timer(py)?;
+            handshake::fail(slf, PyConnectionResetError::new_err(()))?;
+            Ok(false)
+        }
+        EndPlan::Flush => {
+            flush(slf)?;
+            this.with(|inner| inner.machine.keeps_open())
+        }
+        EndPlan::Shutdown => {
+            shutdown(slf)?;
+            Ok(false)
+        }
+    }
+}
+
+/// The handshake or the farewell takes too long.
+pub(super) fn timed_out(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    match this.with(|inner| inner.machine.timed_out())? {
+        None => Ok(()),
+        Some(Overdue::Handshake) => {
+            let error = PyConnectionAbortedError::new_err(format!(
+                "SSL handshake is taking longer than {} seconds: aborting the connection",
+                this.handshake_timeout.bind(py).str()?
+            ));
+            fatal(slf, error, "Fatal error on transport")
+        }
+        Some(Overdue::Shutdown) => {
+            let error = names::TIMEOUT_ERROR
+                .get(py)?
+                .call1(("SSL shutdown timed out",))?;
+            abort_lower(this, py, Some(error))
+        }
+    }
+}
+
+/// The lower transport is gone: the program's protocol is told, and everything is let go of.
+pub(super) fn lost(slf: &Bound<'_, TlsProtocol>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    let (lost, queue, protocol) = this.with(|inner| {
+        (
+            inner.machine.lost(),
+            std::mem::take(&mut inner.queue),
+            inner.protocol.as_ref().map(|it| it.bind(py).clone()),
+        )
+    })?;
+    drop(queue);
+    this.stop_timer(py)?;
+    if let Some(Ok(records)) = this.with_codec(|codec| codec.take(py))? {
+        drop(records);
+    }
+    if lost.tell
+        && let Some(protocol) = protocol
+    {
+        let connection_lost = protocol.getattr(intern!(py, "connection_lost"))?;
+        let exc = error.clone().into_pyobject(py)?;
+        this.call_soon(py, &connection_lost, &[&exc])?;
+    }
+    handshake::give_up(slf, error)?;
+    let taken = this.with(|inner| (inner.transport.take(), inner.protocol.take()))?;
+    drop((taken, this.swap_lower(None)));
+    this.let_go(py)
+}

@@ -1,0 +1,227 @@
+//! The quick codec: the interpreter's libssl on the `SSL` of an `SSLObject`, for the bytes between
+//! handshake and farewell. Several records a call, and no Python object for each.
+//!
+//! Its callers hold the connection (`TlsProtocol::with_codec`), so nothing else is inside the `SSL`;
+//! callbacks of the context run Python code, as under `SSLObject`.
+
+use std::cell::Cell;
+use std::ffi::c_int;
+
+use pyo3::exceptions::PyMemoryError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::codec::{End, Filled, Read};
+use super::object::Object;
+use super::symbols::{Pointers, Symbols, WANT_READ};
+use crate::ffi::Buffer;
+
+/// OpenSSL's `SSL_ERROR_WANT_WRITE`, `SSL_ERROR_SYSCALL` and `SSL_ERROR_ZERO_RETURN`.
+const WANT_WRITE: c_int = 3;
+const SYSCALL: c_int = 5;
+const ZERO_RETURN: c_int = 6;
+
+/// The buffer's first size, and the largest that is kept: what a lower transport brings before it
+/// is held back (`oxlip_core::tls::READ_HIGH`) fits.
+const FIRST: usize = 64 * 1024;
+const KEPT: usize = 512 * 1024;
+
+thread_local! {
+    /// Where records are decrypted to; taken out while that happens.
+    static PLAIN: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The way round Python for one connection.
+pub(super) struct Libssl {
+    symbols: &'static Symbols,
+    pointers: Pointers,
+}
+
+// SAFETY: OpenSSL's objects may move between threads; they are used by one at a time, since the
+// connection is owned by one thread at a time and a caller of these methods is attached to the
+// interpreter, which builds that have no GIL do not get here (`symbols::find`).
+unsafe impl Send for Libssl {}
+// SAFETY: as above; `&self` methods are called by the owner of the connection only.
+unsafe impl Sync for Libssl {}
+
+/// What a call that moved nothing came to.
+enum Idle {
+    More,
+    Closed,
+    /// OpenSSL's error queue has an error that `SSLObject` knows to raise.
+    Failed,
+}
+
+impl Libssl {
+    /// `None` if `object` is not what it seems.
+    ///
+    /// # Errors
+    /// What a class of the program's raises.
+    pub(super) fn new(
+        py: Python<'_>,
+        symbols: &'static Symbols,
+        object: &Object,
+    ) -> PyResult<Option<Self>> {
+        let pointers = symbols.pointers(py, object)?;
+        Ok(pointers.map(|pointers| Self { symbols, pointers }))
+    }
+
+    pub(super) fn owner(&self) -> &Py<PyAny> {
+        &self.pointers.owner
+    }
+
+    /// # Errors
+    /// Out of memory.
+    pub(super) fn feed(&self, records: &[u8]) -> PyResult<()> {
+        for part in records.chunks(1 << 30) {
+            let length = c_int::try_from(part.len()).expect("a chunk fits");
+            // SAFETY: the BIO lives as long as `self`, and copies from `part`.
+            let taken = unsafe {
+                let bio = self.pointers.incoming.as_ptr();
+                (self.symbols.bio_write)(bio, part.as_ptr().cast(), length)
+            };
+            if taken != length {
+                return Err(PyMemoryError::new_err(()));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn pending_in(&self) -> usize {
+        // SAFETY: the BIO lives as long as `self`.
+        unsafe { (self.symbols.bio_pending)(self.pointers.incoming.as_ptr()) }
+    }
+
+    pub(super) fn pending_out(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (self.symbols.bio_pending)(self.pointers.outgoing.as_ptr()) }
+    }
+
+    /// The records that are due.
+    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let size = self.pending_out().min(1 << 30);
+        PyBytes::new_with(py, size, |records| {
+            let length = c_int::try_from(size).expect("it was cut to fit");
+            // SAFETY: `records` has room for `length` bytes.
+            let taken = unsafe {
+                let bio = self.pointers.outgoing.as_ptr();
+                (self.symbols.bio_read)(bio, records.as_mut_ptr().cast(), length)
+            };
+            if taken != length {
+                return Err(PyMemoryError::new_err(()));
+            }
+            Ok(())
+        })
+    }
+
+    /// Everything that can be decrypted.
+    pub(super) fn read<'py>(&self, py: Python<'py>, object: &Object) -> Read<'py> {
+        let mut plain = PLAIN.take();
+        let mut filled = 0;
+        let idle = loop {
+            if filled == plain.len() {
+                // Records hold no more than they are long.
+                let more = self.pending_in().max(FIRST);
+                plain.resize(filled + more, 0);
+            }
+            match self.read_once(&mut plain[filled..]) {
+                Ok(count) => filled += count,
+                Err(idle) => break idle,
+            }
+        };
+        let data = (filled > 0).then(|| PyBytes::new(py, &plain[..filled]));
+        plain.truncate(KEPT);
+        plain.shrink_to(KEPT);
+        PLAIN.set(plain);
+        let end = match idle {
+            Idle::More => End::More,
+            Idle::Closed => End::Closed,
+            Idle::Failed => {
+                let read = object.read(py);
+                return Read {
+                    data: data.or(read.data),
+                    end: read.end,
+                };
+            }
+        };
+        Read { data, end }
+    }
+
+    /// Decrypts into `buffer` until it is full or there is nothing more.
+    pub(super) fn read_into(&self, buffer: &Bound<'_, PyAny>, object: &Object) -> PyResult<Filled> {
+        let py = buffer.py();
+        let mut view = Buffer::writable(buffer)?;
+        let room = view.as_mut_slice();
+        let mut filled = 0;
+        let idle = loop {
+            if filled == room.len() {
+                return Ok(Filled { filled, end: None });
+            }
+            match self.read_once(&mut room[filled..]) {
+                Ok(count) => filled += count,
+                Err(idle) => break idle,
+            }
+        };
+        let end = match idle {
+            Idle::More => End::More,
+            Idle::Closed => End::Closed,
+            Idle::Failed => object.read(py).end,
+        };
+        Ok(Filled {
+            filled,
+            end: Some(end),
+        })
+    }
+
+    /// Encrypts; how many bytes, `None` if the peer has to send something first.
+    pub(super) fn write(
+        &self,
+        py: Python<'_>,
+        data: &[u8],
+        object: &Object,
+    ) -> PyResult<Option<usize>> {
+        let mut written = 0;
+        // SAFETY: the SSL lives as long as `self`, the interpreter is attached, `data` is read only
+        // during the call.
+        let result = unsafe {
+            (self.symbols.err_clear_error)();
+            let ssl = self.pointers.ssl.as_ptr();
+            (self.symbols.ssl_write)(ssl, data.as_ptr().cast(), data.len(), &raw mut written)
+        };
+        if result == 1 {
+            return Ok(Some(written));
+        }
+        match self.idle(result) {
+            Idle::More => Ok(None),
+            Idle::Closed | Idle::Failed => object.write(PyBytes::new(py, data).as_any()),
+        }
+    }
+
+    /// One record, or a part of it.
+    fn read_once(&self, room: &mut [u8]) -> Result<usize, Idle> {
+        let mut count = 0;
+        // SAFETY: as in `write`; `room` has as many bytes as it says.
+        let result = unsafe {
+            (self.symbols.err_clear_error)();
+            let ssl = self.pointers.ssl.as_ptr();
+            (self.symbols.ssl_read)(ssl, room.as_mut_ptr().cast(), room.len(), &raw mut count)
+        };
+        if result == 1 {
+            return Ok(count);
+        }
+        Err(self.idle(result))
+    }
+
+    /// What a result other than 1 means. An error stays in OpenSSL's queue: the next call of
+    /// `SSLObject`'s fails at once, since the connection is broken, and raises that error.
+    fn idle(&self, result: c_int) -> Idle {
+        // SAFETY: called right after the call that gave `result`, on the same thread.
+        let error = unsafe { (self.symbols.ssl_get_error)(self.pointers.ssl.as_ptr(), result) };
+        match error {
+            // There is no system below a memory BIO: its end looks like an error of the system.
+            WANT_READ | WANT_WRITE | SYSCALL => Idle::More,
+            ZERO_RETURN => Idle::Closed,
+            _ => Idle::Failed,
+        }
+    }
+}

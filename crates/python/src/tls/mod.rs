@@ -1,0 +1,25 @@
+//! TLS over any transport: `TlsProtocol` sits on a lower transport as its protocol, `TlsTransport`
+//! is what the program's protocol gets.
+//!
+//! What a connection may do next is decided by `oxlip_core::tls`; records are made and opened by
+//! the program's own `ssl.SSLContext` (`codec.rs`); these files carry bytes between the two
+//! transports and call the protocol. The lower transport is asked as any program would ask it, so
+//! that it may be ours, another TLS connection, or somebody else's.
+//!
+//! All of it runs on the loop's thread. Each entry owns the connection while it runs
+//! (`ThreadBound`), so another thread gets an error instead of a torn connection.
+
+mod codec;
+mod end;
+mod handshake;
+mod libssl;
+mod object;
+mod protocol;
+mod read;
+mod symbols;
+mod transport;
+mod write;
+
+pub(crate) use protocol::TlsProtocol;
+pub(crate) use symbols::describe;
+pub(crate) use transport::TlsTransport;

@@ -1,0 +1,388 @@
+//! `TlsProtocol`: what the lower transport sees, and the owner of everything a TLS connection has.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use oxlip_core::tls::{Step, Tls};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+
+use super::codec::Codec;
+use super::{TlsTransport, end, handshake, read, write};
+use crate::buffer::Chunk;
+use crate::counts::{Counted, Kind};
+use crate::loop_::EventLoop;
+use crate::names;
+use crate::owner::{Ownership, ThreadBound, WrongThread};
+
+/// A TLS connection, as the protocol of the transport below it.
+#[pyclass(frozen, weakref, module = "oxlip._native")]
+pub(crate) struct TlsProtocol {
+    pub(super) event_loop: Py<EventLoop>,
+    /// `sslcontext`, and after the handshake what `get_extra_info` says about it.
+    pub(super) extra: Py<PyDict>,
+    /// In seconds, as the program gave them.
+    pub(super) handshake_timeout: Py<PyAny>,
+    pub(super) shutdown_timeout: Py<PyAny>,
+    pub(super) inner: ThreadBound<Inner>,
+    /// The transport below, until it is lost. Any thread may ask it for its extra information.
+    lower: Mutex<Option<Py<PyAny>>>,
+    /// What `is_closing()` says, to every thread.
+    closing: AtomicBool,
+    _counted: Counted,
+}
+
+/// What changes. Python code never runs while it is borrowed.
+pub(super) struct Inner {
+    pub(super) machine: Tls,
+    /// Gone once the connection is lost and the program has said that it is done with it.
+    codec: Option<Arc<Codec>>,
+    /// The program has closed a closing connection: it will ask for nothing any more.
+    done_with: bool,
+    /// What the program has written and the codec has not taken, with how much of it is done.
+    pub(super) queue: VecDeque<(Chunk, usize)>,
+    pub(super) protocol: Option<Py<PyAny>>,
+    /// The protocol is a `BufferedProtocol`.
+    pub(super) buffered: bool,
+    pub(super) transport: Option<Py<TlsTransport>>,
+    pub(super) waiter: Option<Py<PyAny>>,
+    pub(super) timer: Option<Py<PyAny>>,
+    /// Nobody waits for the handshake: a failure of it is reported in debug mode.
+    pub(super) accepted: bool,
+    /// When the handshake began, in debug mode.
+    pub(super) began: Option<f64>,
+    /// The codec is at work. A callback of the context that uses the transport finds this set.
+    busy: bool,
+}
+
+impl TlsProtocol {
+    /// Makes the calling thread the connection's owner.
+    ///
+    /// # Errors
+    /// asyncio's `RuntimeError` if another thread runs the loop or is inside this connection.
+    pub(super) fn own(&self) -> PyResult<Ownership<'_, Inner>> {
+        if self.event_loop.get().state.is_elsewhere() {
+            return Err(WrongThread.into());
+        }
+        Ok(self.inner.own()?)
+    }
+
+    /// Reads or changes the connection's state. `access` must not run Python code.
+    pub(super) fn with<R>(&self, access: impl FnOnce(&mut Inner) -> R) -> PyResult<R> {
+        let result = self.inner.with(|inner| {
+            let result = access(inner);
+            self.closing
+                .store(inner.machine.is_closing(), Ordering::Relaxed);
+            result
+        })?;
+        Ok(result)
+    }
+
+    /// Uses the codec, which may run Python code; `None` if it is at work further up the stack, or
+    /// gone.
+    pub(super) fn with_codec<R>(&self, work: impl FnOnce(&Codec) -> R) -> PyResult<Option<R>> {
+        struct Done<'a>(&'a ThreadBound<Inner>);
+        impl Drop for Done<'_> {
+            fn drop(&mut self) {
+                let _ = self.0.with(|inner| inner.busy = false);
+            }
+        }
+        let codec = self.with(|inner| {
+            let codec = inner.codec.clone().filter(|_| !inner.busy)?;
+            inner.busy = true;
+            Some(codec)
+        })?;
+        let Some(codec) = codec else {
+            return Ok(None);
+        };
+        let _done = Done(&self.inner);
+        Ok(Some(work(&codec)))
+    }
+
+    /// Bytes of records that have arrived and are not decrypted yet.
+    pub(super) fn pending_in(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(|inner| inner.codec.clone())?
+            .map_or(Ok(0), |codec| codec.pending_in(py))
+    }
+
+    /// Bytes of records that the lower transport has not got yet.
+    pub(super) fn pending_out(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(|inner| inner.codec.clone())?
+            .map_or(Ok(0), |codec| codec.pending_out(py))
+    }
+
+    /// The program has closed a connection that was closing before: once it is lost nothing is
+    /// kept for `get_extra_info`, so that a protocol that refers to its transport costs nothing.
+    /// asyncio lets go at the same moment.
+    pub(super) fn be_done_with(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(|inner| inner.done_with = true)?;
+        self.let_go(py)
+    }
+
+    /// Drops codec and extra information if nobody needs them any more.
+    pub(super) fn let_go(&self, py: Python<'_>) -> PyResult<()> {
+        let codec = self.with(|inner| {
+            let over = inner.done_with && inner.machine.is_lost();
+            over.then(|| inner.codec.take())
+        })?;
+        if codec.is_some() {
+            self.extra.bind(py).clear();
+        }
+        drop(codec);
+        Ok(())
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// The transport below, until it is lost.
+    pub(super) fn lower<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        let lower = self.lower.lock().unwrap_or_else(PoisonError::into_inner);
+        lower.as_ref().map(|it| it.bind(py).clone())
+    }
+
+    pub(super) fn swap_lower(&self, lower: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
+        let mut slot = self.lower.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *slot, lower)
+    }
+
+    /// The program's protocol, until the connection is lost.
+    pub(super) fn protocol<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.with(|inner| inner.protocol.as_ref().map(|it| it.bind(py).clone()))
+    }
+
+    /// Gives the callbacks to another protocol.
+    pub(super) fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+        let buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(protocol.py())?)?;
+        let before = self.with(|inner| {
+            inner.buffered = buffered;
+            inner.protocol.replace(protocol.clone().unbind())
+        })?;
+        drop(before);
+        Ok(())
+    }
+
+    /// `loop.call_soon(callback, *args)`.
+    pub(super) fn call_soon<'py>(
+        &self,
+        py: Python<'py>,
+        callback: &Bound<'py, PyAny>,
+        args: &[&Bound<'py, PyAny>],
+    ) -> PyResult<()> {
+        let event_loop = self.event_loop.bind(py);
+        let method = intern!(py, "call_soon");
+        match args {
+            [] => event_loop.call_method1(method, (callback,)),
+            [arg] => event_loop.call_method1(method, (callback, arg)),
+            _ => event_loop.call_method1(method, (callback, args.to_vec())),
+        }
+        .map(drop)
+    }
+
+    /// Starts the connection's one timer, or starts it again.
+    pub(super) fn start_timer(slf: &Bound<'_, Self>, seconds: &Py<PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let this = slf.get();
+        let timer = this.event_loop.bind(py).call_method1(
+            intern!(py, "call_later"),
+            (seconds, slf.getattr(intern!(py, "_timed_out"))?),
+        )?;
+        let before = this.with(|inner| inner.timer.replace(timer.unbind()))?;
+        cancel(py, before)
+    }
+
+    pub(super) fn stop_timer(&self, py: Python<'_>) -> PyResult<()> {
+        cancel(py, self.with(|inner| inner.timer.take())?)
+    }
+
+    /// Does what the records that have arrived are for.
+    pub(super) fn step(slf: &Bound<'_, Self>) -> PyResult<()> {
+        match slf.get().with(|inner| inner.machine.step())? {
+            Step::Nothing => Ok(()),
+            Step::Handshake => handshake::advance(slf),
+            Step::Read => read::receive(slf).map(drop),
+            Step::Flush => end::flush(slf),
+            Step::Shutdown => end::shutdown(slf),
+        }
+    }
+}
+
+fn cancel(py: Python<'_>, timer: Option<Py<PyAny>>) -> PyResult<()> {
+    if let Some(timer) = timer {
+        timer.bind(py).call_method0(intern!(py, "cancel"))?;
+    }
+    Ok(())
+}
+
+#[pymethods]
+impl TlsProtocol {
+    #[new]
+    #[pyo3(signature = (
+        event_loop, protocol, sslcontext, waiter, *, server_side, server_hostname,
+        handshake_timeout, shutdown_timeout, connection_made = false, accepted = false,
+    ))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called from one place, by keyword"
+    )]
+    fn new(
+        py: Python<'_>,
+        event_loop: Py<EventLoop>,
+        protocol: Bound<'_, PyAny>,
+        sslcontext: &Bound<'_, PyAny>,
+        waiter: Option<Py<PyAny>>,
+        server_side: bool,
+        server_hostname: Option<&Bound<'_, PyAny>>,
+        handshake_timeout: Py<PyAny>,
+        shutdown_timeout: Py<PyAny>,
+        connection_made: bool,
+        accepted: bool,
+    ) -> PyResult<Py<Self>> {
+        let extra = PyDict::new(py);
+        extra.set_item("sslcontext", sslcontext)?;
+        let codec = Codec::new(sslcontext, server_side, server_hostname)?;
+        let inner = Inner {
+            machine: Tls::new(connection_made),
+            codec: Some(Arc::new(codec)),
+            done_with: false,
+            queue: VecDeque::new(),
+            buffered: protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?,
+            protocol: Some(protocol.unbind()),
+            transport: None,
+            waiter,
+            timer: None,
+            accepted,
+            began: None,
+            busy: false,
+        };
+        let made = Self {
+            event_loop,
+            extra: extra.unbind(),
+            handshake_timeout,
+            shutdown_timeout,
+            inner: ThreadBound::new(inner),
+            lower: Mutex::new(None),
+            closing: AtomicBool::new(false),
+            _counted: Counted::new(Kind::TlsProtocol),
+        };
+        let made = Py::new(py, made)?;
+        let transport = TlsTransport::create(py, made.clone_ref(py))?;
+        made.get().with(|inner| inner.transport = Some(transport))?;
+        Ok(made)
+    }
+
+    /// What the program's protocol gets; `None` once the connection is lost.
+    #[getter]
+    fn transport(&self, py: Python<'_>) -> PyResult<Option<Py<TlsTransport>>> {
+        self.with(|inner| inner.transport.as_ref().map(|it| it.clone_ref(py)))
+    }
+
+    /// The transport below, until it is lost.
+    #[getter]
+    fn _transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.lower(py)
+    }
+
+    /// The lower transport is there: shakes hands.
+    fn connection_made(slf: &Bound<'_, Self>, transport: Bound<'_, PyAny>) -> PyResult<()> {
+        let _owned = slf.get().own()?;
+        handshake::begin(slf, transport)
+    }
+
+    /// The lower transport is gone.
+    #[pyo3(signature = (exc))]
+    fn connection_lost(slf: &Bound<'_, Self>, exc: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let _owned = slf.get().own()?;
+        end::lost(slf, exc)
+    }
+
+    /// Records of the peer's.
+    fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let this = slf.get();
+        let _owned = this.own()?;
+        match this.with_codec(|codec| codec.feed(data))? {
+            Some(Ok(())) => Self::step(slf),
+            Some(Err(error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// The lower stream has ended. `True`: what has arrived is still to be read.
+    fn eof_received(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let _owned = slf.get().own()?;
+        end::eof(slf)
+    }
+
+    /// The lower transport has enough to send.
+    fn pause_writing(&self) -> PyResult<()> {
+        self.with(|inner| inner.machine.lower_full())
+    }
+
+    /// The lower transport has room again.
+    fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let _owned = this.own()?;
+        this.with(|inner| inner.machine.lower_drained())?;
+        let sent = write::write_queued(slf);
+        end::survive(slf, sent)
+    }
+
+    fn _step(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let _owned = slf.get().own()?;
+        Self::step(slf)
+    }
+
+    fn _timed_out(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let _owned = slf.get().own()?;
+        end::timed_out(slf)
+    }
+
+    pub(super) fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyString>> {
+        let py = slf.py();
+        let over = match slf.get().lower(py) {
+            Some(lower) => format!("over {}", lower.repr()?),
+            None => "without a transport".to_owned(),
+        };
+        Ok(PyString::new(py, &format!("<TlsProtocol {over}>")))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.event_loop)?;
+        visit.call(&self.extra)?;
+        visit.call(&self.handshake_timeout)?;
+        visit.call(&self.shutdown_timeout)?;
+        if let Ok(lower) = self.lower.try_lock() {
+            visit.call(&*lower)?;
+        }
+        // A connection that is in use further up the stack is not garbage.
+        self.inner
+            .try_with(|inner| {
+                if let Some(codec) = &inner.codec {
+                    codec.traverse(&visit)?;
+                }
+                visit.call(&inner.protocol)?;
+                visit.call(&inner.transport)?;
+                visit.call(&inner.waiter)?;
+                visit.call(&inner.timer)
+            })
+            .unwrap_or(Ok(()))
+    }
+
+    fn __clear__(&self) {
+        drop(self.swap_lower(None));
+        let taken = self.inner.try_with(|inner| {
+            (
+                inner.codec.take(),
+                inner.protocol.take(),
+                inner.transport.take(),
+                inner.waiter.take(),
+                inner.timer.take(),
+            )
+        });
+        drop(taken);
+    }
+}

@@ -1,0 +1,126 @@
+//! From records that have arrived to the program's protocol.
+
+use oxlip_core::write_queue::Flow;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::codec::End;
+use super::{TlsProtocol, end, write};
+use crate::ffi;
+
+/// How far a pass has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// The program does not want to read, or the connection has ended.
+    Nothing,
+    /// A buffer of a `BufferedProtocol` is full: there may be more.
+    Full,
+    /// There is nothing more to read.
+    All,
+}
+
+/// Gives the protocol what can be decrypted, sends what that led to, and holds the lower transport
+/// back if it brings more than the program reads. An error ends the connection.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt`.
+pub(super) fn receive(slf: &Bound<'_, TlsProtocol>) -> PyResult<Received> {
+    let received = deliver(slf).and_then(|received| {
+        write::write_queued(slf)?;
+        hold_back(slf)?;
+        Ok(received)
+    });
+    match received {
+        Ok(received) => Ok(received),
+        Err(error) => {
+            end::fatal(slf, error, "Fatal error on SSL protocol")?;
+            Ok(Received::Nothing)
+        }
+    }
+}
+
+fn deliver(slf: &Bound<'_, TlsProtocol>) -> PyResult<Received> {
+    let py = slf.py();
+    let state = slf.get().with(|inner| {
+        let protocol = inner.protocol.as_ref()?.bind(py).clone();
+        inner
+            .machine
+            .wants_read()
+            .then_some((protocol, inner.buffered))
+    })?;
+    match state {
+        None => Ok(Received::Nothing),
+        Some((protocol, false)) => deliver_bytes(slf, &protocol),
+        Some((protocol, true)) => deliver_into(slf, &protocol),
+    }
+}
+
+fn deliver_bytes(slf: &Bound<'_, TlsProtocol>, protocol: &Bound<'_, PyAny>) -> PyResult<Received> {
+    let py = slf.py();
+    let Some(read) = slf.get().with_codec(|codec| codec.read(py))? else {
+        return Ok(Received::Nothing);
+    };
+    if let Some(data) = read.data {
+        ffi::call_method(intern!(py, "data_received"), [protocol, data.as_any()])?;
+    }
+    finish(slf, read.end)
+}
+
+fn deliver_into(slf: &Bound<'_, TlsProtocol>, protocol: &Bound<'_, PyAny>) -> PyResult<Received> {
+    let py = slf.py();
+    let this = slf.get();
+    let hint = this.pending_in(py)?;
+    let buffer = protocol.call_method1(intern!(py, "get_buffer"), (hint,))?;
+    if buffer.len()? == 0 {
+        return Err(PyRuntimeError::new_err(
+            "get_buffer() returned an empty buffer",
+        ));
+    }
+    // get_buffer() may have closed or paused the connection.
+    if !this.with(|inner| inner.machine.wants_read())? {
+        return Ok(Received::Nothing);
+    }
+    let Some(filled) = this.with_codec(|codec| codec.read_into(&buffer))? else {
+        return Ok(Received::Nothing);
+    };
+    let filled = filled?;
+    if filled.end.is_none() {
+        // As in asyncio the rest waits for the next tick.
+        this.call_soon(py, &slf.getattr(intern!(py, "_step"))?, &[])?;
+    }
+    if filled.filled > 0 {
+        protocol.call_method1(intern!(py, "buffer_updated"), (filled.filled,))?;
+    }
+    match filled.end {
+        None => Ok(Received::Full),
+        Some(end) => finish(slf, end),
+    }
+}
+
+fn finish(slf: &Bound<'_, TlsProtocol>, end: End) -> PyResult<Received> {
+    match end {
+        End::More => Ok(Received::All),
+        End::Closed => {
+            end::tell_eof(slf)?;
+            end::close(slf)?;
+            Ok(Received::All)
+        }
+        End::Failed(error) => Err(error),
+    }
+}
+
+/// Stops the lower transport from reading, or lets it read on.
+pub(super) fn hold_back(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    let Some(lower) = this.lower(py) else {
+        return Ok(());
+    };
+    let pending = this.pending_in(py)?;
+    match this.with(|inner| inner.machine.read_flow(pending))? {
+        Some(Flow::Pause) => lower.call_method0(intern!(py, "pause_reading")).map(drop),
+        Some(Flow::Resume) => lower.call_method0(intern!(py, "resume_reading")).map(drop),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,184 @@
+//! From the program to the lower transport.
+
+use oxlip_core::tls::WritePlan;
+use oxlip_core::write_queue::Flow;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{TlsProtocol, end};
+use crate::buffer::{Chunk, Data};
+use crate::{errors, ffi};
+
+/// asyncio warns about a write when so many were dropped before it.
+const LATE_WRITES_BEFORE_WARNING: u32 = 5;
+
+/// What is encrypted before the records are handed over, in bytes: seven full records, which with
+/// all that TLS adds are not yet so large that the C library maps memory for them.
+const PART: usize = 7 * 16 * 1024;
+
+/// Encrypts what a program writes, or keeps it until that is possible.
+pub(super) fn write(
+    slf: &Bound<'_, TlsProtocol>,
+    pieces: &[(Bound<'_, PyAny>, Data<'_>)],
+) -> PyResult<()> {
+    let this = slf.get();
+    let plan = this.with(|inner| {
+        let plan = inner.machine.plan_write();
+        match plan {
+            // What waits goes first.
+            WritePlan::Encrypt if !inner.queue.is_empty() => WritePlan::Queue,
+            plan => plan,
+        }
+    })?;
+    if let WritePlan::Late(before) = plan {
+        if before >= LATE_WRITES_BEFORE_WARNING {
+            errors::log_warning(slf.py(), "SSL connection is closed")?;
+        }
+        return Ok(());
+    }
+    let written = pieces
+        .iter()
+        .try_for_each(|(object, data)| match plan {
+            WritePlan::Encrypt => encrypt(slf, object, data),
+            _ => queue(this, data, 0),
+        })
+        .and_then(|()| write_queued(slf));
+    end::survive(slf, written)
+}
+
+/// Encrypts a piece after the other while the lower transport has room, and queues the rest.
+fn encrypt(
+    slf: &Bound<'_, TlsProtocol>,
+    object: &Bound<'_, PyAny>,
+    data: &Data<'_>,
+) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    let bytes = data.as_slice();
+    let mut done = 0;
+    // Not if a piece before this one had to wait, or the lower transport has become full.
+    while this.with(|inner| inner.queue.is_empty() && inner.machine.may_encrypt())? {
+        let part = &bytes[done..bytes.len().min(done + PART)];
+        let written = this.with_codec(|codec| {
+            if part.len() == bytes.len() {
+                codec.write(object, data)
+            } else {
+                codec.write_slice(py, part)
+            }
+        })?;
+        match written.transpose()?.flatten() {
+            Some(count) => done += count,
+            None => break,
+        }
+        if done == bytes.len() {
+            return Ok(());
+        }
+        hand_over(this, py)?;
+    }
+    queue(this, data, done)
+}
+
+fn queue(this: &TlsProtocol, data: &Data<'_>, done: usize) -> PyResult<()> {
+    let (chunk, skip) = data.to_chunk(done);
+    this.with(|inner| {
+        inner.machine.queue(chunk.as_ref().len() - skip);
+        inner.queue.push_back((chunk, skip));
+    })
+}
+
+/// Encrypts what is queued, as far as the lower transport has room, and sends.
+pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    while let Some((chunk, skip)) = this.with(|inner| {
+        let writable = inner.machine.may_encrypt();
+        writable.then(|| inner.queue.pop_front()).flatten()
+    })? {
+        let length = chunk.as_ref().len();
+        let part = &chunk.as_ref()[skip..length.min(skip + PART)];
+        let written = this.with_codec(|codec| codec.write_slice(py, part))?;
+        let (count, failed) = match written {
+            Some(Ok(count)) => (count.unwrap_or(0), None),
+            Some(Err(error)) => (0, Some(error)),
+            None => (0, None),
+        };
+        let done = this.with(|inner| {
+            inner.machine.unqueue(count);
+            if skip + count == length {
+                return Some(chunk);
+            }
+            inner.queue.push_front((chunk, skip + count));
+            None
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if count == 0 {
+            break; // The peer has to send something first.
+        }
+        drop::<Option<Chunk>>(done);
+        if this.with(|inner| inner.machine.may_send())? {
+            hand_over(this, py)?;
+        }
+    }
+    send(slf)
+}
+
+/// Hands the records that are due to the lower transport, and tells the program whether to hold
+/// back.
+pub(super) fn send(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    if this.with(|inner| inner.machine.may_send())? {
+        hand_over(this, py)?;
+    }
+    control(slf)
+}
+
+/// Hands the records that are due to the lower transport, whatever it says.
+pub(super) fn hand_over(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
+    let Some(lower) = this.lower(py) else {
+        return Ok(());
+    };
+    let records = this.with_codec(|codec| match codec.pending_out(py)? {
+        0 => Ok(None),
+        _ => codec.take(py).map(Some),
+    })?;
+    if let Some(records) = records.transpose()?.flatten() {
+        ffi::call_method(intern!(py, "write"), [&lower, records.as_any()])?;
+    }
+    Ok(())
+}
+
+/// Tells the program to hold back, or that there is room again.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt`; any other exception goes to the exception handler.
+pub(super) fn control(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    let pending = this.pending_out(py)?;
+    let told = this.with(|inner| {
+        let flow = inner.machine.write_flow(pending)?;
+        let protocol = inner.protocol.as_ref()?.bind(py).clone();
+        let transport = inner.transport.as_ref().map(|it| it.bind(py).clone());
+        Some((flow, protocol, transport))
+    })?;
+    let Some((flow, protocol, transport)) = told else {
+        return Ok(());
+    };
+    let (method, message) = match flow {
+        Flow::Pause => ("pause_writing", "protocol.pause_writing() failed"),
+        Flow::Resume => ("resume_writing", "protocol.resume_writing() failed"),
+    };
+    let Err(error) = protocol.call_method0(method) else {
+        return Ok(());
+    };
+    let transport = transport.into_pyobject(py)?;
+    errors::report(
+        this.event_loop.bind(py),
+        message,
+        error,
+        &[("transport", &transport), ("protocol", slf.as_any())],
+    )
+}
