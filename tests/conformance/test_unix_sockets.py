@@ -197,6 +197,13 @@ async def test_file_goes_with_the_server(loop: Loop, path: str) -> None:
     assert not os.path.exists(path)
 
 
+@pytest.mark.ours
+async def test_file_goes_if_wanted_on_every_python(loop: Loop, path: str) -> None:
+    server = await loop.create_unix_server(Recorder, path, cleanup_socket=True)  # type: ignore[call-arg, unused-ignore]
+    server.close()
+    assert not os.path.exists(path)
+
+
 @cleans_up
 async def test_file_of_a_given_socket_goes_with_the_server(loop: Loop, path: str) -> None:
     sock = socket.socket(socket.AF_UNIX)
