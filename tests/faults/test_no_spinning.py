@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from support.protocols import Recorder, connection
+from support.sockets import pair
 from support.ticks import pause
 
 Loop = asyncio.AbstractEventLoop
@@ -122,6 +123,16 @@ async def test_after_a_reader_was_removed(loop: Loop) -> None:
             loop.add_reader(first, int)
             await pause(3)
             loop.remove_reader(first)
+
+
+async def test_after_a_cancelled_sock_recv(loop: Loop) -> None:
+    with pair() as (near, far):
+        async with asleep():
+            waiting = loop.create_task(loop.sock_recv(near, 1))
+            await pause(3)
+            waiting.cancel()
+            await pause(3)
+            far.send(b"x")
 
 
 async def test_with_a_pipe_whose_writer_has_gone(loop: Loop) -> None:
