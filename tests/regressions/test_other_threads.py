@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
+import pytest
 from support.protocols import Recorder, connection
 
 Loop = asyncio.AbstractEventLoop
@@ -58,3 +60,13 @@ async def test_create_task_in_another_thread_uses_the_factory(loop: Loop) -> Non
     loop.set_task_factory(None)
     assert await task == 42
     assert task in made
+
+
+@pytest.mark.ours
+async def test_timer_set_in_another_thread_wakes_the_loop(loop: Loop) -> None:
+    """asyncio's loop would sleep on: there it is not allowed, here it is made safe."""
+    future = loop.create_future()
+    thread = threading.Timer(0.02, loop.call_later, [0.001, future.set_result, "woken"])
+    thread.start()
+    assert await asyncio.wait_for(future, 20) == "woken"
+    thread.join()
