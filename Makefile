@@ -51,6 +51,13 @@ test-loom: ## The way in from other threads, in every interleaving of at most th
 	LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS="--cfg loom" \
 		cargo test --package oxlip-core --test loom_inbox --release --quiet --target-dir target/loom
 
+.PHONY: test-miri
+test-miri: ## The core and the simulation under miri, if the nightly toolchain has it: half an hour
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 \
+		cargo +nightly miri test --package oxlip-core --target-dir target/miri
+	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 \
+		cargo +nightly miri test --package oxlip-driver --lib --test simulation --target-dir target/miri
+
 .PHONY: test-python
 test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: ARGS="tests/cli -x"
 	$(CHECKED)/bin/python -m pytest -n $(JOBS) $(ARGS)

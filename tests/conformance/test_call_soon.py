@@ -229,3 +229,25 @@ def test_many_callbacks_in_one_tick(loop: Loop) -> None:
         loop.call_soon(increment)
     turn(loop)
     assert count == 10_000
+
+
+def test_cancelled_handle_leaves_no_mark_on_later_ones(loop: Loop) -> None:
+    """Our loop uses handles again that nobody holds."""
+    seen: list[int] = []
+    for _ in range(5):
+        loop.call_soon(print).cancel()
+    turn(loop)
+    later = [loop.call_soon(seen.append, value) for value in range(10)]
+    assert not any(handle.cancelled() or "cancelled" in repr(handle) for handle in later)
+    turn(loop)
+    assert seen == list(range(10))
+
+
+def test_watched_handle_is_gone_after_it_ran(loop: Loop) -> None:
+    """A weak reference never leads to another call's handle."""
+    watch = weakref.ref(loop.call_soon(int))
+    turn(loop)
+    later = [loop.call_soon(int) for _ in range(10)]
+    assert watch() is None
+    turn(loop)
+    assert len(later) == 10

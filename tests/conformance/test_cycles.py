@@ -53,6 +53,22 @@ def test_closed_loop_in_a_cycle_with_its_callbacks(kind: str) -> None:
     assert [watch() for watch in watches] == [None, None]
 
 
+def test_transport_that_is_held_by_its_own_method(kind: str) -> None:
+    """The method of a native object holds it, and cannot be made to let go by the collector."""
+    before = leaks.take()
+    loop = loops.factory(kind)()
+    near, far = connected()
+    with far:
+        transport, _ = loop.run_until_complete(loop.create_connection(Recorder, sock=near))
+        transport.set_protocol(transport.is_closing)  # type: ignore[arg-type]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loop.close()
+            del loop, transport, near, _
+            gc.collect()
+    assert leaks.grown(before, leaks.take()) == []
+
+
 def test_forgotten_loop(kind: str) -> None:
     before = leaks.take()
     loop = loops.factory(kind)()

@@ -205,9 +205,11 @@ def test_ctrl_c_while_only_native_callbacks_run(loop: Loop) -> None:
     again.__setstate__((loop.call_soon, (again,), {}, None))  # type: ignore[attr-defined]
     again()
     timer = threading.Timer(0.02, send, [signal.SIGINT])
+    start = loop.time()
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
+    assert loop.time() - start < 20, "only the time limit's own signal let the thread in"
     timer.join()
     again.__setstate__((int, (), {}, None))  # type: ignore[attr-defined]
 

@@ -53,6 +53,23 @@ async def test_close_sends_what_is_buffered(loop: Loop) -> None:
         assert protocol.error is None
 
 
+async def test_the_last_byte_that_leaves_ends_the_connection_at_once(loop: Loop) -> None:
+    """What resume_writing() schedules in the same handle comes after connection_lost()."""
+
+    class Resuming(Recorder):
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            loop.call_soon(self.note, "scheduled")
+
+    async with connection(Resuming()) as (transport, protocol, peer):
+        transport.set_write_buffer_limits(high=1, low=0)
+        transport.write(b"x" * LARGE)
+        transport.close()
+        assert len(await peer.to_end()) == LARGE
+        await protocol.until_called("scheduled")
+        assert protocol.calls[-3:] == ["resume_writing", "connection_lost", "scheduled"]
+
+
 async def test_small_writes_before_close_arrive(loop: Loop) -> None:
     async with connection(Recorder()) as (transport, _, peer):
         transport.write(b"head ")

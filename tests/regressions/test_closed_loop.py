@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support import children
 from support.protocols import Recorder
 from support.sockets import connected, listening, pair
 
-CLOSING = Path(__file__).with_name("closing_elsewhere.py")
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -68,9 +65,3 @@ def test_closed_loop_takes_no_callback(new_loop: NewLoop) -> None:
         assert "closed=True" in repr(closed)
 
     other.run_until_complete(use())
-
-
-@pytest.mark.ours
-def test_loop_that_another_thread_is_closing(kind: str) -> None:
-    """Both would wait for ever, one for the loop and one for the GIL."""
-    assert children.run(CLOSING, kind, timeout=20) == "Event loop is closed\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from support import tls
@@ -80,3 +81,13 @@ async def test_tls_is_not_written_to_from_another_thread(loop: Loop) -> None:
                 await asyncio.to_thread(call)
         transport.write(b"whole")
         assert await peer.exactly(5) == b"whole"
+
+
+@pytest.mark.ours
+async def test_timer_set_in_another_thread_wakes_the_loop(loop: Loop) -> None:
+    """asyncio's loop would sleep on: there it is not allowed, here it is made safe."""
+    future = loop.create_future()
+    thread = threading.Timer(0.02, loop.call_later, [0.001, future.set_result, "woken"])
+    thread.start()
+    assert await asyncio.wait_for(future, 20) == "woken"
+    thread.join()

@@ -108,6 +108,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "miri has no poll(2)")]
     fn both_channels_ring_once_and_clear() {
         for bell in [
             WakeDescriptor::eventfd().expect("eventfd"),

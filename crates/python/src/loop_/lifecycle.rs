@@ -32,8 +32,8 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         match this.state.own() {
             Ok(owned) => break owned,
             Err(_) if this.running.load(Ordering::Relaxed) => return Err(already_running()),
-            // Another thread is in the middle of one call to a loop that does not run yet. If that
-            // is `close()`, it needs the GIL to get on: it runs Python code.
+            // Another thread is in the middle of one call to a loop that does not run yet, and may
+            // need the GIL to get on.
             Err(_) => event_loop.py().detach(std::thread::yield_now),
         }
     };
