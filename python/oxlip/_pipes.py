@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ._lifecycle import Lifecycle
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
+_TransportT = TypeVar("_TransportT", bound=asyncio.BaseTransport)
 
 
 class Pipes(Lifecycle):
@@ -26,15 +27,7 @@ class Pipes(Lifecycle):
     ) -> tuple[asyncio.ReadTransport, _ProtocolT]:
         """Reads from `pipe`, which becomes non-blocking."""
         protocol = protocol_factory()
-        waiter = self.create_future()
-        transport = self._read_pipe(pipe, protocol, waiter)
-        try:
-            await waiter
-        except BaseException:
-            transport.close()
-            raise
-        if self.get_debug():
-            logger.debug("Read pipe %r connected: (%r, %r)", pipe.fileno(), transport, protocol)
+        transport = await self._connect_pipe("Read", self._read_pipe, pipe, protocol)
         return transport, protocol
 
     async def connect_write_pipe(
@@ -42,13 +35,25 @@ class Pipes(Lifecycle):
     ) -> tuple[asyncio.WriteTransport, _ProtocolT]:
         """Writes to `pipe`, which becomes non-blocking."""
         protocol = protocol_factory()
+        transport = await self._connect_pipe("Write", self._write_pipe, pipe, protocol)
+        return transport, protocol
+
+    async def _connect_pipe(
+        self,
+        direction: str,
+        make: Callable[[Any, asyncio.BaseProtocol, asyncio.Future[None]], _TransportT],
+        pipe: Any,
+        protocol: asyncio.BaseProtocol,
+    ) -> _TransportT:
         waiter = self.create_future()
-        transport = self._write_pipe(pipe, protocol, waiter)
+        transport = make(pipe, protocol, waiter)
         try:
             await waiter
         except BaseException:
             transport.close()
             raise
         if self.get_debug():
-            logger.debug("Write pipe %r connected: (%r, %r)", pipe.fileno(), transport, protocol)
-        return transport, protocol
+            logger.debug(
+                "%s pipe %r connected: (%r, %r)", direction, pipe.fileno(), transport, protocol
+            )
+        return transport

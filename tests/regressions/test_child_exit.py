@@ -136,6 +136,73 @@ def test_out_of_descriptors(loop: Loop) -> None:
     join_waiters()
 
 
+async def test_a_pipe_that_cannot_be_connected(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "no more")
+
+    monkeypatch.setattr(loop, "connect_read_pipe", refuse, raising=False)
+    before = open_descriptors()
+    with pytest.raises(OSError, match="no more"):
+        await create_subprocess_exec("sleep", "100", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("ticks", range(8))
+async def test_cancelled_with_a_grandchild_that_keeps_the_pipes(loop: Loop, ticks: int) -> None:
+    """The child's death does not end them: they have to be closed."""
+    read, write = os.pipe()
+    before = open_descriptors()
+    start = create_subprocess_shell(
+        f"cat /dev/fd/{read} & wait", stdin=PIPE, stdout=PIPE, stderr=PIPE, pass_fds=[read]
+    )
+    task = asyncio.ensure_future(start)
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    task.cancel()
+    try:
+        process: Any = await task
+    except asyncio.CancelledError:
+        pass
+    else:
+        process._transport.close()
+        await process.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert open_descriptors() == before
+    os.close(read)
+    os.close(write)
+
+
+async def test_no_signal_to_a_number_that_is_free(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reaped: set[int] = set()
+    waitpid, kill = os.waitpid, os.kill
+
+    def noting_waitpid(pid: int, options: int) -> tuple[int, int]:
+        found = waitpid(pid, options)
+        reaped.add(found[0])
+        return found
+
+    def careful_kill(pid: int, number: int) -> None:
+        assert pid not in reaped
+        kill(pid, number)
+
+    monkeypatch.setattr(os, "waitpid", noting_waitpid)
+    monkeypatch.setattr(os, "kill", careful_kill)
+    for _ in range(5):
+        process = await create_subprocess_exec("true")
+        while process.returncode is None:
+            process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0)
+        assert process.pid in reaped
+        await process.wait()
+
+
 @pytest.mark.parametrize("files", [None, PIPE])
 def test_loop_closed_before_the_child_has_ended(loop: Loop, files: int | None) -> None:
     before = open_descriptors()

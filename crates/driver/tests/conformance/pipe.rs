@@ -1,14 +1,13 @@
 //! Pipes, and sockets that are used as pipes: bytes that move by read(2) and write(2).
 
 use std::io::{ErrorKind, IoSlice};
-use std::os::fd::OwnedFd;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::Op;
 use oxlip_driver::{Driver, Role};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::world::{Play, Seen, Taken, World, on_os_drivers, tcp_pair};
+use crate::world::{OsWorld, Play, Seen, Taken, on_os_drivers, tcp_pair};
 
 on_os_drivers!(
     what_is_written_is_read,
@@ -22,21 +21,13 @@ on_os_drivers!(
 );
 
 /// The reading and the writing end, both adopted.
-fn pipe<W>(world: &mut W) -> (Id, Id)
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn pipe<W: OsWorld>(world: &mut W) -> (Id, Id) {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).expect("pipe");
     let mut adopt = |fd| world.driver().adopt(fd, Role::Pipe).expect("adopt");
     (adopt(reader), adopt(writer))
 }
 
-fn what_is_written_is_read<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn what_is_written_is_read<W: OsWorld>() {
     let mut world = W::new();
     let (reader, writer) = pipe(&mut world);
     world.start(Op::RecvStart(reader));
@@ -58,11 +49,7 @@ where
     assert_eq!((count, &buffer[..5]), (Some(5), &b"again"[..]));
 }
 
-fn several_buffers_leave_in_order<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn several_buffers_leave_in_order<W: OsWorld>() {
     let mut world = W::new();
     let (reader, writer) = pipe(&mut world);
     let bufs = [b"one ", &b"two "[..], b"three"].map(IoSlice::new);
@@ -74,11 +61,7 @@ where
     assert_eq!(world.receive(reader, 13), b"one two three");
 }
 
-fn the_writers_leaving_is_the_end<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn the_writers_leaving_is_the_end<W: OsWorld>() {
     let mut world = W::new();
     let (reader, writer) = pipe(&mut world);
     world.start(Op::RecvStart(reader));
@@ -88,11 +71,7 @@ where
     world.quiet();
 }
 
-fn the_readers_leaving_is_readable_for_the_writer<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn the_readers_leaving_is_readable_for_the_writer<W: OsWorld>() {
     let mut world = W::new();
     let (reader, writer) = pipe(&mut world);
     world.start(Op::RecvStart(writer));
@@ -104,11 +83,7 @@ where
     world.quiet();
 }
 
-fn a_write_without_a_reader_fails<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_write_without_a_reader_fails<W: OsWorld>() {
     let mut world = W::new();
     let (reader, writer) = pipe(&mut world);
     world.close(reader);
@@ -120,11 +95,7 @@ where
     assert_eq!(sent, Some(Seen::Sent(writer, Err(ErrorKind::BrokenPipe))));
 }
 
-fn a_full_pipe_is_pending_until_it_is_read<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_full_pipe_is_pending_until_it_is_read<W: OsWorld>() {
     let mut world = W::new();
     let (reader, writer) = pipe(&mut world);
     let filled = world.fill(writer);
@@ -135,11 +106,7 @@ where
     assert_eq!(world.receive(reader, 4), b"more");
 }
 
-fn a_socket_can_be_a_pipe<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_socket_can_be_a_pipe<W: OsWorld>() {
     let mut world = W::new();
     let (one, other) = tcp_pair();
     let one = world.driver().adopt(one, Role::Pipe).expect("adopt");
@@ -153,11 +120,7 @@ where
     assert_eq!(world.take(other).expect("take"), Taken::Eof);
 }
 
-fn a_pipe_can_neither_connect_nor_be_shut_down<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_pipe_can_neither_connect_nor_be_shut_down<W: OsWorld>() {
     let mut world = W::new();
     let (reader, _writer) = pipe(&mut world);
     let addr = world.nobody();

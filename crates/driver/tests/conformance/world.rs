@@ -53,6 +53,11 @@ macro_rules! os_driver {
 
 os_driver!(readiness::Epoll, readiness::Poll, readiness::Select);
 
+/// A world of descriptors.
+pub(crate) trait OsWorld: World<Driver: Driver<Socket = OwnedFd>> {}
+
+impl<W: World<Driver: Driver<Socket = OwnedFd>>> OsWorld for W {}
+
 /// Two connected TCP sockets.
 pub(crate) fn tcp_pair() -> (OwnedFd, OwnedFd) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");

@@ -112,6 +112,12 @@ impl<'a, 'py> Link<'a, 'py> {
         self.with_slots(|slots| slots.protocol.as_ref().map(|it| it.bind(py).clone()))
     }
 
+    /// Gives the callbacks to another protocol.
+    pub(super) fn set_protocol(self, protocol: Bound<'_, PyAny>) {
+        let before = self.with_slots(|slots| slots.protocol.replace(protocol.unbind()));
+        drop(before);
+    }
+
     /// The loop was closed under the connection: its descriptor is gone.
     pub(crate) fn abandon(self) {
         self.get().set_abandoned();

@@ -71,9 +71,7 @@ impl ReadPipeTransport {
 
     /// Gives the callbacks to another protocol.
     fn set_protocol(slf: &Bound<'_, Self>, protocol: Bound<'_, PyAny>) {
-        let link = Link::ReadPipe(slf);
-        let before = link.with_slots(|slots| slots.protocol.replace(protocol.unbind()));
-        drop(before);
+        Link::ReadPipe(slf).set_protocol(protocol);
     }
 
     /// The protocol, `None` once the connection is lost.

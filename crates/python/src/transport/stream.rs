@@ -175,8 +175,7 @@ impl StreamTransport {
                 connection.buffered = buffered;
             }
         })?;
-        let before = Self::with_slots(slf, |slots| slots.protocol.replace(protocol.unbind()));
-        drop(before);
+        Link::Stream(slf).set_protocol(protocol);
         Ok(())
     }
 

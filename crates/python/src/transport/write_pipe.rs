@@ -99,9 +99,7 @@ impl WritePipeTransport {
 
     /// Gives the callbacks to another protocol.
     fn set_protocol(slf: &Bound<'_, Self>, protocol: Bound<'_, PyAny>) {
-        let link = Link::WritePipe(slf);
-        let before = link.with_slots(|slots| slots.protocol.replace(protocol.unbind()));
-        drop(before);
+        Link::WritePipe(slf).set_protocol(protocol);
     }
 
     /// The protocol, `None` once the connection is lost.
