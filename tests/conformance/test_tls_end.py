@@ -19,6 +19,13 @@ BRIEF = 0.05
 BIG = bytes(range(256)) * 12_000
 
 
+async def until_ended(transport: asyncio.Transport) -> None:
+    """Waits until the transport below has read the end of its stream, and stopped reading."""
+    lower: Any = transport._ssl_protocol._transport  # type: ignore[attr-defined]
+    while "polling" in repr(lower).partition("write")[0]:
+        await asyncio.sleep(0)
+
+
 async def test_close_says_farewell(loop: asyncio.AbstractEventLoop) -> None:
     async with tls.connection(Recorder()) as (transport, protocol, peer):
         transport.write(b"last words")
@@ -95,10 +102,7 @@ async def test_the_peer_vanishes_while_reading_is_paused(loop: asyncio.AbstractE
         transport.pause_reading()
         peer.send(b"last words")
         peer.vanish()
-        # The end has come when the lower transport has stopped reading.
-        lower: Any = transport._ssl_protocol._transport  # type: ignore[attr-defined]
-        while "polling" in repr(lower).partition("write")[0]:
-            await asyncio.sleep(0)
+        await until_ended(transport)
         assert "connection_lost" not in protocol.calls
         transport.resume_reading()
         await protocol.until_lost()
@@ -113,9 +117,7 @@ async def test_an_end_that_does_not_fit_the_buffer(loop: asyncio.AbstractEventLo
         transport.pause_reading()
         peer.send(b"more than seven bytes")
         peer.vanish()
-        lower: Any = transport._ssl_protocol._transport  # type: ignore[attr-defined]
-        while "polling" in repr(lower).partition("write")[0]:
-            await asyncio.sleep(0)
+        await until_ended(transport)
         transport.resume_reading()
         await protocol.until_lost()
         assert protocol.data == b"more than seven bytes"
@@ -129,9 +131,7 @@ async def test_close_after_an_end_nobody_read(loop: asyncio.AbstractEventLoop) -
         transport.pause_reading()
         peer.send(b"last words")
         peer.vanish()
-        lower: Any = transport._ssl_protocol._transport  # type: ignore[attr-defined]
-        while "polling" in repr(lower).partition("write")[0]:
-            await asyncio.sleep(0)
+        await until_ended(transport)
         transport.close()
         await protocol.until_lost()
         assert protocol.data == b""
