@@ -10,7 +10,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple, PyType};
-use pyo3::{Borrowed, ffi};
+use pyo3::{Borrowed, ffi, intern};
 
 use super::{EventLoop, schedule};
 use crate::handle::Args;
@@ -209,7 +209,8 @@ impl<'py> Arguments<'_, 'py> {
         if let Some(names) = self.names {
             for (name, value) in names.iter().zip(self.named) {
                 let name = name.cast_into::<PyString>()?;
-                if name == "context" {
+                // As a rule the very string of the caller's code, which is interned.
+                if name.is(intern!(self.py, "context")) || name == "context" {
                     context = Some(Bound::clone(value)).filter(|context| !context.is_none());
                 } else if let Some(at) = required.iter().position(|known| name == *known)
                     && found[at].is_none()
