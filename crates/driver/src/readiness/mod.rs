@@ -19,6 +19,9 @@
 //!   costs as much as a fifth of an echo. An embedder that calls on instead does not pay it.
 
 mod apply;
+#[expect(unsafe_code, reason = "recvmmsg(2) has no safe form")]
+mod batch;
+mod datagram;
 mod receive;
 mod resource;
 mod transfer;
@@ -30,12 +33,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task;
 use std::time::Duration;
 
+use oxlip_core::address::Address;
 use oxlip_core::id::{Arena, Id};
 use oxlip_core::op::{Completion, Interest, Op};
 use oxlip_core::time::Time;
 use oxlip_selectors::backend::{Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
 
+use self::batch::Batch;
 use self::receive::ReceiveBuffer;
 use self::resource::{Holders, Kind, Resource, Source};
 use crate::wake::{WakeDescriptor, Waker};
@@ -60,6 +65,8 @@ pub struct Readiness<B> {
     ousted: Vec<Id>,
     events: Vec<Event>,
     buffer: ReceiveBuffer,
+    /// The same for datagrams, once one is to be received.
+    batch: Option<Batch>,
 }
 
 /// The waker's token. No id has this word: indices stay below 2^32 − 1.
@@ -81,6 +88,7 @@ impl<B: Backend> Readiness<B> {
             ousted: Vec::new(),
             events: Vec::new(),
             buffer: ReceiveBuffer::new(),
+            batch: None,
         };
         driver.events.reserve(64);
         Ok(driver)
@@ -121,20 +129,19 @@ impl<B: Backend> Readiness<B> {
         Some(resource.into_source())
     }
 
-    /// Adds to or takes from what a resource of the given kind wants.
+    /// Says whether a resource of a kind that suits wants to read.
     #[inline]
-    fn want(
+    fn want_read(
         &mut self,
         id: Id,
-        kind: Kind,
-        interest: Interest,
+        suits: impl FnOnce(Kind) -> bool,
         wanted: bool,
     ) -> task::Poll<Completion> {
         match self.resources.get_mut(id) {
             None => dead(id),
-            Some(resource) if resource.kind() != kind => misuse(id),
+            Some(resource) if !suits(resource.kind()) => misuse(id),
             Some(resource) => {
-                if resource.want(interest, wanted) {
+                if resource.want(Interest::READ, wanted) {
                     self.changed.push(id);
                 }
                 task::Poll::Pending
@@ -209,6 +216,17 @@ impl<B: Backend> Readiness<B> {
                     completions.push(Completion::Sendable(id));
                 }
             }
+            Kind::Datagram => {
+                if ready.reads() {
+                    completions.push(Completion::Receivable(id));
+                }
+                if ready.writes() && resource.is_sending() {
+                    if resource.end_sending() {
+                        self.changed.push(id);
+                    }
+                    completions.push(Completion::Sendable(id));
+                }
+            }
             Kind::Listener => completions.push(Completion::Acceptable(id)),
             Kind::Watch => completions.push(Completion::Watched(id, ready)),
         }
@@ -250,6 +268,7 @@ impl<B: Backend> Driver for Readiness<B> {
         B::check(socket.as_raw_fd())?;
         let kind = match role {
             Role::Stream => Kind::Stream,
+            Role::Datagram => Kind::Datagram,
             Role::Listener => Kind::Listener,
         };
         Ok(self.hold(
@@ -282,10 +301,12 @@ impl<B: Backend> Driver for Readiness<B> {
     fn submit(&mut self, op: Op<'_>) -> task::Poll<Completion> {
         match op {
             Op::Send { id, bufs } => self.send(id, bufs),
-            Op::RecvStart(id) => self.want(id, Kind::Stream, Interest::READ, true),
-            Op::RecvStop(id) => self.want(id, Kind::Stream, Interest::READ, false),
-            Op::AcceptStart(id) => self.want(id, Kind::Listener, Interest::READ, true),
-            Op::AcceptStop(id) => self.want(id, Kind::Listener, Interest::READ, false),
+            Op::RecvStart(id) => self.want_read(id, Kind::receives, true),
+            Op::RecvStop(id) => self.want_read(id, Kind::receives, false),
+            Op::AcceptStart(id) => self.want_read(id, Kind::accepts, true),
+            Op::AcceptStop(id) => self.want_read(id, Kind::accepts, false),
+            Op::SendDatagrams { id, datagrams } => self.send_datagrams(id, datagrams),
+            Op::AwaitRoom(id) => self.await_room(id),
             Op::Watch { id, interest } => self.watch(id, interest),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
@@ -322,6 +343,15 @@ impl<B: Backend> Driver for Readiness<B> {
             self.changed.push(id);
         }
         outcome
+    }
+
+    fn take_datagrams(
+        &mut self,
+        id: Id,
+        limit: usize,
+        each: impl FnMut(&[u8], Option<Address>),
+    ) -> io::Result<usize> {
+        self.receive_datagrams(id, limit, each)
     }
 
     fn accept(&mut self, id: Id) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {

@@ -20,8 +20,21 @@ pub(super) enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Stream,
+    Datagram,
     Listener,
     Watch,
+}
+
+impl Kind {
+    #[inline]
+    pub(super) fn receives(self) -> bool {
+        matches!(self, Self::Stream | Self::Datagram)
+    }
+
+    #[inline]
+    pub(super) fn accepts(self) -> bool {
+        self == Self::Listener
+    }
 }
 
 /// One descriptor: what is wanted of it, what the backend has been told, and what is known already.
@@ -84,14 +97,16 @@ impl Resource {
     pub(super) fn stream(&self) -> io::Result<BorrowedFd<'_>> {
         match self.kind {
             Kind::Stream => self.owned(),
-            Kind::Listener | Kind::Watch => Err(io::ErrorKind::InvalidInput.into()),
+            Kind::Datagram | Kind::Listener | Kind::Watch => {
+                Err(io::ErrorKind::InvalidInput.into())
+            }
         }
     }
 
     pub(super) fn listener(&self) -> io::Result<BorrowedFd<'_>> {
         match self.kind {
             Kind::Listener => self.owned(),
-            Kind::Stream | Kind::Watch => Err(io::ErrorKind::InvalidInput.into()),
+            Kind::Stream | Kind::Datagram | Kind::Watch => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod close;
 mod connect;
+mod datagram;
 mod receive;
 mod send;
 mod wait;

@@ -153,7 +153,10 @@ impl State {
                 Completion::Watched(id, ready) => Runnable::Watched(id, ready),
                 Completion::Failed(id, error) => Runnable::Failed(Box::new((id, error))),
                 // Answers to ops that this embedder takes at once, or does not use.
-                Completion::Sent(..) | Completion::Connected(..) | Completion::Closed(_) => {
+                Completion::Receivable(_)
+                | Completion::Sent(..)
+                | Completion::Connected(..)
+                | Completion::Closed(_) => {
                     continue;
                 }
             });
