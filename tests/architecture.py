@@ -100,7 +100,7 @@ UNSAFE = {
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",
     "crates/python/src/transport/base.rs": "a type of known layout for PyO3 (ADR 4)",
     "crates/python/src/transport/begin.rs": "a descriptor is taken out of a socket object",
-    "crates/python/src/transport/stream.rs": "as handle/callback.rs",
+    "crates/python/src/transport/ties.rs": "as handle/callback.rs",
 }
 
 # Words that say nothing about what a thing is; `reactor` is the driver, `engine` the embedder.

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     class LoopBase(_native.EventLoop, asyncio.AbstractEventLoop):
         # asyncio's abstract class answers for these. To a type checker they are abstract there,
         # and nobody could make a loop.
-        create_datagram_endpoint = asyncio.AbstractEventLoop.create_datagram_endpoint
         connect_read_pipe = asyncio.AbstractEventLoop.connect_read_pipe
         connect_write_pipe = asyncio.AbstractEventLoop.connect_write_pipe
         subprocess_shell = asyncio.AbstractEventLoop.subprocess_shell

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from . import _native
 from ._connect import Connect
+from ._datagram import Datagrams
 from ._server import Serve
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class EventLoop(Connect, Serve, _native.EventLoop, asyncio.AbstractEventLoop):
+class EventLoop(Connect, Datagrams, Serve, _native.EventLoop, asyncio.AbstractEventLoop):
     """An asyncio event loop whose scheduling, timers, sockets and transports are native.
 
     `driver` names what waits for the operating system (`oxlip doctor` lists them); `None` means

@@ -20,7 +20,6 @@ Loop = asyncio.AbstractEventLoop
 LATER = {
     "connect_read_pipe",
     "connect_write_pipe",
-    "create_datagram_endpoint",
     "create_unix_connection",
     "create_unix_server",
     "sendfile",

@@ -11,15 +11,17 @@ pub(crate) enum Kind {
     Handle,
     TimerHandle,
     StreamTransport,
+    DatagramTransport,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 4] = [
+    pub(crate) const ALL: [(Self, &'static str); 5] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
         (Self::StreamTransport, "StreamTransport"),
+        (Self::DatagramTransport, "DatagramTransport"),
     ];
 }
 

@@ -34,6 +34,8 @@ mod _native {
     #[pymodule_export]
     use super::loop_::EventLoop;
     #[pymodule_export]
+    use super::transport::DatagramTransport;
+    #[pymodule_export]
     use super::transport::StreamTransport;
 
     /// The names of the drivers that this build has, best first.

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::prelude::*;
 
-use super::{EventLoop, Resource, Runnable, tick};
+use super::{EventLoop, Runnable, tick};
 use crate::names;
-use crate::transport::{self, StreamTransport};
+use crate::transport;
 
 /// Runs ticks until `stop()`. The Python part has made this the thread's running loop.
 ///
@@ -80,14 +80,12 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let mut open = Vec::new();
     owned.with(|state| {
         state.resources.for_each(|_, resource| {
-            if let Resource::Connection(connection) = resource {
-                open.push(connection.transport.bind(py).clone());
-            }
+            open.extend(resource.transport(py));
         });
     });
     for transport in &open {
         warn_unclosed(transport);
-        StreamTransport::abandon(transport);
+        transport::abandon(transport);
     }
     clear(this);
     Ok(())
@@ -95,7 +93,7 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
 
 /// asyncio's warning about a transport that nobody has closed. At the end of the interpreter the
 /// modules it takes may be gone: then there is nobody to warn either.
-fn warn_unclosed(transport: &Bound<'_, StreamTransport>) {
+fn warn_unclosed(transport: &Bound<'_, PyAny>) {
     let py = transport.py();
     let (Ok(shown), Ok(warn)) = (transport.repr(), names::WARN.get(py)) else {
         return;

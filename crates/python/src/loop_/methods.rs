@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{EventLoop, lifecycle, schedule, sock, tasks, watch};
-use crate::transport::{self, StreamTransport};
+use crate::transport::{self, DatagramTransport, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
 
@@ -201,6 +201,18 @@ impl EventLoop {
         waiter: Option<Any<'py>>,
     ) -> PyResult<Bound<'py, StreamTransport>> {
         transport::wrap(slf, sock, protocol, extra, server, owned, waiter)
+    }
+
+    #[pyo3(signature = (sock, protocol, *, address = None, owned = false, waiter = None))]
+    fn _datagram<'py>(
+        slf: &Bound<'py, Self>,
+        sock: &Any<'py>,
+        protocol: Any<'py>,
+        address: Option<Any<'py>>,
+        owned: bool,
+        waiter: Option<Any<'py>>,
+    ) -> PyResult<Bound<'py, DatagramTransport>> {
+        transport::open(slf, sock, protocol, address, owned, waiter)
     }
 
     fn _listen(

@@ -34,7 +34,7 @@ use crate::counts::{Counted, Kind};
 use crate::errors;
 use crate::handle::{Handle, TimerHandle};
 use crate::owner::ThreadBound;
-use crate::transport::{Beginning, Ending};
+use crate::transport::{Beginning, DatagramTransport, Ending, StreamTransport};
 
 /// asyncio's event loop. Python code subclasses it; see `oxlip.EventLoop`.
 #[pyclass(subclass, frozen, module = "oxlip._native")]
@@ -92,6 +92,8 @@ pub(crate) enum Runnable {
     Timer(Py<TimerHandle>),
     /// A connection has something to read.
     Readable(Id),
+    /// Datagrams wait on a socket.
+    Receivable(Id),
     /// A connection has room for what was left to send.
     Sendable(Id),
     /// Connections wait on a listening socket.
@@ -101,9 +103,11 @@ pub(crate) enum Runnable {
     /// The driver could not go on with a resource.
     Failed(Box<(Id, std::io::Error)>),
     /// `connection_made`, then reading.
-    Begin(Box<Beginning>),
+    Begin(Box<Beginning<StreamTransport>>),
+    BeginDatagrams(Box<Beginning<DatagramTransport>>),
     /// `connection_lost`, then the descriptor is closed.
-    End(Box<Ending>),
+    End(Box<Ending<StreamTransport>>),
+    EndDatagrams(Box<Ending<DatagramTransport>>),
     /// Accepting goes on after the system had run out of descriptors.
     AcceptAgain(Id),
 }
@@ -218,8 +222,11 @@ impl Runnable {
             Self::Call(handle) => visit.call(handle),
             Self::Timer(handle) => visit.call(handle),
             Self::Begin(beginning) => beginning.traverse(visit),
+            Self::BeginDatagrams(beginning) => beginning.traverse(visit),
             Self::End(ending) => ending.traverse(visit),
+            Self::EndDatagrams(ending) => ending.traverse(visit),
             Self::Readable(_)
+            | Self::Receivable(_)
             | Self::Sendable(_)
             | Self::Acceptable(_)
             | Self::Watched(..)

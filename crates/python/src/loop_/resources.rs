@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::Watched;
 use crate::buffer::Chunk;
-use crate::transport::{Accepting, StreamTransport};
+use crate::transport::{Accepting, Endpoint, StreamTransport};
 
 /// A connected stream.
 pub(crate) struct Connection {
@@ -22,8 +22,38 @@ pub(crate) struct Connection {
 /// One resource of the driver's, and what the loop knows about it.
 pub(crate) enum Resource {
     Connection(Box<Connection>),
+    Endpoint(Box<Endpoint>),
     Listener(Box<Accepting>),
     Watched(Box<Watched>),
+}
+
+impl Resource {
+    /// The transport that it belongs to.
+    pub(crate) fn transport<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        match self {
+            Self::Connection(connection) => Some(connection.transport.bind(py).clone().into_any()),
+            Self::Endpoint(endpoint) => Some(endpoint.transport.bind(py).clone().into_any()),
+            Self::Listener(_) | Self::Watched(_) => None,
+        }
+    }
+
+    /// Whether the transport has been closed or aborted.
+    pub(crate) fn is_closing(&self) -> bool {
+        match self {
+            Self::Connection(connection) => connection.stream.is_closing(),
+            Self::Endpoint(endpoint) => endpoint.is_closing(),
+            Self::Listener(_) | Self::Watched(_) => false,
+        }
+    }
+
+    /// The low and the high mark of a transport's write buffer.
+    pub(crate) fn limits(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Connection(connection) => Some(connection.stream.limits()),
+            Self::Endpoint(endpoint) => Some(endpoint.limits()),
+            Self::Listener(_) | Self::Watched(_) => None,
+        }
+    }
 }
 
 /// All of them, found by id: the driver numbers its resources densely.
@@ -48,6 +78,13 @@ impl Resources {
         slot.take().map(|(_, resource)| resource)
     }
 
+    pub(crate) fn get(&self, id: Id) -> Option<&Resource> {
+        match self.slots.get(id.index()) {
+            Some(Some((known, resource))) if *known == id => Some(resource),
+            _ => None,
+        }
+    }
+
     #[inline]
     fn get_mut(&mut self, id: Id) -> Option<&mut Resource> {
         match self.slots.get_mut(id.index()) {
@@ -60,6 +97,13 @@ impl Resources {
     pub(crate) fn connection(&mut self, id: Id) -> Option<&mut Connection> {
         match self.get_mut(id) {
             Some(Resource::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn endpoint(&mut self, id: Id) -> Option<&mut Endpoint> {
+        match self.get_mut(id) {
+            Some(Resource::Endpoint(endpoint)) => Some(endpoint),
             _ => None,
         }
     }
@@ -89,6 +133,7 @@ impl Resources {
             match resource {
                 // Chunks hold only bytes objects, which are in no cycle.
                 Resource::Connection(connection) => visit.call(&connection.transport)?,
+                Resource::Endpoint(endpoint) => endpoint.traverse(visit)?,
                 Resource::Listener(accepting) => accepting.traverse(visit)?,
                 Resource::Watched(watched) => watched.traverse(visit)?,
             }

@@ -70,12 +70,15 @@ fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
         Runnable::Call(handle) => Handle::run(handle.bind(py)),
         Runnable::Timer(handle) => TimerHandle::run(handle.bind(py)),
         Runnable::Readable(id) => transport::read(event_loop, id),
+        Runnable::Receivable(id) => transport::receive(event_loop, id),
         Runnable::Sendable(id) => transport::sendable(event_loop, id),
         Runnable::Acceptable(id) => transport::accept(event_loop, id),
         Runnable::Watched(id, ready) => watch::ready(event_loop, id, ready),
         Runnable::Failed(failure) => transport::failed(event_loop, failure.0, failure.1),
         Runnable::Begin(beginning) => transport::begin(event_loop, *beginning),
+        Runnable::BeginDatagrams(beginning) => transport::begin(event_loop, *beginning),
         Runnable::End(ending) => transport::end(event_loop, *ending),
+        Runnable::EndDatagrams(ending) => transport::end(event_loop, *ending),
         Runnable::AcceptAgain(id) => transport::accept_again(event_loop, id),
     }
 }
@@ -148,15 +151,13 @@ impl State {
         for completion in completions.drain(..) {
             scheduler.push(match completion {
                 Completion::Readable(id) => Runnable::Readable(id),
+                Completion::Receivable(id) => Runnable::Receivable(id),
                 Completion::Sendable(id) => Runnable::Sendable(id),
                 Completion::Acceptable(id) => Runnable::Acceptable(id),
                 Completion::Watched(id, ready) => Runnable::Watched(id, ready),
                 Completion::Failed(id, error) => Runnable::Failed(Box::new((id, error))),
                 // Answers to ops that this embedder takes at once, or does not use.
-                Completion::Receivable(_)
-                | Completion::Sent(..)
-                | Completion::Connected(..)
-                | Completion::Closed(_) => {
+                Completion::Sent(..) | Completion::Connected(..) | Completion::Closed(_) => {
                     continue;
                 }
             });
@@ -213,11 +214,15 @@ impl Runnable {
             Self::Call(handle) => Some(handle.clone_ref(py).into_any()),
             Self::Timer(handle) => Some(handle.clone_ref(py).into_any()),
             Self::Begin(beginning) => Some(beginning.transport.clone_ref(py).into_any()),
+            Self::BeginDatagrams(it) => Some(it.transport.clone_ref(py).into_any()),
+            Self::EndDatagrams(it) => Some(it.transport.clone_ref(py).into_any()),
             Self::End(ending) => Some(ending.transport.clone_ref(py).into_any()),
-            Self::Readable(id) | Self::Sendable(id) => event_loop.get().state.with(|state| {
-                let connection = state.resources.connection(*id)?;
-                Some(connection.transport.clone_ref(py).into_any())
-            })?,
+            Self::Readable(id) | Self::Receivable(id) | Self::Sendable(id) => {
+                event_loop.get().state.with(|state| {
+                    let transport = state.resources.get(*id)?.transport(py)?;
+                    Some(transport.unbind())
+                })?
+            }
             Self::Watched(id, ready) => watch::describe(event_loop, *id, *ready)?,
             Self::Acceptable(_) | Self::Failed(_) | Self::AcceptAgain(_) => None,
         })

@@ -16,7 +16,7 @@ use pyo3::types::PyTuple;
 use super::{EventLoop, Resource, schedule};
 use crate::errors::os_error;
 use crate::handle::Handle;
-use crate::transport::StreamTransport;
+use crate::transport;
 
 /// One watched descriptor: who wants to know what about it.
 pub(crate) struct Watched {
@@ -382,15 +382,15 @@ pub(crate) fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -
     let py = event_loop.py();
     let transport = event_loop.get().state.with(|state| {
         let id = state.connected_fds.get(fd)?;
-        let connection = state.resources.connection(id)?;
-        if connection.stream.is_closing() {
+        let resource = state.resources.get(id)?;
+        if resource.is_closing() {
             return None;
         }
-        Some(connection.transport.bind(py).clone())
+        resource.transport(py)
     })?;
     match transport {
         // The program may have closed its socket under the transport: the number is free again.
-        Some(transport) if StreamTransport::has_number(&transport, fd)? => {
+        Some(transport) if transport::has_number(&transport, fd)? => {
             Err(PyRuntimeError::new_err(format!(
                 "File descriptor {fd} is used by transport {}",
                 transport.repr()?

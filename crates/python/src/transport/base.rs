@@ -1,27 +1,68 @@
-//! The native type that stands between `asyncio.Transport` and our transport classes.
+//! The native types that stand between asyncio's transport classes and ours.
 //!
 //! `isinstance(transport, asyncio.Transport)` must hold, but a `#[pyclass]` cannot extend a class
 //! written in Python: the deallocator and the traversal of such a class (`subtype_dealloc`,
 //! `subtype_traverse` in CPython's typeobject.c) look for the next base below `type(self)` and
-//! would find ours, which calls them, and so on for ever. So there is one more type in between,
-//! made from a `PyType_Spec`, which adds nothing but a deallocator, a traversal and a `tp_clear` of
-//! its own. To PyO3 it is a native base type of known layout.
+//! would find ours, which calls them, and so on for ever. So there is one more type in between for
+//! each, made from a `PyType_Spec`, which adds nothing but a deallocator, a traversal and a
+//! `tp_clear` of its own. To PyO3 they are native base types of known layout.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
+use std::marker::PhantomData;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::names;
 
-/// A marker for the type; there are no values of it.
-pub(crate) struct TransportBase(());
+/// A marker for the type over some of asyncio's classes; there are no values of it.
+pub(crate) struct Base<A>(PhantomData<A>);
 
-/// What an instance of `asyncio.Transport` looks like: `BaseTransport` has `__slots__ = ("_extra",)`,
-/// the classes between it and `Transport` have none. Checked when the type is made.
+/// Over `asyncio.Transport`.
+pub(crate) type TransportBase = Base<Streams>;
+
+/// Over `asyncio.Transport` and `asyncio.DatagramTransport`, which asyncio's own class is both.
+pub(crate) type DatagramBase = Base<Datagrams>;
+
+/// Classes of asyncio's.
+pub(crate) trait Abstract {
+    fn classes(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>>;
+    const NAME: &'static CStr;
+    /// Where the type over it is kept.
+    fn cell() -> &'static PyOnceLock<Py<PyType>>;
+}
+
+macro_rules! over {
+    ($marker:ident, [$($class:expr),*], $name:literal) => {
+        pub(crate) struct $marker(());
+
+        impl Abstract for $marker {
+            fn classes(py: Python<'_>) -> PyResult<Bound<'_, PyTuple>> {
+                PyTuple::new(py, [$($class.get(py)?),*])
+            }
+
+            const NAME: &'static CStr = $name;
+
+            fn cell() -> &'static PyOnceLock<Py<PyType>> {
+                static CELL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                &CELL
+            }
+        }
+    };
+}
+
+over!(Streams, [names::TRANSPORT], c"oxlip._native.TransportBase");
+over!(
+    Datagrams,
+    [names::TRANSPORT, names::DATAGRAM_TRANSPORT],
+    c"oxlip._native.DatagramBase"
+);
+
+/// What an instance of such a class looks like: `BaseTransport` has `__slots__ = ("_extra",)`, the
+/// classes below it have none. Checked when the type is made.
 #[repr(C)]
 pub(crate) struct Layout {
     object: ffi::PyObject,
@@ -29,17 +70,17 @@ pub(crate) struct Layout {
 }
 
 // SAFETY: `type_object` gives a type whose instances begin with `Layout` (it checks the size).
-unsafe impl pyo3::PyTypeInfo for TransportBase {
+unsafe impl<A: Abstract> pyo3::PyTypeInfo for Base<A> {
     fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
-        type_object(py).expect("asyncio can be imported and its Transport has the known layout")
+        type_object::<A>(py).expect("asyncio can be imported and its classes have the known layout")
     }
 }
 
 // SAFETY: see `Layout`.
-unsafe impl pyo3::type_object::PyLayout<TransportBase> for Layout {}
-impl pyo3::type_object::PySizedLayout<TransportBase> for Layout {}
+unsafe impl<A> pyo3::type_object::PyLayout<Base<A>> for Layout {}
+impl<A> pyo3::type_object::PySizedLayout<Base<A>> for Layout {}
 
-impl pyo3::impl_::pyclass::PyClassBaseType for TransportBase {
+impl<A: Abstract> pyo3::impl_::pyclass::PyClassBaseType for Base<A> {
     type LayoutAsBase = pyo3::impl_::pycell::PyClassObjectBase<Layout>;
     type BaseNativeType = Self;
     type Initializer = pyo3::impl_::pyclass_init::PyNativeTypeInitializer<Self>;
@@ -47,22 +88,24 @@ impl pyo3::impl_::pyclass::PyClassBaseType for TransportBase {
     type Layout<T: pyo3::impl_::pyclass::PyClassImpl> = pyo3::impl_::pycell::PyStaticClassObject<T>;
 }
 
-fn type_object(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
-    static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let made = TYPE.get_or_try_init(py, || make(py))?;
+fn type_object<A: Abstract>(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
+    let made = A::cell().get_or_try_init(py, || make(&A::classes(py)?, A::NAME))?;
     Ok(made.as_ptr().cast())
 }
 
-fn make(py: Python<'_>) -> PyResult<Py<PyType>> {
-    let transport = names::TRANSPORT.get(py)?.cast::<PyType>()?;
-    // SAFETY: the pointer is a live type object; `tp_basicsize` is set since the type is ready.
-    let size = unsafe { (*transport.as_type_ptr()).tp_basicsize };
-    if usize::try_from(size) != Ok(size_of::<Layout>()) {
-        return Err(PyTypeError::new_err(format!(
-            "asyncio.Transport has instances of {size} bytes, {} were expected: \
-             this Python is newer than this build of oxlip",
-            size_of::<Layout>()
-        )));
+fn make(classes: &Bound<'_, PyTuple>, name: &'static CStr) -> PyResult<Py<PyType>> {
+    let py = classes.py();
+    for class in classes.iter() {
+        let class = class.cast::<PyType>()?;
+        // SAFETY: the pointer is a live type object; `tp_basicsize` is set since the type is ready.
+        let size = unsafe { (*class.as_type_ptr()).tp_basicsize };
+        if usize::try_from(size) != Ok(size_of::<Layout>()) {
+            return Err(PyTypeError::new_err(format!(
+                "{class} has instances of {size} bytes, {} were expected: \
+                 this Python is newer than this build of oxlip",
+                size_of::<Layout>()
+            )));
+        }
     }
     let mut slots = [
         ffi::PyType_Slot {
@@ -83,8 +126,8 @@ fn make(py: Python<'_>) -> PyResult<Py<PyType>> {
         },
     ];
     let mut spec = ffi::PyType_Spec {
-        name: c"oxlip._native.TransportBase".as_ptr(),
-        basicsize: c_int::try_from(size).expect("checked above"),
+        name: name.as_ptr(),
+        basicsize: c_int::try_from(size_of::<Layout>()).expect("two words"),
         itemsize: 0,
         flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC)
             .try_into()
@@ -92,9 +135,9 @@ fn make(py: Python<'_>) -> PyResult<Py<PyType>> {
         slots: slots.as_mut_ptr(),
     };
     // SAFETY: `spec` and `slots` are complete and live through the call, which copies what it
-    // keeps (the name has static life); the base is a live type object.
+    // keeps (the name has static life); the bases are a tuple of live type objects.
     unsafe {
-        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, transport.as_ptr());
+        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, classes.as_ptr());
         Ok(Bound::from_owned_ptr_or_err(py, made)?
             .cast_into_unchecked::<PyType>()
             .unbind())

@@ -10,22 +10,23 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use rustix::net::SocketType;
 
 use super::extra::{Addresses, Sockets};
-use super::stream::{Parts, Slots};
+use super::ties::{Parts, Slots, Transport};
 use super::{StreamTransport, end};
 use crate::errors::os_error;
-use crate::loop_::{Connection, EventLoop, Resource, Runnable, watch};
+use crate::loop_::{Connection, EventLoop, Resource, watch};
 use crate::{context, ffi, names};
 
 /// A `connection_made` that is due.
-pub(crate) struct Beginning {
-    pub(crate) transport: Py<StreamTransport>,
+pub(crate) struct Beginning<T> {
+    pub(crate) transport: Py<T>,
     waiter: Option<Py<PyAny>>,
     context: Py<PyAny>,
 }
 
-impl Beginning {
+impl<T> Beginning<T> {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.transport)?;
         visit.call(&self.waiter)?;
@@ -61,10 +62,57 @@ pub(crate) fn wrap<'py>(
     owned: bool,
     waiter: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, StreamTransport>> {
+    let Claim {
+        descriptor,
+        fd,
+        extra,
+        sockets,
+    } = claim(
+        event_loop,
+        sock,
+        &protocol,
+        extra,
+        SocketType::STREAM,
+        owned,
+    )?;
+    // Fails on sockets that are not TCP, which have no such option and no such delay.
+    let _ = rustix::net::sockopt::set_tcp_nodelay(&descriptor, true);
+    let origin = Origin {
+        socket: AnySocket::Os(descriptor),
+        fd,
+        addresses: None,
+        extra: Some(extra),
+        sockets: Some(sockets),
+        server,
+        waiter,
+    };
+    connect(event_loop, origin, protocol)
+}
+
+/// A socket object's descriptor, and what is to be known about it.
+pub(super) struct Claim<'py> {
+    pub(super) descriptor: OwnedFd,
+    /// The number under which the program knows it.
+    pub(super) fd: RawFd,
+    /// What was given, with `sockname` and `peername`.
+    pub(super) extra: Bound<'py, PyDict>,
+    pub(super) sockets: Sockets,
+}
+
+/// Takes the descriptor out of `sock` (`owned`) or duplicates it. If this fails it still is whose
+/// it was.
+pub(super) fn claim<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    sock: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    extra: Option<Bound<'py, PyDict>>,
+    kind: SocketType,
+    owned: bool,
+) -> PyResult<Claim<'py>> {
     let py = event_loop.py();
     // Before the descriptor changes hands: who gave it closes it.
     event_loop.get().check_open()?;
-    check_protocol(&protocol)?;
+    check_protocol(protocol)?;
     let extra = match extra {
         Some(extra) => extra.copy()?,
         None => PyDict::new(py),
@@ -96,6 +144,7 @@ pub(crate) fn wrap<'py>(
             descriptor,
             Sockets::Ours {
                 family,
+                kind,
                 proto,
                 made: None,
             },
@@ -110,22 +159,16 @@ pub(crate) fn wrap<'py>(
             },
         )
     };
-    // Fails on sockets that are not TCP, which have no such option and no such delay.
-    let _ = rustix::net::sockopt::set_tcp_nodelay(&descriptor, true);
-    let origin = Origin {
-        socket: AnySocket::Os(descriptor),
+    Ok(Claim {
+        descriptor,
         fd,
-        addresses: None,
-        extra: Some(extra),
-        sockets: Some(sockets),
-        server,
-        waiter,
-    };
-    connect(event_loop, origin, protocol)
+        extra,
+        sockets,
+    })
 }
 
 /// What no protocol can be without is missed now, not when the connection is up.
-fn check_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn check_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<()> {
     protocol
         .getattr(intern!(protocol.py(), "connection_made"))
         .map(drop)
@@ -200,16 +243,27 @@ pub(super) fn connect<'py>(
             .insert(id, Resource::Connection(Box::new(connection)));
         state.connected_fds.insert(fd, id);
     })?;
+    schedule(&transport, waiter)?;
+    if let Some(server) = &server {
+        server.call_method1(intern!(py, "_attach"), (&transport,))?;
+    }
+    Ok(transport)
+}
+
+/// Schedules [`begin`].
+pub(super) fn schedule<T: Transport>(
+    transport: &Bound<'_, T>,
+    waiter: Option<Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let py = transport.py();
     let beginning = Beginning {
         transport: transport.clone().unbind(),
         waiter: waiter.map(Bound::unbind),
         context: context::copy_current(py)?,
     };
-    this.push(Runnable::Begin(Box::new(beginning)));
-    if let Some(server) = &server {
-        server.call_method1(intern!(py, "_attach"), (&transport,))?;
-    }
-    Ok(transport)
+    let event_loop = T::ties(transport).event_loop.bind(py);
+    event_loop.get().push(T::beginning(beginning));
+    Ok(())
 }
 
 /// Calls `connection_made`, starts reading, and wakes who waits for the connection. asyncio
@@ -217,7 +271,10 @@ pub(super) fn connect<'py>(
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of the protocol.
-pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> PyResult<()> {
+pub(crate) fn begin<T: Transport>(
+    event_loop: &Bound<'_, EventLoop>,
+    beginning: Beginning<T>,
+) -> PyResult<()> {
     let py = event_loop.py();
     let Beginning {
         transport,
@@ -226,7 +283,7 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
     } = beginning;
     let transport = transport.bind(py);
     let mut result = Ok(());
-    if let Some(protocol) = StreamTransport::protocol(transport) {
+    if let Some(protocol) = T::protocol(transport) {
         let made = context::run(py, &context, || {
             ffi::call_method(
                 intern!(py, "connection_made"),
@@ -238,17 +295,7 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
             result = end::report_callback(event_loop, &protocol, "connection_made", args, error);
         }
     }
-    let this = transport.get();
-    this.with_state(|state| {
-        let (driver, resources) = state.parts();
-        let Some(connection) = resources.connection(this.id) else {
-            return;
-        };
-        connection.stream.start();
-        if connection.stream.wants_read() {
-            let _ = driver.submit(Op::RecvStart(this.id));
-        }
-    })?;
+    T::start(transport)?;
     if let Some(waiter) = waiter {
         let waiter = waiter.bind(py);
         if !waiter.call_method0(intern!(py, "cancelled"))?.is_truthy()? {

@@ -12,20 +12,20 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{StreamTransport, extra, write};
+use super::{StreamTransport, Transport, datagram, extra, write};
 use crate::errors::{self, os_error};
 use crate::handle::Handle;
-use crate::loop_::{EventLoop, Resource, Runnable, watch};
+use crate::loop_::{EventLoop, Resource};
 use crate::{context, ffi};
 
 /// A `connection_lost` that is due.
-pub(crate) struct Ending {
-    pub(crate) transport: Py<StreamTransport>,
+pub(crate) struct Ending<T> {
+    pub(crate) transport: Py<T>,
     error: Option<Py<PyAny>>,
     context: Py<PyAny>,
 }
 
-impl Ending {
+impl<T> Ending<T> {
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.transport)?;
         visit.call(&self.error)?;
@@ -86,8 +86,8 @@ pub(super) fn abort(
 ///
 /// # Errors
 /// The error itself if it ends the loop.
-pub(super) fn fatal(
-    transport: &Bound<'_, StreamTransport>,
+pub(super) fn fatal<T: Transport>(
+    transport: &Bound<'_, T>,
     error: PyErr,
     message: &str,
 ) -> PyResult<()> {
@@ -95,14 +95,17 @@ pub(super) fn fatal(
     if errors::ends_the_loop(py, &error) {
         return Err(error);
     }
-    let event_loop = transport.get().event_loop.bind(py);
+    let event_loop = T::ties(transport).event_loop.bind(py);
     let value = error.value(py).clone().into_any().unbind();
     if error.is_instance_of::<PyOSError>(py) {
         if event_loop.get().is_debug() {
-            errors::log_debug(py, &format!("{}: {message}: {error}", transport.repr()?))?;
+            errors::log_debug(
+                py,
+                &format!("{}: {message}: {error}", transport.as_any().repr()?),
+            )?;
         }
     } else {
-        let protocol = StreamTransport::protocol(transport).into_pyobject(py)?;
+        let protocol = T::protocol(transport).into_pyobject(py)?;
         errors::report(
             event_loop,
             message,
@@ -110,7 +113,7 @@ pub(super) fn fatal(
             &[("transport", transport.as_any()), ("protocol", &protocol)],
         )?;
     }
-    abort(transport, Some(value))
+    T::abort_with(transport, Some(value))
 }
 
 /// The driver could not go on with a resource (it could not be armed).
@@ -137,19 +140,19 @@ pub(crate) fn failed(
                 "Fatal read error on socket transport",
             )
         }),
-        None => watch::failed(event_loop, id, error),
+        None => datagram::failed(event_loop, id, error),
     }
 }
 
 /// The stream is lost: `connection_lost` is called now, or as the next tick's handle.
-pub(super) fn lose(
-    transport: &Bound<'_, StreamTransport>,
+pub(super) fn lose<T: Transport>(
+    transport: &Bound<'_, T>,
     error: Option<Py<PyAny>>,
     at_once: bool,
 ) -> PyResult<()> {
     let py = transport.py();
     let context = if at_once {
-        transport.get().context.clone_ref(py)
+        T::ties(transport).context.clone_ref(py)
     } else {
         context::copy_current(py)?
     };
@@ -158,11 +161,11 @@ pub(super) fn lose(
         error,
         context,
     };
-    let event_loop = transport.get().event_loop.bind(py);
+    let event_loop = T::ties(transport).event_loop.bind(py);
     if at_once {
         return end(event_loop, ending);
     }
-    event_loop.get().push(Runnable::End(Box::new(ending)));
+    event_loop.get().push(T::ending(ending));
     Ok(())
 }
 
@@ -170,7 +173,10 @@ pub(super) fn lose(
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of the protocol, after the connection was closed.
-pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult<()> {
+pub(crate) fn end<T: Transport>(
+    event_loop: &Bound<'_, EventLoop>,
+    ending: Ending<T>,
+) -> PyResult<()> {
     let py = event_loop.py();
     let Ending {
         transport,
@@ -179,7 +185,7 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
     } = ending;
     let transport = transport.bind(py);
     let mut result = Ok(());
-    if let Some(protocol) = StreamTransport::protocol(transport) {
+    if let Some(protocol) = T::protocol(transport) {
         let error = error.into_pyobject(py)?;
         let told = context::run(py, &context, || {
             ffi::call_method(intern!(py, "connection_lost"), [&protocol, &error])
@@ -193,13 +199,13 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
 }
 
 /// Closes the descriptor and forgets the connection. What fails on the way is reported at the end.
-fn release(
+fn release<T: Transport>(
     event_loop: &Bound<'_, EventLoop>,
-    transport: &Bound<'_, StreamTransport>,
+    transport: &Bound<'_, T>,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let this = transport.get();
-    let (protocol, server, sockets) = StreamTransport::with_slots(transport, |slots| {
+    let this = T::ties(transport);
+    let (protocol, server, sockets) = T::with_slots(transport, |slots| {
         (
             slots.protocol.take(),
             slots.server.take(),
@@ -214,9 +220,8 @@ fn release(
         }
         forgotten
     })?;
-    if let Some(Some(Resource::Connection(connection))) = &forgotten {
-        let limits = connection.stream.limits();
-        StreamTransport::with_slots(transport, |slots| slots.last_limits = Some(limits));
+    if let Some(limits) = forgotten.iter().flatten().find_map(Resource::limits) {
+        T::with_slots(transport, |slots| slots.last_limits = Some(limits));
     }
     this.dead.store(true, Ordering::Relaxed);
     this.closing.store(true, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{StreamTransport, end};
+use super::{StreamTransport, Transport as _, end};
 use crate::errors::os_error;
 use crate::loop_::EventLoop;
 use crate::{context, ffi};

@@ -1,61 +1,35 @@
 //! `StreamTransport`: asyncio's transport for a connected stream socket.
 
-use std::cell::UnsafeCell;
-use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
 
-use oxlip_core::id::Id;
 use oxlip_core::op::Op;
 use oxlip_driver::Driver as _;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::PyString;
 
 use super::base::TransportBase;
-use super::extra::{Addresses, Sockets};
-use super::{end, extra, flow, write};
-use crate::counts::Counted;
-use crate::loop_::{EventLoop, State};
+use super::ties::{Activity, Parts, Slots, Ties, Transport};
+use super::{Beginning, Ending, end, extra, flow, write};
+use crate::loop_::{EventLoop, Resource, Runnable};
 use crate::names;
 
 /// A connected byte stream; as `asyncio.Transport`.
 #[pyclass(frozen, weakref, dict, extends = TransportBase, module = "oxlip")]
 pub(crate) struct StreamTransport {
-    pub(super) event_loop: Py<EventLoop>,
-    pub(super) id: Id,
-    /// Where the protocol's callbacks run: a copy of the context in which the connection was made.
-    pub(super) context: Py<PyAny>,
-    /// The number under which the program knows the descriptor.
-    pub(super) fd: RawFd,
-    pub(super) addresses: Option<Addresses>,
-    /// `connection_lost` has been called, or the loop was closed.
-    pub(super) dead: AtomicBool,
-    /// What `is_closing()` says, to every thread: a stream may be collected on any.
-    pub(super) closing: AtomicBool,
-    /// The loop was closed first.
-    abandoned: AtomicBool,
-    /// Writes after that.
-    pub(super) late_writes: AtomicU32,
-    slots: UnsafeCell<Slots>,
-    pub(super) _counted: Counted,
+    ties: Ties,
 }
 
-/// The objects that come and go. Reached only inside the transport's critical section.
-#[derive(Default)]
-pub(super) struct Slots {
-    pub(super) protocol: Option<Py<PyAny>>,
-    pub(super) server: Option<Py<PyAny>>,
-    pub(super) extra: Option<Py<PyDict>>,
-    pub(super) sockets: Option<Sockets>,
-    /// The write buffer's limits when the connection was lost.
-    pub(super) last_limits: Option<(usize, usize)>,
-}
+impl Deref for StreamTransport {
+    type Target = Ties;
 
-// SAFETY: `slots` is reached only through `with_slots`, inside the object's critical section, and
-// by the collector, which runs while no other thread is in one.
-unsafe impl Sync for StreamTransport {}
+    #[inline]
+    fn deref(&self) -> &Ties {
+        &self.ties
+    }
+}
 
 impl StreamTransport {
     pub(super) fn create<'py>(
@@ -63,107 +37,54 @@ impl StreamTransport {
         parts: Parts,
         slots: Slots,
     ) -> PyResult<Bound<'py, Self>> {
-        let Parts {
-            event_loop,
-            id,
-            context,
-            fd,
-            addresses,
-        } = parts;
-        let transport = Self {
-            event_loop,
-            id,
-            context,
-            fd,
-            addresses,
-            dead: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            abandoned: AtomicBool::new(false),
-            late_writes: AtomicU32::new(0),
-            slots: UnsafeCell::new(slots),
-            _counted: Counted::new(crate::counts::Kind::StreamTransport),
-        };
-        Bound::new(py, transport)
-    }
-
-    /// Reads or changes the objects it refers to. `access` must not run Python code.
-    #[inline]
-    pub(super) fn with_slots<R>(slf: &Bound<'_, Self>, access: impl FnOnce(&mut Slots) -> R) -> R {
-        with_critical_section(slf.as_any(), || {
-            // SAFETY: inside the object's critical section, and `access` only moves or clones
-            // references, so no second borrow can arise.
-            access(unsafe { &mut *slf.get().slots.get() })
-        })
-    }
-
-    /// The protocol, until the connection is lost.
-    #[inline]
-    pub(super) fn protocol<'py>(slf: &Bound<'py, Self>) -> Option<Bound<'py, PyAny>> {
-        let py = slf.py();
-        Self::with_slots(slf, |slots| {
-            slots.protocol.as_ref().map(|it| it.bind(py).clone())
-        })
-    }
-
-    /// The loop was closed under the connection: its descriptor is gone.
-    pub(crate) fn abandon(slf: &Bound<'_, Self>) {
-        slf.get().abandoned.store(true, Ordering::Relaxed);
-        slf.get().dead.store(true, Ordering::Relaxed);
-        slf.get().closing.store(true, Ordering::Relaxed);
-        let sockets = Self::with_slots(slf, |slots| slots.sockets.take());
-        drop(sockets);
-    }
-
-    /// `connection_lost` cannot be called any more: the loop was closed under the connection.
-    ///
-    /// # Errors
-    /// asyncio's `RuntimeError` about a closed loop.
-    pub(super) fn check_not_abandoned(&self) -> PyResult<()> {
-        if self.abandoned.load(Ordering::Relaxed) {
-            return Err(PyRuntimeError::new_err("Event loop is closed"));
-        }
-        Ok(())
-    }
-
-    /// Whether `fd` is still this connection's number: a socket that the program kept may have been
-    /// closed.
-    pub(crate) fn has_number(slf: &Bound<'_, Self>, fd: RawFd) -> PyResult<bool> {
-        let kept = Self::with_slots(slf, |slots| match &slots.sockets {
-            Some(Sockets::Theirs { sock, .. }) => Some(sock.bind(slf.py()).clone()),
-            _ => None,
-        });
-        match kept {
-            Some(sock) => Ok(sock.call_method0("fileno")?.extract::<RawFd>()? == fd),
-            None => Ok(true),
-        }
-    }
-
-    fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::Relaxed)
-    }
-
-    /// Runs `access` on the loop's state unless the connection is gone.
-    pub(super) fn with_state<R>(
-        &self,
-        access: impl FnOnce(&mut State) -> R,
-    ) -> PyResult<Option<R>> {
-        if self.is_dead() {
-            return Ok(None);
-        }
-        Ok(Some(self.event_loop.get().state.with(access)?))
+        let ties = Ties::new(parts, slots, crate::counts::Kind::StreamTransport);
+        Bound::new(py, Self { ties })
     }
 }
 
-/// The low and the high mark of a new stream, in bytes; what a lost one says, too.
-const DEFAULT_LIMITS: (usize, usize) = (16 * 1024, 64 * 1024);
+impl Transport for StreamTransport {
+    #[inline]
+    fn ties<'a>(slf: &'a Bound<'_, Self>) -> &'a Ties {
+        &slf.get().ties
+    }
 
-/// What a transport is made from and never changes.
-pub(super) struct Parts {
-    pub(super) event_loop: Py<EventLoop>,
-    pub(super) id: Id,
-    pub(super) context: Py<PyAny>,
-    pub(super) fd: RawFd,
-    pub(super) addresses: Option<Addresses>,
+    fn start(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let id = slf.get().id;
+        slf.get().with_state(|state| {
+            let (driver, resources) = state.parts();
+            let Some(connection) = resources.connection(id) else {
+                return;
+            };
+            connection.stream.start();
+            if connection.stream.wants_read() {
+                let _ = driver.submit(Op::RecvStart(id));
+            }
+        })?;
+        Ok(())
+    }
+
+    fn abort_with(slf: &Bound<'_, Self>, error: Option<Py<PyAny>>) -> PyResult<()> {
+        end::abort(slf, error)
+    }
+
+    fn activity(resource: &Resource) -> Option<Activity> {
+        let Resource::Connection(connection) = resource else {
+            return None;
+        };
+        Some(Activity {
+            reading: connection.stream.wants_read(),
+            buffered: connection.stream.buffered(),
+            closing: connection.stream.is_closing(),
+        })
+    }
+
+    fn beginning(beginning: Beginning<Self>) -> Runnable {
+        Runnable::Begin(Box::new(beginning))
+    }
+
+    fn ending(ending: Ending<Self>) -> Runnable {
+        Runnable::End(Box::new(ending))
+    }
 }
 
 #[pymethods]
@@ -249,7 +170,7 @@ impl StreamTransport {
         let limits = limits.flatten();
         Ok(limits
             .or_else(|| Self::with_slots(slf, |slots| slots.last_limits))
-            .unwrap_or(DEFAULT_LIMITS))
+            .unwrap_or(flow::DEFAULT_LIMITS))
     }
 
     /// Sets the marks between which `pause_writing` and `resume_writing` are called, in bytes.
@@ -259,24 +180,15 @@ impl StreamTransport {
         high: Option<isize>,
         low: Option<isize>,
     ) -> PyResult<()> {
-        let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
-        let low = low.unwrap_or(high / 4);
-        if high < low || low < 0 {
-            return Err(PyValueError::new_err(format!(
-                "high ({high}) must be >= low ({low}) must be >= 0"
-            )));
-        }
+        let (high, low) = flow::limits(high, low)?;
         write::flush_one(slf)?;
         let id = slf.get().id;
         let flow = slf.get().with_state(|state| {
             let connection = state.resources.connection(id)?;
-            connection
-                .stream
-                .set_limits(high.unsigned_abs(), low.unsigned_abs())
+            connection.stream.set_limits(high, low)
         })?;
         if flow.is_none() {
-            let limits = (low.unsigned_abs(), high.unsigned_abs());
-            Self::with_slots(slf, |slots| slots.last_limits = Some(limits));
+            Self::with_slots(slf, |slots| slots.last_limits = Some((low, high)));
         }
         flow::tell(slf, flow.flatten())
     }
@@ -345,17 +257,7 @@ impl StreamTransport {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.event_loop)?;
-        visit.call(&self.context)?;
-        // SAFETY: the collector runs while no other thread is inside a critical section.
-        let slots = unsafe { &*self.slots.get() };
-        visit.call(&slots.protocol)?;
-        visit.call(&slots.server)?;
-        visit.call(&slots.extra)?;
-        slots
-            .sockets
-            .as_ref()
-            .map_or(Ok(()), |sockets| sockets.traverse(&visit))
+        self.ties.traverse(&visit)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {

@@ -2,7 +2,6 @@
 //! there is room. The decision is `oxlip_core::stream`'s.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use oxlip_core::id::Id;
@@ -13,7 +12,7 @@ use oxlip_driver::{AnyDriver, Driver as _};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::{StreamTransport, end, flow};
+use super::{StreamTransport, datagram, end, flow};
 use crate::buffer::Data;
 use crate::context;
 use crate::errors::{self, os_error};
@@ -23,7 +22,7 @@ use crate::loop_::{Connection, EventLoop, State};
 const GATHER_AT_MOST: usize = 32 * 1024;
 
 /// asyncio warns about writes to a lost connection from this many on.
-const LATE_WRITES_BEFORE_WARNING: u32 = 5;
+pub(super) const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 
 /// What a write or a flush led to, to be acted on outside the borrow.
 enum Outcome {
@@ -178,7 +177,7 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
         Some((transport, state.flush(id, None)))
     })?;
     let Some((transport, outcome)) = flushed else {
-        return Ok(());
+        return datagram::sendable(event_loop, id);
     };
     act_and_settle(&transport, outcome, true)
 }
@@ -328,9 +327,8 @@ fn shut_down(driver: &mut AnyDriver, id: Id) -> Option<io::Error> {
 }
 
 impl StreamTransport {
-    /// A write after `connection_lost`; losing the connection counts as the first.
     fn late_write(&self) -> Outcome {
-        Outcome::Late(self.late_writes.fetch_add(1, Ordering::Relaxed) + 1)
+        Outcome::Late(self.count_late_write())
     }
 }
 
