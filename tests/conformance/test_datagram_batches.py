@@ -168,3 +168,14 @@ async def test_errors_come_as_ever(loop: Loop) -> None:
 def test_the_class_is_a_datagram_protocol() -> None:
     assert issubclass(oxlip.BatchDatagramProtocol, asyncio.DatagramProtocol)
     oxlip.BatchDatagramProtocol().datagrams_received([])
+
+
+def test_the_simulation_has_no_datagrams() -> None:
+    loop = oxlip.EventLoop(driver="sim")
+    try:
+        with pytest.raises(ValueError, match="another world"):
+            loop.run_until_complete(
+                loop.create_datagram_endpoint(DatagramRecorder, local_addr=("127.0.0.1", 0))
+            )
+    finally:
+        loop.close()
