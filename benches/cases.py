@@ -43,6 +43,7 @@ def echo(size: int, connections: int, in_flight: int = 1) -> tuple[str, ...]:
 
 
 KIB = 1024
+FLOOD = ("flood", "--size", "64", "--connections", "1", "--in-flight", "192")
 HTTP = ("http", "--size", "1024", "--connections", "50")
 
 NETWORK = (
@@ -80,6 +81,18 @@ NETWORK = (
         quick=True,
     ),
     NetworkCase("sock", "sock_recv, sock_sendall 1 KiB × 50", "sock", echo(KIB, 50)),
+    NetworkCase(
+        "udp-1", "UDP echo 64 B, 1 in flight", "udp", ("udp", "--size", "64", "--connections", "1")
+    ),
+    NetworkCase(
+        "udp-50",
+        "UDP echo 64 B, 50 peers",
+        "udp",
+        ("udp", "--size", "64", "--connections", "50"),
+        quick=True,
+    ),
+    NetworkCase("udp-flood", "UDP received 64 B", "udp-sink", FLOOD),
+    NetworkCase("udp-batch", "UDP received 64 B, datagrams_received", "udp-batch", FLOOD),
     NetworkCase("http-1", "minimal HTTP, one write", "http-1", HTTP, quick=True, goal=1.1),
     NetworkCase("http-2", "minimal HTTP, two writes", "http-2", HTTP, goal=1.1),
     NetworkCase("uvicorn-1", "uvicorn, body in one", "uvicorn-1", HTTP, quick=True, goal=1.15),

@@ -101,6 +101,53 @@ def protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Case:
     return serve
 
 
+class DatagramEcho(asyncio.DatagramProtocol):
+    """Sends back each datagram."""
+
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not asserted: uvloop's transports are no asyncio.Transport.
+        self.transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(data, addr)
+
+
+class Sink(DatagramEcho):
+    """Counts, and answers every 64th."""
+
+    count = 0
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.count += 1
+        if not self.count % 64:
+            self.transport.sendto(b"64", addr)
+
+
+class BatchSink(Sink):
+    """The same, where the loop can hand over batches."""
+
+    def datagrams_received(self, datagrams: list[tuple[bytes, Any]]) -> None:
+        before = self.count // 64
+        self.count += len(datagrams)
+        if self.count // 64 > before:
+            self.transport.sendto(b"64", datagrams[-1][1])
+
+
+def datagrams(factory: Callable[[], asyncio.DatagramProtocol]) -> Case:
+    """A case that is `create_datagram_endpoint` with this protocol, on a port of that number."""
+
+    async def serve(sock: socket.socket, ready: Ready) -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(factory, local_addr=sock.getsockname())
+        ready()
+        await for_ever()
+        transport.close()
+
+    return serve
+
+
 def streams(
     answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> Case:
@@ -223,6 +270,9 @@ CASES: dict[str, Case] = {
     "streams-read": streams(echo_read),
     "streams-readline": streams(echo_lines),
     "sock": sock_methods,
+    "udp": datagrams(DatagramEcho),
+    "udp-sink": datagrams(Sink),
+    "udp-batch": datagrams(BatchSink),
     "http-1": protocol(MinimalHttp),
     "http-2": protocol(MinimalHttpInTwo),
     "uvicorn-1": uvicorn(1),

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPENDENCIES = {
     "oxlip-selectors": {"rustix"},
     "oxlip-core": set(),
-    "oxlip-driver": {"oxlip-core", "oxlip-selectors", "rustix"},
+    "oxlip-driver": {"oxlip-core", "oxlip-selectors", "libc", "rustix"},
     "oxlip": {"oxlip-core", "oxlip-driver"},
     "oxlip-python": {"oxlip-core", "oxlip-driver", "oxlip-selectors", "pyo3", "rustix"},
 }
@@ -55,12 +55,12 @@ BARRIERS = (
             r"crate::(tick|timers|inbox)",
             "a machine does not see the tick",
         )
-        for machine in ("stream", "listener", "connect", "tls", "write_queue")
+        for machine in ("stream", "datagram", "listener", "connect", "tls", "flow", "write_queue")
     ),
     *(
         Barrier(
             f"crates/core/src/{tick}*",
-            r"crate::(stream|listener|connect|tls|write_queue)",
+            r"crate::(stream|datagram|listener|connect|tls|flow|write_queue)",
             "the tick does not see the machines",
         )
         for tick in ("tick", "timers", "inbox")
@@ -88,6 +88,7 @@ BARRIERS = (
 # Files that may contain `unsafe`, each with the reason. Patterns as in a shell, * crosses folders.
 UNSAFE = {
     "crates/selectors/src/backend/*.rs": "descriptors are plain numbers, borrowed for one call",
+    "crates/driver/src/readiness/batch.rs": "recvmmsg(2) has no safe form",
     "crates/python/src/buffer.rs": "bytes of Python objects are sent without a copy",
     "crates/python/src/context/mod.rs": "entering and leaving a context has no safe call",
     "crates/python/src/context/snapshot.rs": "whether two contexts are equal has no call at all",

@@ -7,6 +7,7 @@
 Importing it changes nothing.
 """
 
+from ._datagram import BatchDatagramProtocol
 from ._loop import EventLoop, new_event_loop
 from ._native import __version__
 from ._policy import EventLoopPolicy, install
@@ -14,6 +15,7 @@ from ._run import run
 from ._server import Server
 
 __all__ = [
+    "BatchDatagramProtocol",
     "EventLoop",
     "EventLoopPolicy",
     "Server",

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
     from . import _native
 
-    class LoopBase(_native.EventLoop, asyncio.AbstractEventLoop):
-        # asyncio's abstract class answers for these. To a type checker they are abstract there,
-        # and nobody could make a loop.
-        create_datagram_endpoint = asyncio.AbstractEventLoop.create_datagram_endpoint
+    class LoopBase(_native.EventLoop, asyncio.AbstractEventLoop): ...
 
 else:
 

@@ -7,6 +7,7 @@ from asyncio.log import logger
 from typing import TYPE_CHECKING
 
 from . import _native
+from ._datagram import Datagrams
 from ._sendfile import Sendfile
 from ._subprocess import Subprocesses
 from ._tls import StartTls
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 class EventLoop(
     UnixSockets,
+    Datagrams,
     Sendfile,
     Subprocesses,
     StartTls,

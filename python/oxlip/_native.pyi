@@ -16,6 +16,7 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
+    "DatagramTransport",
     "EventLoop",
     "Handle",
     "ReadPipeTransport",
@@ -160,6 +161,20 @@ class EventLoop:
     ) -> WritePipeTransport:
         """As `_read_pipe`, for writing."""
 
+    def _datagram(
+        self,
+        sock: socket,
+        protocol: asyncio.BaseProtocol,
+        *,
+        address: Any = None,
+        owned: bool = False,
+        waiter: asyncio.Future[None] | None = None,
+    ) -> DatagramTransport:
+        """A transport over a non-blocking datagram socket; `owned` and `waiter` as above.
+
+        `address`: the only one that it may send to.
+        """
+
     def _listen(
         self,
         sock: socket,
@@ -206,6 +221,10 @@ class TimerHandle(asyncio.TimerHandle):
     def __gt__(self, other: asyncio.TimerHandle, /) -> bool: ...
     def __ge__(self, other: asyncio.TimerHandle, /) -> bool: ...
     def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
+    """One datagram socket."""
 
 @final
 class StreamTransport(asyncio.Transport):

@@ -16,12 +16,6 @@ pytestmark = pytest.mark.sim
 
 Loop = asyncio.AbstractEventLoop
 
-# What issue 2 of the project leaves for later. (The list shrinks; it never grows.)
-LATER = {
-    "create_datagram_endpoint",
-    "start_tls",
-}
-
 
 def test_is_an_event_loop(loop: Loop) -> None:
     assert isinstance(loop, asyncio.AbstractEventLoop)
@@ -34,12 +28,12 @@ def test_every_method_is_there(loop: Loop) -> None:
         for name in names
         if getattr(type(loop), name) is getattr(asyncio.AbstractEventLoop, name)
     }
-    assert inherited <= LATER
+    assert inherited == set()
 
 
 def test_the_same_methods_are_coroutines(loop: Loop) -> None:
     for name, method in vars(asyncio.BaseEventLoop).items():
-        if inspect.iscoroutinefunction(method) and not name.startswith("_") and name not in LATER:
+        if inspect.iscoroutinefunction(method) and not name.startswith("_"):
             assert inspect.iscoroutinefunction(getattr(loop, name)), name
 
 

@@ -5,6 +5,7 @@
 //! Replies are checked: their length wholly, their bytes at both ends of every receive.
 
 mod connect;
+mod datagram;
 mod exchange;
 mod histogram;
 mod http;
@@ -55,6 +56,8 @@ fn run(options: &Options) -> io::Result<()> {
             exchange::run(options, &pattern, |_| Responses::new(options.size))?
         }
         Mode::Connect => connect::run(options)?,
+        Mode::Udp => datagram::echo(options)?,
+        Mode::Flood => datagram::flood(options)?,
         Mode::Idle => return idle::run(options),
     };
     println!("{}", report.to_json());

@@ -13,6 +13,8 @@ modes
   line      the same with lines of --size bytes, the newline included
   http      GET with keep-alive, expect a body of --size bytes
   connect   connect, one byte there and back, close, again
+  udp       send datagrams of --size bytes, expect them back
+  flood     send datagrams, expect an answer to every 64th
   idle      open --connections, one exchange on each, hold them until stdin ends
 
 options
@@ -33,6 +35,8 @@ pub(crate) enum Mode {
     Line,
     Http,
     Connect,
+    Udp,
+    Flood,
     Idle,
 }
 
@@ -89,7 +93,7 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    options.mode = mode.ok_or("which mode? (echo, line, http, connect, idle)")?;
+    options.mode = mode.ok_or("which mode? (echo, line, http, connect, udp, flood, idle)")?;
     options.addr.set_port(port.ok_or("--port is needed")?);
     Ok(Some(options))
 }
@@ -100,6 +104,8 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
         "line" => Ok(Mode::Line),
         "http" => Ok(Mode::Http),
         "connect" => Ok(Mode::Connect),
+        "udp" => Ok(Mode::Udp),
+        "flood" => Ok(Mode::Flood),
         "idle" => Ok(Mode::Idle),
         _ => Err(format!("unknown mode {text:?}")),
     }

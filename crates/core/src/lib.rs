@@ -9,16 +9,19 @@
 //!
 //! * the **tick**: [`tick::Scheduler`] over the ready queue and [`timers::Timers`], fed from other
 //!   threads through [`inbox::Inbox`];
-//! * the **machines**: [`stream::Stream`], [`listener::Listener`], [`connect::Connect`], which
-//!   turn [`op::Completion`]s into decisions and decisions into [`op::Op`]s, and [`tls::Tls`], which
-//!   stands on a stream.
+//! * the **machines**: [`stream::Stream`], [`datagram::Endpoint`], [`listener::Listener`],
+//!   [`connect::Connect`], which turn [`op::Completion`]s into decisions and decisions into
+//!   [`op::Op`]s, and [`tls::Tls`], which stands on a stream.
 //!
 //! Whoever owns both and moves data between them is the *embedder* (the Python extension, the
 //! crate `oxlip`).
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod connect;
+pub mod datagram;
+pub mod flow;
 pub mod id;
 pub mod inbox;
 pub mod listener;

@@ -9,12 +9,14 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::ops::{BitOr, BitOrAssign};
 
+use crate::address::Outgoing;
 use crate::id::Id;
 
 /// A request to the driver about one resource it has adopted.
 #[derive(Debug)]
 pub enum Op<'a> {
-    /// Report [`Completion::Readable`] whenever bytes or the end of the stream wait to be taken.
+    /// Report [`Completion::Readable`] whenever bytes or the end of the stream wait to be taken; of
+    /// a datagram socket [`Completion::Receivable`] whenever datagrams or an error wait.
     RecvStart(Id),
     /// Stop reporting. What arrives meanwhile waits in the driver or the kernel.
     RecvStop(Id),
@@ -26,6 +28,18 @@ pub enum Op<'a> {
         /// At most [`MAX_BUFFERS`] are looked at.
         bufs: &'a [IoSlice<'a>],
     },
+    /// Send these datagrams, in order. Answered at once with [`Completion::Sent`] and how many were
+    /// taken (at least one), or with the error of the first, or pending: then none was taken and one
+    /// [`Completion::Sendable`] follows.
+    SendDatagrams {
+        /// The datagram socket to send from.
+        id: Id,
+        /// At most [`MAX_DATAGRAMS`] are looked at.
+        datagrams: &'a [Outgoing<'a>],
+    },
+    /// Always pending: one [`Completion::Sendable`] as soon as a datagram socket has room. For what
+    /// waits behind an error, and for datagrams that the embedder sends by other means.
+    AwaitRoom(Id),
     /// Send the end of the stream; receiving goes on. Always answered at once with
     /// [`Completion::Sent`] of 0 bytes or the error.
     Shutdown(Id),
@@ -58,9 +72,14 @@ pub enum Op<'a> {
 pub enum Completion {
     /// A hint that `take` may have something. Any number of times after [`Op::RecvStart`].
     Readable(Id),
-    /// A pending [`Op::Send`] is over: there is room again, send what is left.
+    /// A hint that `take_datagrams` may have something. Any number of times after
+    /// [`Op::RecvStart`] on a datagram socket.
+    Receivable(Id),
+    /// A pending [`Op::Send`], [`Op::SendDatagrams`] or [`Op::AwaitRoom`] is over: there is room
+    /// again, send what is left.
     Sendable(Id),
-    /// How many bytes a send took, or why the stream cannot be written any more.
+    /// How many bytes a send took, or why the stream cannot be written any more; of a datagram
+    /// socket how many datagrams, or why the first was refused.
     Sent(Id, io::Result<usize>),
     /// A hint that `accept` may have something. Any number of times after [`Op::AcceptStart`].
     Acceptable(Id),
@@ -77,6 +96,10 @@ pub enum Completion {
 /// Buffers looked at in one [`Op::Send`]: POSIX guarantees 16, Linux and the BSDs take 1024; past
 /// 64 the gain is gone.
 pub const MAX_BUFFERS: usize = 64;
+
+/// Datagrams looked at in one [`Op::SendDatagrams`], and most that are taken at once: enough that a
+/// flood costs one system call for many, few enough that others get their turn.
+pub const MAX_DATAGRAMS: usize = 32;
 
 /// Readable, writable, both or neither: what is watched for, and what a watched descriptor is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,24 +1,16 @@
 //! Bytes on their way out, and when the protocol has to be told to hold back.
 //!
 //! The queue keeps the buffers it is given, of whatever kind, and never copies: [`IoSlice`]s over
-//! them go to the driver, and what has been sent is dropped or handed back. The rules of the water
-//! marks are those of asyncio's `_FlowControlMixin` (PEP 3156, "flow control").
+//! them go to the driver, and what has been sent is dropped or handed back.
 //!
 //! Belongs to one [`crate::stream::Stream`], on the thread of the loop.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+pub use crate::flow::Flow;
+use crate::flow::WaterMarks;
 use crate::op::MAX_BUFFERS;
-
-/// What the protocol has to be told. The two alternate, beginning with `Pause`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// More than the high-water mark is queued: `pause_writing()`.
-    Pause,
-    /// After a `Pause`, no more than the low-water mark is left: `resume_writing()`.
-    Resume,
-}
 
 /// A FIFO of buffers of which a part may have been sent already.
 #[derive(Debug)]
@@ -26,9 +18,7 @@ pub struct WriteQueue<B> {
     entries: VecDeque<Entry<B>>,
     /// The sum of what is unsent in all entries, in bytes.
     buffered: usize,
-    high: usize,
-    low: usize,
-    paused: bool,
+    marks: WaterMarks,
 }
 
 /// A buffer that still has unsent bytes.
@@ -43,9 +33,7 @@ impl<B> Default for WriteQueue<B> {
         Self {
             entries: VecDeque::new(),
             buffered: 0,
-            high: DEFAULT_HIGH,
-            low: DEFAULT_LOW,
-            paused: false,
+            marks: WaterMarks::default(),
         }
     }
 }
@@ -67,7 +55,7 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
         }
         self.buffered += unsent;
         self.entries.push_back(Entry { buf, sent: skip });
-        self.pause_if_high()
+        self.marks.pause_if_high(self.buffered)
     }
 
     /// How many bytes are unsent.
@@ -139,7 +127,7 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
                 release(entry.buf);
             }
         }
-        self.resume_if_low()
+        self.marks.resume_if_low(self.buffered)
     }
 
     /// Takes everything out without a word to the protocol: the connection is lost.
@@ -154,52 +142,25 @@ impl<B: AsRef<[u8]>> WriteQueue<B> {
     /// # Panics
     /// If `high < low`.
     pub fn set_limits(&mut self, high: usize, low: usize) -> Option<Flow> {
-        assert!(
-            high >= low,
-            "the high-water mark {high} is below the low-water mark {low}"
-        );
-        self.high = high;
-        self.low = low;
-        self.pause_if_high()
+        self.marks.set(high, low);
+        self.marks.pause_if_high(self.buffered)
     }
 
     /// The water marks in asyncio's order: `(low, high)`.
     #[must_use]
     pub fn limits(&self) -> (usize, usize) {
-        (self.low, self.high)
+        self.marks.limits()
     }
 
     /// Whether the protocol has been told to pause and not yet to resume.
     #[must_use]
     #[inline]
     pub fn is_paused(&self) -> bool {
-        self.paused
+        self.marks.is_paused()
     }
 
     /// Shows every buffer held, for a cycle collector.
     pub fn for_each(&self, mut show: impl FnMut(&B)) {
         self.entries.iter().for_each(|entry| show(&entry.buf));
     }
-
-    #[inline]
-    fn pause_if_high(&mut self) -> Option<Flow> {
-        if self.paused || self.buffered <= self.high {
-            return None;
-        }
-        self.paused = true;
-        Some(Flow::Pause)
-    }
-
-    #[inline]
-    fn resume_if_low(&mut self) -> Option<Flow> {
-        if !self.paused || self.buffered > self.low {
-            return None;
-        }
-        self.paused = false;
-        Some(Flow::Resume)
-    }
 }
-
-/// asyncio's defaults, in bytes.
-const DEFAULT_HIGH: usize = 64 * 1024;
-const DEFAULT_LOW: usize = 16 * 1024;

@@ -10,6 +10,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Poll;
 use std::time::Duration;
 
+use oxlip_core::address::Address;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
@@ -221,6 +222,15 @@ impl Driver for AnyDriver {
     #[inline(always)]
     fn take_into(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         with!(&mut self.choice, driver => driver.take_into(id, buffer))
+    }
+
+    fn take_datagrams(
+        &mut self,
+        id: Id,
+        limit: usize,
+        each: impl FnMut(&[u8], Option<Address>),
+    ) -> io::Result<usize> {
+        with!(&mut self.choice, driver => driver.take_datagrams(id, limit, each))
     }
 
     fn accept(&mut self, id: Id) -> io::Result<Option<(AnySocket, Option<SocketAddr>)>> {

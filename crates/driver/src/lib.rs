@@ -12,8 +12,8 @@
 //! 3. Completions of one resource and direction come in order.
 //! 4. After `Close(id)` the id is dead: a late kernel event is dropped by its generation. A
 //!    descriptor belongs to exactly one owner and is closed once.
-//! 5. `Readable` and `Acceptable` are hints, [`Driver::take`] and [`Driver::accept`] are the truth.
-//!    Data that arrived for a stopped read wait in the driver or the kernel.
+//! 5. `Readable`, `Receivable` and `Acceptable` are hints, the takes and [`Driver::accept`] are the
+//!    truth. Data that arrived for a stopped read wait in the driver or the kernel.
 //! 6. `wait(Some(ZERO))` polls; `wait(None)` sleeps until work or wake; a wait that a signal
 //!    interrupts is empty. A wait never returns early because of its time-out's rounding.
 //! 7. Time comes only from [`Driver::now`]: real or simulated.
@@ -21,7 +21,7 @@
 //!    nothing to take from it. An op that does not suit the resource answers
 //!    `Failed(InvalidInput)`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)] // One file may: readiness/batch.rs.
 
 mod any;
 pub mod clock;
@@ -41,6 +41,7 @@ use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Duration;
 
+use oxlip_core::address::Address;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
@@ -95,6 +96,21 @@ pub trait Driver {
     /// Those of recv(2).
     fn take_into(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 
+    /// Shows the next datagrams of a datagram socket, at most `limit` (of [`MAX_DATAGRAMS`]), each
+    /// with its sender's address where the system says it. How many there were, none is no error.
+    ///
+    /// # Errors
+    /// Those of recvfrom(2), `ConnectionRefused` among them, except `WouldBlock` and `Interrupted`.
+    /// An error is told once, and later datagrams still arrive.
+    ///
+    /// [`MAX_DATAGRAMS`]: oxlip_core::op::MAX_DATAGRAMS
+    fn take_datagrams(
+        &mut self,
+        id: Id,
+        limit: usize,
+        each: impl FnMut(&[u8], Option<Address>),
+    ) -> io::Result<usize>;
+
     /// The next waiting connection: a non-blocking, close-on-exec socket that is not yet adopted,
     /// and the peer's address (`None` where it has none, as with Unix sockets).
     ///
@@ -140,6 +156,8 @@ pub enum Role {
     /// move by read(2) and write(2), it cannot be connected or shut down. A reader's leaving is
     /// `Readable` on the writing end: `Op::RecvStart` watches for it, there is nothing to take.
     Pipe,
+    /// Datagrams both ways: bound, connected, both or neither.
+    Datagram,
     /// A bound, listening socket.
     Listener,
 }

@@ -15,11 +15,12 @@ pub(crate) enum Kind {
     WritePipeTransport,
     TlsProtocol,
     TlsTransport,
+    DatagramTransport,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 8] = [
+    pub(crate) const ALL: [(Self, &'static str); 9] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
@@ -28,6 +29,7 @@ impl Kind {
         (Self::WritePipeTransport, "WritePipeTransport"),
         (Self::TlsProtocol, "TlsProtocol"),
         (Self::TlsTransport, "TlsTransport"),
+        (Self::DatagramTransport, "DatagramTransport"),
     ];
 }
 

@@ -37,7 +37,9 @@ mod _native {
     #[pymodule_export]
     use super::tls::{TlsProtocol, TlsTransport};
     #[pymodule_export]
-    use super::transport::{ReadPipeTransport, StreamTransport, WritePipeTransport};
+    use super::transport::{
+        DatagramTransport, ReadPipeTransport, StreamTransport, WritePipeTransport,
+    };
 
     /// The names of the drivers that this build has, best first.
     #[pyfunction]

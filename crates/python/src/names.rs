@@ -39,6 +39,7 @@ pub(crate) static HANDLE: Imported = Imported::new("asyncio", "Handle");
 pub(crate) static TIMER_HANDLE: Imported = Imported::new("asyncio", "TimerHandle");
 pub(crate) static TASK: Imported = Imported::new("asyncio", "Task");
 pub(crate) static TRANSPORT: Imported = Imported::new("asyncio", "Transport");
+pub(crate) static DATAGRAM_TRANSPORT: Imported = Imported::new("asyncio", "DatagramTransport");
 pub(crate) static READ_TRANSPORT: Imported = Imported::new("asyncio", "ReadTransport");
 pub(crate) static BUFFERED_PROTOCOL: Imported = Imported::new("asyncio", "BufferedProtocol");
 pub(crate) static TRANSPORT_SOCKET: Imported = Imported::new("asyncio.trsock", "TransportSocket");

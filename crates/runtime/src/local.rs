@@ -298,6 +298,7 @@ impl Loop {
 fn id_of(completion: &Completion) -> Option<Id> {
     match completion {
         Completion::Readable(id)
+        | Completion::Receivable(id)
         | Completion::Sendable(id)
         | Completion::Acceptable(id)
         | Completion::Connected(id, _)

@@ -23,6 +23,9 @@
 //!   costs as much as a fifth of an echo. An embedder that calls on instead does not pay it.
 
 mod apply;
+#[expect(unsafe_code, reason = "recvmmsg(2) has no safe form")]
+mod batch;
+mod datagram;
 mod receive;
 mod resource;
 mod transfer;
@@ -34,12 +37,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task;
 use std::time::Duration;
 
+use oxlip_core::address::Address;
 use oxlip_core::id::{Arena, Id};
 use oxlip_core::op::{Completion, Interest, Op};
 use oxlip_core::time::Time;
 use oxlip_selectors::backend::{Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
 
+use self::batch::Batch;
 use self::receive::{RECEIVE_BUFFER, ReceiveBuffer};
 use self::resource::{Holders, Kind, Resource, Source};
 use crate::wake::{WakeDescriptor, Waker};
@@ -66,6 +71,8 @@ pub struct Readiness<B> {
     reported: Vec<Id>,
     events: Vec<Event>,
     buffer: ReceiveBuffer,
+    /// The same for datagrams, once one is to be received.
+    batch: Option<Batch>,
 }
 
 /// The waker's token. No id has this word: indices stay below 2^32 − 1.
@@ -88,6 +95,7 @@ impl<B: Backend> Readiness<B> {
             reported: Vec::new(),
             events: Vec::new(),
             buffer: ReceiveBuffer::new(),
+            batch: None,
         };
         driver.events.reserve(64);
         Ok(driver)
@@ -130,7 +138,7 @@ impl<B: Backend> Readiness<B> {
 
     /// Adds to or takes from what is wanted to be read of a resource of the right kind.
     #[inline]
-    fn want(
+    fn want_read(
         &mut self,
         id: Id,
         suits: impl FnOnce(Kind) -> bool,
@@ -234,6 +242,17 @@ impl<B: Backend> Readiness<B> {
                     completions.push(Completion::Sendable(id));
                 }
             }
+            Kind::Datagram => {
+                if ready.reads() {
+                    completions.push(Completion::Receivable(id));
+                }
+                if ready.writes() && resource.is_sending() {
+                    if resource.end_sending() {
+                        self.changed.push(id);
+                    }
+                    completions.push(Completion::Sendable(id));
+                }
+            }
             Kind::Listener => completions.push(Completion::Acceptable(id)),
             Kind::Watch => completions.push(Completion::Watched(id, ready)),
         }
@@ -276,6 +295,7 @@ impl<B: Backend> Driver for Readiness<B> {
         let kind = match role {
             Role::Stream => Kind::Stream,
             Role::Pipe => Kind::Pipe,
+            Role::Datagram => Kind::Datagram,
             Role::Listener => Kind::Listener,
         };
         let edges = B::EDGES && kind == Kind::Stream && transfer::is_tcp(&socket);
@@ -315,10 +335,12 @@ impl<B: Backend> Driver for Readiness<B> {
     fn submit(&mut self, op: Op<'_>) -> task::Poll<Completion> {
         match op {
             Op::Send { id, bufs } => self.send(id, bufs),
-            Op::RecvStart(id) => self.want(id, Kind::carries_bytes, true),
-            Op::RecvStop(id) => self.want(id, Kind::carries_bytes, false),
-            Op::AcceptStart(id) => self.want(id, |kind| kind == Kind::Listener, true),
-            Op::AcceptStop(id) => self.want(id, |kind| kind == Kind::Listener, false),
+            Op::RecvStart(id) => self.want_read(id, Kind::receives, true),
+            Op::RecvStop(id) => self.want_read(id, Kind::receives, false),
+            Op::AcceptStart(id) => self.want_read(id, Kind::accepts, true),
+            Op::AcceptStop(id) => self.want_read(id, Kind::accepts, false),
+            Op::SendDatagrams { id, datagrams } => self.send_datagrams(id, datagrams),
+            Op::AwaitRoom(id) => self.await_room(id),
             Op::Watch { id, interest } => self.watch(id, interest),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
@@ -363,6 +385,15 @@ impl<B: Backend> Driver for Readiness<B> {
             self.changed.push(id);
         }
         outcome
+    }
+
+    fn take_datagrams(
+        &mut self,
+        id: Id,
+        limit: usize,
+        each: impl FnMut(&[u8], Option<Address>),
+    ) -> io::Result<usize> {
+        self.receive_datagrams(id, limit, each)
     }
 
     fn accept(&mut self, id: Id) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {

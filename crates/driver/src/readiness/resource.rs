@@ -31,6 +31,7 @@ pub(super) enum Kind {
     Stream,
     /// A stream of bytes that recv(2) and send(2) do not work on.
     Pipe,
+    Datagram,
     Listener,
     Watch,
 }
@@ -40,6 +41,17 @@ impl Kind {
     #[inline]
     pub(super) fn carries_bytes(self) -> bool {
         matches!(self, Self::Stream | Self::Pipe)
+    }
+
+    /// Whether bytes or datagrams come in.
+    #[inline]
+    pub(super) fn receives(self) -> bool {
+        matches!(self, Self::Stream | Self::Pipe | Self::Datagram)
+    }
+
+    #[inline]
+    pub(super) fn accepts(self) -> bool {
+        self == Self::Listener
     }
 }
 
@@ -127,14 +139,18 @@ impl Resource {
         match self.kind {
             Kind::Stream => self.owned().map(Channel::Socket),
             Kind::Pipe => self.owned().map(Channel::Pipe),
-            Kind::Listener | Kind::Watch => Err(io::ErrorKind::InvalidInput.into()),
+            Kind::Datagram | Kind::Listener | Kind::Watch => {
+                Err(io::ErrorKind::InvalidInput.into())
+            }
         }
     }
 
     pub(super) fn listener(&self) -> io::Result<BorrowedFd<'_>> {
         match self.kind {
             Kind::Listener => self.owned(),
-            Kind::Stream | Kind::Pipe | Kind::Watch => Err(io::ErrorKind::InvalidInput.into()),
+            Kind::Stream | Kind::Pipe | Kind::Datagram | Kind::Watch => {
+                Err(io::ErrorKind::InvalidInput.into())
+            }
         }
     }
 

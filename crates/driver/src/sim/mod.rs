@@ -5,7 +5,8 @@
 //! arrives, or the end of the time-out. With nothing to wait for at all it sleeps, really, until its
 //! waker is used. A wake from another thread is the one thing that a seed does not decide.
 //!
-//! There are no descriptors: [`Driver::borrow`] is `Unsupported`.
+//! There are no descriptors and no datagrams: [`Driver::borrow`] and [`Role::Datagram`] are
+//! `Unsupported`.
 
 mod faults;
 mod network;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use oxlip_core::address::Address;
 use oxlip_core::id::{Arena, Id};
 use oxlip_core::op::{Completion, Interest, Op};
 use oxlip_core::time::Time;
@@ -170,6 +172,7 @@ impl Sim {
                 if self.network.readable(resource.endpoint) || self.network.dice.happens(stale) {
                     completions.push(match resource.role {
                         Role::Stream | Role::Pipe => Completion::Readable(id),
+                        Role::Datagram => Completion::Receivable(id),
                         Role::Listener => Completion::Acceptable(id),
                     });
                 }
@@ -297,8 +300,13 @@ impl Driver for Sim {
     }
 
     fn adopt(&mut self, mut socket: SimSocket, role: Role) -> io::Result<Id> {
-        if role == Role::Pipe {
-            return Err(io::ErrorKind::Unsupported.into());
+        match role {
+            Role::Stream | Role::Listener => {}
+            Role::Pipe => return Err(io::ErrorKind::Unsupported.into()),
+            Role::Datagram => {
+                let message = "the simulated network carries no datagrams";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+            }
         }
         if !socket
             .dropped
@@ -336,7 +344,7 @@ impl Driver for Sim {
             Op::AcceptStop(id) => self.want_read(id, Role::Listener, false),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
-            Op::Watch { id, .. } => {
+            Op::Watch { id, .. } | Op::SendDatagrams { id, .. } | Op::AwaitRoom(id) => {
                 let kind = match self.resources.get(id) {
                     Some(_) => io::ErrorKind::InvalidInput,
                     None => io::ErrorKind::NotFound,
@@ -364,6 +372,18 @@ impl Driver for Sim {
         let received = self.receive(id, buffer.len())?;
         buffer[..self.buffer.len()].copy_from_slice(&self.buffer);
         Ok(received)
+    }
+
+    fn take_datagrams(
+        &mut self,
+        id: Id,
+        _limit: usize,
+        _each: impl FnMut(&[u8], Option<Address>),
+    ) -> io::Result<usize> {
+        match self.resources.get(id) {
+            None => Ok(0),
+            Some(_) => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     fn accept(&mut self, id: Id) -> io::Result<Option<(SimSocket, Option<SocketAddr>)>> {

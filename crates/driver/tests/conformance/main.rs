@@ -5,6 +5,7 @@
 
 mod close;
 mod connect;
+mod datagram;
 mod pipe;
 mod receive;
 mod send;

@@ -172,6 +172,7 @@ impl World for Sim {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Readable(Id),
+    Receivable(Id),
     Sendable(Id),
     Sent(Id, Result<usize, io::ErrorKind>),
     Acceptable(Id),
@@ -185,6 +186,7 @@ impl From<Completion> for Seen {
     fn from(completion: Completion) -> Self {
         match completion {
             Completion::Readable(id) => Self::Readable(id),
+            Completion::Receivable(id) => Self::Receivable(id),
             Completion::Sendable(id) => Self::Sendable(id),
             Completion::Sent(id, outcome) => Self::Sent(id, outcome.map_err(|e| e.kind())),
             Completion::Acceptable(id) => Self::Acceptable(id),

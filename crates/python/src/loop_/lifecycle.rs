@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::prelude::*;
 
-use super::{EventLoop, Resource, Runnable, State, fork, tick};
+use super::{EventLoop, Runnable, State, fork, tick};
 use crate::handle::collector;
 use crate::names;
 use crate::owner::Ownership;
@@ -127,9 +127,7 @@ impl State {
     pub(super) fn transports(&self, py: Python<'_>) -> Vec<AnyTransport> {
         let mut found = Vec::new();
         self.resources.for_each(|_, resource| {
-            if let Resource::Connection(connection) = resource {
-                found.push(connection.transport.clone_ref(py));
-            }
+            found.extend(resource.transport(py));
         });
         found
     }

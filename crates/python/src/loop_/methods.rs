@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::{EventLoop, fork, lifecycle, schedule, sock, tasks, watch};
-use crate::transport::{self, StreamTransport};
+use crate::transport::{self, DatagramTransport, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
 
@@ -229,6 +229,18 @@ impl EventLoop {
         waiter: Option<Any<'py>>,
     ) -> PyResult<Any<'py>> {
         transport::wrap_pipe(slf, pipe, protocol, waiter, transport::Direction::Write)
+    }
+
+    #[pyo3(signature = (sock, protocol, *, address = None, owned = false, waiter = None))]
+    fn _datagram<'py>(
+        slf: &Bound<'py, Self>,
+        sock: &Any<'py>,
+        protocol: Any<'py>,
+        address: Option<Any<'py>>,
+        owned: bool,
+        waiter: Option<Any<'py>>,
+    ) -> PyResult<Bound<'py, DatagramTransport>> {
+        transport::open(slf, sock, protocol, address, owned, waiter)
     }
 
     fn _listen(

@@ -99,6 +99,8 @@ pub(crate) enum Runnable {
     Timer(Py<TimerHandle>),
     /// A connection has something to read.
     Readable(Id),
+    /// Datagrams wait on a socket.
+    Receivable(Id),
     /// A connection has room for what was left to send.
     Sendable(Id),
     /// Connections wait on a listening socket.
@@ -241,6 +243,7 @@ impl Runnable {
             Self::Begin(beginning) => beginning.traverse(visit),
             Self::End(ending) => ending.traverse(visit),
             Self::Readable(_)
+            | Self::Receivable(_)
             | Self::Sendable(_)
             | Self::Acceptable(_)
             | Self::Watched(..)

@@ -4,11 +4,13 @@ use std::os::fd::RawFd;
 
 use oxlip_core::id::Id;
 use oxlip_core::stream::Stream;
+use oxlip_core::write_queue::Flow;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
 
 use super::Watched;
 use crate::buffer::Chunk;
-use crate::transport::{Accepting, AnyTransport};
+use crate::transport::{Accepting, AnyTransport, Endpoint};
 
 /// A connected stream.
 pub(crate) struct Connection {
@@ -21,8 +23,76 @@ pub(crate) struct Connection {
 /// One resource of the driver's, and what the loop knows about it.
 pub(crate) enum Resource {
     Connection(Box<Connection>),
+    Endpoint(Box<Endpoint>),
     Listener(Box<Accepting>),
     Watched(Box<Watched>),
+}
+
+impl Resource {
+    /// The transport that it belongs to.
+    pub(crate) fn transport(&self, py: Python<'_>) -> Option<AnyTransport> {
+        match self {
+            Self::Connection(connection) => Some(connection.transport.clone_ref(py)),
+            Self::Endpoint(endpoint) => {
+                Some(AnyTransport::Datagram(endpoint.transport.clone_ref(py)))
+            }
+            Self::Listener(_) | Self::Watched(_) => None,
+        }
+    }
+
+    /// Whether the transport has been closed or aborted.
+    pub(crate) fn is_closing(&self) -> bool {
+        match self {
+            Self::Connection(connection) => connection.stream.is_closing(),
+            Self::Endpoint(endpoint) => endpoint.machine.is_closing(),
+            Self::Listener(_) | Self::Watched(_) => false,
+        }
+    }
+
+    /// `connection_made` has been called.
+    pub(crate) fn start(&mut self) {
+        match self {
+            Self::Connection(connection) => connection.stream.start(),
+            Self::Endpoint(endpoint) => endpoint.machine.start(),
+            Self::Listener(_) | Self::Watched(_) => {}
+        }
+    }
+
+    /// Whether a transport is to be given what comes in.
+    pub(crate) fn wants_read(&self) -> bool {
+        match self {
+            Self::Connection(connection) => connection.stream.wants_read(),
+            Self::Endpoint(endpoint) => endpoint.machine.wants_read(),
+            Self::Listener(_) | Self::Watched(_) => false,
+        }
+    }
+
+    /// The size of a transport's write buffer.
+    pub(crate) fn buffered(&self) -> usize {
+        match self {
+            Self::Connection(connection) => connection.stream.buffered(),
+            Self::Endpoint(endpoint) => endpoint.machine.buffered(),
+            Self::Listener(_) | Self::Watched(_) => 0,
+        }
+    }
+
+    /// The low and the high mark of a transport's write buffer.
+    pub(crate) fn limits(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Connection(connection) => Some(connection.stream.limits()),
+            Self::Endpoint(endpoint) => Some(endpoint.machine.limits()),
+            Self::Listener(_) | Self::Watched(_) => None,
+        }
+    }
+
+    /// Sets these marks: what the protocol is to be told then.
+    pub(crate) fn set_limits(&mut self, high: usize, low: usize) -> Option<Flow> {
+        match self {
+            Self::Connection(connection) => connection.stream.set_limits(high, low),
+            Self::Endpoint(endpoint) => endpoint.machine.set_limits(high, low),
+            Self::Listener(_) | Self::Watched(_) => None,
+        }
+    }
 }
 
 /// All of them, found by id: the driver numbers its resources densely.
@@ -47,8 +117,15 @@ impl Resources {
         slot.take().map(|(_, resource)| resource)
     }
 
+    pub(crate) fn get(&self, id: Id) -> Option<&Resource> {
+        match self.slots.get(id.index()) {
+            Some(Some((known, resource))) if *known == id => Some(resource),
+            _ => None,
+        }
+    }
+
     #[inline]
-    fn get_mut(&mut self, id: Id) -> Option<&mut Resource> {
+    pub(crate) fn get_mut(&mut self, id: Id) -> Option<&mut Resource> {
         match self.slots.get_mut(id.index()) {
             Some(Some((known, resource))) if *known == id => Some(resource),
             _ => None,
@@ -59,6 +136,13 @@ impl Resources {
     pub(crate) fn connection(&mut self, id: Id) -> Option<&mut Connection> {
         match self.get_mut(id) {
             Some(Resource::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn endpoint(&mut self, id: Id) -> Option<&mut Endpoint> {
+        match self.get_mut(id) {
+            Some(Resource::Endpoint(endpoint)) => Some(endpoint),
             _ => None,
         }
     }
@@ -88,6 +172,7 @@ impl Resources {
             match resource {
                 // Chunks hold only bytes objects, which are in no cycle.
                 Resource::Connection(connection) => connection.transport.traverse(visit)?,
+                Resource::Endpoint(endpoint) => endpoint.traverse(visit)?,
                 Resource::Listener(accepting) => accepting.traverse(visit)?,
                 Resource::Watched(watched) => watched.traverse(visit)?,
             }

@@ -87,6 +87,7 @@ fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
         }
         Runnable::Timer(handle) => TimerHandle::run(handle.bind(py)),
         Runnable::Readable(id) => transport::read(event_loop, id),
+        Runnable::Receivable(id) => transport::receive(event_loop, id),
         Runnable::Sendable(id) => transport::sendable(event_loop, id),
         Runnable::Acceptable(id) => transport::accept(event_loop, id),
         Runnable::Watched(id, ready) => watch::ready(event_loop, id, ready),
@@ -168,6 +169,7 @@ impl State {
         for completion in completions.drain(..) {
             scheduler.push(match completion {
                 Completion::Readable(id) => Runnable::Readable(id),
+                Completion::Receivable(id) => Runnable::Receivable(id),
                 Completion::Sendable(id) => Runnable::Sendable(id),
                 Completion::Acceptable(id) => Runnable::Acceptable(id),
                 Completion::Watched(id, ready) => Runnable::Watched(id, ready),
@@ -233,10 +235,12 @@ impl Runnable {
             Self::Timer(handle) => Some(handle.clone_ref(py).into_any()),
             Self::Begin(beginning) => Some(beginning.transport.clone_ref(py).into_any()),
             Self::End(ending) => Some(ending.transport.clone_ref(py).into_any()),
-            Self::Readable(id) | Self::Sendable(id) => event_loop.get().state.with(|state| {
-                let connection = state.resources.connection(*id)?;
-                Some(connection.transport.clone_ref(py).into_any())
-            })?,
+            Self::Readable(id) | Self::Receivable(id) | Self::Sendable(id) => {
+                event_loop.get().state.with(|state| {
+                    let transport = state.resources.get(*id)?.transport(py)?;
+                    Some(transport.into_any())
+                })?
+            }
             Self::Watched(id, ready) => watch::describe(event_loop, *id, *ready)?,
             Self::Acceptable(_) | Self::Failed(_) | Self::AcceptAgain(_) => None,
         })

@@ -385,11 +385,11 @@ pub(crate) fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -
     let py = event_loop.py();
     let transport = event_loop.get().state.with(|state| {
         let id = state.connected_fds.get(fd)?;
-        let connection = state.resources.connection(id)?;
-        if connection.stream.is_closing() {
+        let resource = state.resources.get(id)?;
+        if resource.is_closing() {
             return None;
         }
-        Some(connection.transport.clone_ref(py))
+        resource.transport(py)
     })?;
     match transport {
         // The program may have closed its socket under the transport: the number is free again.

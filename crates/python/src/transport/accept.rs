@@ -11,6 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use rustix::net::SocketType;
 
 use super::begin::{self, Origin};
 use super::extra::{self, Addresses, Sockets};
@@ -202,6 +203,7 @@ fn welcome(
             extra,
             sockets: Some(Sockets::Ours {
                 family,
+                kind: SocketType::STREAM,
                 proto,
                 made: None,
             }),

@@ -14,7 +14,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 use crate::names;
 
@@ -26,9 +26,9 @@ pub(crate) struct Layout {
     extra: *mut ffi::PyObject,
 }
 
-/// A marker for the type over one class of asyncio's.
+/// A marker for the type over one class of asyncio's, or several.
 macro_rules! base {
-    ($marker:ident, $class:expr, $name:expr) => {
+    ($marker:ident, [$($class:expr),+], $name:expr) => {
         /// There are no values of it.
         pub(crate) struct $marker(());
 
@@ -36,7 +36,7 @@ macro_rules! base {
         unsafe impl pyo3::PyTypeInfo for $marker {
             fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
                 static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-                let made = TYPE.get_or_try_init(py, || make(py, &$class, $name));
+                let made = TYPE.get_or_try_init(py, || make(py, &[$(&$class),+], $name));
                 made.expect("asyncio can be imported and its transports have the known layout")
                     .as_ptr()
                     .cast()
@@ -61,30 +61,41 @@ macro_rules! base {
 
 base!(
     TransportBase,
-    names::TRANSPORT,
+    [names::TRANSPORT],
     c"oxlip._native.TransportBase"
 );
 base!(
     ReadTransportBase,
-    names::READ_TRANSPORT,
+    [names::READ_TRANSPORT],
     c"oxlip._native.ReadTransportBase"
+);
+// asyncio's own class is both.
+base!(
+    DatagramTransportBase,
+    [names::TRANSPORT, names::DATAGRAM_TRANSPORT],
+    c"oxlip._native.DatagramTransportBase"
 );
 
 fn make(
     py: Python<'_>,
-    class: &'static names::Imported,
+    classes: &[&'static names::Imported],
     name: &'static CStr,
 ) -> PyResult<Py<PyType>> {
-    let transport = class.get(py)?.cast::<PyType>()?;
-    // SAFETY: the pointer is a live type object; `tp_basicsize` is set since the type is ready.
-    let size = unsafe { (*transport.as_type_ptr()).tp_basicsize };
-    if usize::try_from(size) != Ok(size_of::<Layout>()) {
-        return Err(PyTypeError::new_err(format!(
-            "{transport} has instances of {size} bytes, {} were expected: \
-             this Python is newer than this build of oxlip",
-            size_of::<Layout>()
-        )));
+    let mut bases = Vec::with_capacity(classes.len());
+    for class in classes {
+        let base = class.get(py)?.cast::<PyType>()?;
+        // SAFETY: the pointer is a live type object; `tp_basicsize` is set since the type is ready.
+        let size = unsafe { (*base.as_type_ptr()).tp_basicsize };
+        if usize::try_from(size) != Ok(size_of::<Layout>()) {
+            return Err(PyTypeError::new_err(format!(
+                "{base} has instances of {size} bytes, {} were expected: \
+                 this Python is newer than this build of oxlip",
+                size_of::<Layout>()
+            )));
+        }
+        bases.push(base);
     }
+    let bases = PyTuple::new(py, bases)?;
     let mut slots = [
         ffi::PyType_Slot {
             slot: ffi::Py_tp_dealloc,
@@ -105,7 +116,7 @@ fn make(
     ];
     let mut spec = ffi::PyType_Spec {
         name: name.as_ptr(),
-        basicsize: c_int::try_from(size).expect("checked above"),
+        basicsize: c_int::try_from(size_of::<Layout>()).expect("two words"),
         itemsize: 0,
         flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC)
             .try_into()
@@ -113,9 +124,9 @@ fn make(
         slots: slots.as_mut_ptr(),
     };
     // SAFETY: `spec` and `slots` are complete and live through the call, which copies what it
-    // keeps (the name has static life); the base is a live type object.
+    // keeps (the name has static life); the bases are a tuple of live type objects.
     unsafe {
-        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, transport.as_ptr());
+        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, bases.as_ptr());
         Ok(Bound::from_owned_ptr_or_err(py, made)?
             .cast_into_unchecked::<PyType>()
             .unbind())

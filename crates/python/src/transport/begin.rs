@@ -10,7 +10,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use rustix::net::AddressFamily;
+use rustix::net::{AddressFamily, SocketType};
 
 use super::body::{Parts, Slots};
 use super::extra::{Addresses, Sockets};
@@ -63,10 +63,56 @@ pub(crate) fn wrap<'py>(
     owned: bool,
     waiter: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, StreamTransport>> {
+    let Claim {
+        descriptor,
+        fd,
+        extra,
+        sockets,
+    } = claim(
+        event_loop,
+        sock,
+        &protocol,
+        extra,
+        SocketType::STREAM,
+        owned,
+    )?;
+    set_nodelay(sock, &descriptor)?;
+    let origin = Origin {
+        socket: AnySocket::Os(descriptor),
+        fd,
+        addresses: None,
+        extra: Some(extra),
+        sockets: Some(sockets),
+        server,
+        waiter,
+    };
+    connect(event_loop, origin, protocol)
+}
+
+/// A socket object's descriptor, and what is to be known about it.
+pub(super) struct Claim<'py> {
+    pub(super) descriptor: OwnedFd,
+    /// The number under which the program knows it.
+    pub(super) fd: RawFd,
+    /// What was given, with `sockname` and `peername`.
+    pub(super) extra: Bound<'py, PyDict>,
+    pub(super) sockets: Sockets,
+}
+
+/// Takes the descriptor out of `sock` (`owned`) or duplicates it. If this fails it still is whose
+/// it was.
+pub(super) fn claim<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    sock: &Bound<'py, PyAny>,
+    protocol: &Bound<'py, PyAny>,
+    extra: Option<Bound<'py, PyDict>>,
+    kind: SocketType,
+    owned: bool,
+) -> PyResult<Claim<'py>> {
     let py = event_loop.py();
     // Before the descriptor changes hands: who gave it closes it.
     event_loop.get().check_open()?;
-    check_protocol(&protocol)?;
+    check_protocol(protocol)?;
     let extra = match extra {
         Some(extra) => extra.copy()?,
         None => PyDict::new(py),
@@ -98,6 +144,7 @@ pub(crate) fn wrap<'py>(
             descriptor,
             Sockets::Ours {
                 family,
+                kind,
                 proto,
                 made: None,
             },
@@ -112,17 +159,12 @@ pub(crate) fn wrap<'py>(
             },
         )
     };
-    set_nodelay(sock, &descriptor)?;
-    let origin = Origin {
-        socket: AnySocket::Os(descriptor),
+    Ok(Claim {
+        descriptor,
         fd,
-        addresses: None,
-        extra: Some(extra),
-        sockets: Some(sockets),
-        server,
-        waiter,
-    };
-    connect(event_loop, origin, protocol)
+        extra,
+        sockets,
+    })
 }
 
 /// Turns Nagle's algorithm off where there is one: not on a Unix socket. On others that are not TCP
@@ -180,25 +222,24 @@ pub(super) fn connect<'py>(
             server: server.clone().map(Bound::unbind),
             extra: extra.map(Bound::unbind),
             sockets,
-            sender: None,
-            last_limits: None,
+            ..Slots::default()
         },
-        buffered,
-        reads: true,
         waiter,
     };
-    let mut made = None;
     let transport = start(event_loop, start_with, |parts, slots| {
         let transport = StreamTransport::create(py, parts, slots, addresses)?;
-        made = Some(transport.clone());
-        Ok(AnyTransport::Stream(transport.unbind()))
+        let connection = Connection {
+            transport: AnyTransport::Stream(transport.clone().unbind()),
+            stream: Stream::new(),
+            buffered,
+        };
+        Ok((transport, Resource::Connection(Box::new(connection))))
     })?;
-    let id = transport.bind(py).get().id;
+    let id = transport.get().id;
     event_loop
         .get()
         .state
         .with(|state| state.connected_fds.insert(fd, id))?;
-    let transport = made.expect("`start` has called back");
     if let Some(server) = &server {
         server.call_method1(intern!(py, "_attach"), (&transport,))?;
     }
@@ -212,19 +253,16 @@ pub(super) struct Start<'py> {
     /// The number under which the program knows it.
     pub(super) fd: RawFd,
     pub(super) slots: Slots,
-    /// The protocol is a `BufferedProtocol`.
-    pub(super) buffered: bool,
-    /// Whether the driver is to watch for reading.
-    pub(super) reads: bool,
     pub(super) waiter: Option<Bound<'py, PyAny>>,
 }
 
-/// Adopts a descriptor, has its transport made and schedules `connection_made`.
-pub(super) fn start(
+/// Adopts a descriptor, has its transport made, with what the loop is to know about it, and
+/// schedules `connection_made`.
+pub(super) fn start<T>(
     event_loop: &Bound<'_, EventLoop>,
     start: Start<'_>,
-    make: impl FnOnce(Parts, Slots) -> PyResult<AnyTransport>,
-) -> PyResult<AnyTransport> {
+    make: impl FnOnce(Parts, Slots) -> PyResult<(T, Resource)>,
+) -> PyResult<T> {
     let py = event_loop.py();
     let this = event_loop.get();
     let Start {
@@ -232,8 +270,6 @@ pub(super) fn start(
         role,
         fd,
         slots,
-        buffered,
-        reads,
         waiter,
     } = start;
     let context = context::copy_current(py)?;
@@ -247,8 +283,8 @@ pub(super) fn start(
         context,
         fd,
     };
-    let transport = match make(parts, slots) {
-        Ok(transport) => transport,
+    let (made, resource) = match make(parts, slots) {
+        Ok(made) => made,
         Err(error) => {
             this.state
                 .with(|state| state.driver().submit(Op::Close(id)))?
@@ -256,27 +292,18 @@ pub(super) fn start(
             return Err(error);
         }
     };
-    let mut stream = Stream::new();
-    if !reads {
-        stream.end_reading();
+    let transport = resource.transport(py);
+    this.state
+        .with(|state| state.resources.insert(id, resource))?;
+    if let Some(transport) = transport {
+        let beginning = Beginning {
+            transport,
+            waiter: waiter.map(Bound::unbind),
+            context: context::copy_current(py)?,
+        };
+        this.push(Runnable::Begin(Box::new(beginning)));
     }
-    let connection = Connection {
-        transport: transport.clone_ref(py),
-        stream,
-        buffered,
-    };
-    this.state.with(|state| {
-        state
-            .resources
-            .insert(id, Resource::Connection(Box::new(connection)));
-    })?;
-    let beginning = Beginning {
-        transport: transport.clone_ref(py),
-        waiter: waiter.map(Bound::unbind),
-        context: context::copy_current(py)?,
-    };
-    this.push(Runnable::Begin(Box::new(beginning)));
-    Ok(transport)
+    Ok(made)
 }
 
 /// Calls `connection_made`, starts reading, and wakes who waits for the connection. asyncio
@@ -308,11 +335,11 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
     let this = transport.get();
     this.with_state(|state| {
         let (driver, resources) = state.parts();
-        let Some(connection) = resources.connection(this.id) else {
+        let Some(resource) = resources.get_mut(this.id) else {
             return;
         };
-        connection.stream.start();
-        if connection.stream.wants_read() {
+        resource.start();
+        if resource.wants_read() {
             let _ = driver.submit(Op::RecvStart(this.id));
         }
     })?;

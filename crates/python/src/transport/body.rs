@@ -1,7 +1,7 @@
-//! What the transports of byte streams have in common: the loop, the driver's id, the protocol, and
+//! What the transports have in common: the loop, the driver's id, the protocol, and
 //! how far the end has come. Each class is a Python type over one [`Body`].
 //!
-//! The body itself may be looked at by any thread; the stream behind its id belongs to the loop's.
+//! The body itself may be looked at by any thread; the machine behind its id belongs to the loop's.
 
 use std::cell::UnsafeCell;
 use std::os::fd::RawFd;
@@ -134,6 +134,11 @@ impl Body {
             return Ok(None);
         }
         Ok(Some(self.event_loop.get().state.with(access)?))
+    }
+
+    /// A write after `connection_lost`: which one. Losing the connection counts as the first.
+    pub(super) fn count_late_write(&self) -> u32 {
+        self.late_writes.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::link::{AnyTransport, Link};
-use super::{extra, reserve, write};
+use super::{datagram, extra, reserve, write};
 use crate::context::{self, Chosen};
 use crate::errors::{self, os_error};
 use crate::ffi;
@@ -59,6 +59,9 @@ pub(super) fn close(transport: Link<'_, '_>) -> PyResult<()> {
 
 /// Ends the connection now, with `error` for `connection_lost`; nothing if it is lost already.
 pub(super) fn abort(transport: Link<'_, '_>, error: Option<Py<PyAny>>) -> PyResult<()> {
+    if let Link::Datagram(transport) = transport {
+        return datagram::abort(transport, error);
+    }
     let this = transport.get();
     this.check_not_abandoned()?;
     if error.is_none() {
@@ -120,8 +123,8 @@ pub(crate) fn failed(
     let transport = event_loop.get().state.with(|state| {
         state
             .resources
-            .connection(id)
-            .map(|connection| connection.transport.clone_ref(py))
+            .get(id)
+            .and_then(|resource| resource.transport(py))
     })?;
     match transport {
         Some(transport) => {
@@ -134,7 +137,7 @@ pub(crate) fn failed(
     }
 }
 
-/// The stream is lost: `connection_lost` is called now, or as the next tick's handle.
+/// The connection is lost: `connection_lost` is called now, or as the next tick's handle.
 pub(super) fn lose(
     transport: Link<'_, '_>,
     error: Option<Py<PyAny>>,
@@ -205,8 +208,7 @@ fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResu
         }
         forgotten
     })?;
-    if let Some(Some(Resource::Connection(connection))) = &forgotten {
-        let limits = connection.stream.limits();
+    if let Some(limits) = forgotten.iter().flatten().find_map(Resource::limits) {
         transport.with_slots(|slots| slots.last_limits = Some(limits));
     }
     this.dead.store(true, Ordering::Relaxed);

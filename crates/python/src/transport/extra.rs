@@ -1,18 +1,17 @@
 //! `get_extra_info`, and the Python socket object that stands for the connection.
 
-use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::unix::ffi::OsStrExt as _;
+use std::net::SocketAddr;
 
 use oxlip_driver::AnySocket;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
-use pyo3::{IntoPyObjectExt as _, intern};
-use rustix::net::SocketAddrUnix;
+use pyo3::types::{PyDict, PyString};
+use rustix::net::{SocketAddrUnix, SocketType};
 
-use super::StreamTransport;
+use super::address;
+use super::link::Link;
 use crate::names;
 
 /// Both ends of an accepted connection, asked for when it was accepted: after the end nobody can
@@ -53,6 +52,7 @@ pub(super) enum Sockets {
     /// The driver has the only descriptor; an object is made when somebody asks.
     Ours {
         family: Py<PyAny>,
+        kind: SocketType,
         proto: Py<PyAny>,
         /// The socket, which leaves its descriptor open, and its `TransportSocket`.
         made: Option<(Py<PyAny>, Py<PyAny>)>,
@@ -92,7 +92,7 @@ pub(super) fn close(py: Python<'_>, sockets: &Sockets) -> PyResult<()> {
 }
 
 pub(super) fn get<'py>(
-    transport: &Bound<'py, StreamTransport>,
+    transport: Link<'_, 'py>,
     name: &Bound<'py, PyAny>,
     default: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -100,9 +100,8 @@ pub(super) fn get<'py>(
     if name.eq(intern!(py, "socket"))? {
         return Ok(socket(transport)?.or(default));
     }
-    let extra = StreamTransport::with_slots(transport, |slots| {
-        slots.extra.as_ref().map(|extra| extra.bind(py).clone())
-    });
+    let extra =
+        transport.with_slots(|slots| slots.extra.as_ref().map(|extra| extra.bind(py).clone()));
     let extra = match extra {
         Some(extra) => extra,
         None => remember(transport, addresses(transport)?),
@@ -111,12 +110,9 @@ pub(super) fn get<'py>(
 }
 
 /// Keeps what was found out, unless another call was faster.
-fn remember<'py>(
-    transport: &Bound<'py, StreamTransport>,
-    found: Bound<'py, PyDict>,
-) -> Bound<'py, PyDict> {
+fn remember<'py>(transport: Link<'_, 'py>, found: Bound<'py, PyDict>) -> Bound<'py, PyDict> {
     let py = transport.py();
-    StreamTransport::with_slots(transport, |slots| {
+    transport.with_slots(|slots| {
         slots
             .extra
             .get_or_insert_with(|| found.unbind())
@@ -126,18 +122,21 @@ fn remember<'py>(
 }
 
 /// `sockname` and `peername` as `socket.getsockname()` and `getpeername()` show them.
-fn addresses<'py>(transport: &Bound<'py, StreamTransport>) -> PyResult<Bound<'py, PyDict>> {
+fn addresses<'py>(transport: Link<'_, 'py>) -> PyResult<Bound<'py, PyDict>> {
     let py = transport.py();
     let extra = PyDict::new(py);
-    let known = transport.get().addresses;
+    let known = match transport {
+        Link::Stream(transport) => transport.get().addresses,
+        _ => None,
+    };
     let ends = [
         ("sockname", "getsockname", known.map(|known| known.local)),
         ("peername", "getpeername", known.map(|known| known.peer)),
     ];
     for (key, method, address) in ends {
-        let address = match address.and_then(|address| tuple(py, address).transpose()) {
-            Some(address) => address?,
-            // A Unix socket, or an address whose text only the C library knows.
+        let address = match address {
+            Some(address) => address::ip_to_python(py, address)?,
+            // Another family, or a socket that was not accepted.
             None => match socket(transport)? {
                 Some(sock) => sock
                     .call_method0(method)
@@ -173,64 +172,56 @@ pub(super) fn unix_addresses<'py>(
     Ok(Some(extra))
 }
 
-/// A path as `str`, an abstract name as `bytes` with its null byte, `""` for none.
+/// As [`address::unix_to_python`].
 fn unix_name<'py>(py: Python<'py>, address: &SocketAddrUnix) -> PyResult<Bound<'py, PyAny>> {
     // rustix takes an unnamed peer for an abstract name without a letter.
-    if let Some(name) = address.abstract_name().filter(|name| !name.is_empty()) {
-        let bytes = [b"\0", name].concat();
-        return Ok(PyBytes::new(py, &bytes).into_any());
-    }
-    let path = address.path_bytes().unwrap_or_default();
-    OsStr::from_bytes(path).into_bound_py_any(py)
-}
-
-/// The tuple that Python's sockets use; `None` where its text takes more than Rust knows.
-fn tuple(py: Python<'_>, address: SocketAddr) -> PyResult<Option<Bound<'_, PyAny>>> {
-    let port = address.port();
-    match address {
-        SocketAddr::V4(v4) => (v4.ip().to_string(), port).into_bound_py_any(py).map(Some),
-        SocketAddr::V6(v6) if v6.scope_id() == 0 && !is_compatible(*v6.ip()) => {
-            let host = IpAddr::V6(*v6.ip()).to_string();
-            (host, port, v6.flowinfo(), v6.scope_id())
-                .into_bound_py_any(py)
-                .map(Some)
-        }
-        SocketAddr::V6(_) => Ok(None),
+    match address.abstract_name().filter(|name| !name.is_empty()) {
+        Some(name) => address::unix_to_python(py, &[b"\0", name].concat()),
+        None => address::unix_to_python(py, address.path_bytes().unwrap_or_default()),
     }
 }
 
-/// `::a.b.c.d`, deprecated by RFC 4291, which inet_ntop(3) shows with dots and Rust does not.
-fn is_compatible(ip: Ipv6Addr) -> bool {
-    let segments = ip.segments();
-    segments[..6].iter().all(|&segment| segment == 0) && segments[6] != 0
-}
+type SocketPair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 
 /// The connection's `TransportSocket`; `None` once a socket of ours is closed unseen.
-fn socket<'py>(transport: &Bound<'py, StreamTransport>) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn socket<'py>(transport: Link<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    Ok(sockets(transport)?.map(|(_, shown)| shown))
+}
+
+/// The socket object itself, for what only Python knows.
+pub(super) fn python_socket<'py>(transport: Link<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    Ok(sockets(transport)?.map(|(sock, _)| sock))
+}
+
+/// The connection's socket object and its `TransportSocket`, made if nobody has asked before.
+fn sockets<'py>(transport: Link<'_, 'py>) -> PyResult<Option<SocketPair<'py>>> {
     enum Found {
-        Shown(Py<PyAny>),
-        ToMake(Py<PyAny>, Py<PyAny>),
+        Made(Py<PyAny>, Py<PyAny>),
+        ToMake(Py<PyAny>, SocketType, Py<PyAny>),
     }
     let py = transport.py();
-    let found = StreamTransport::with_slots(transport, |slots| {
+    let found = transport.with_slots(|slots| {
         Some(match slots.sockets.as_ref()? {
-            Sockets::Theirs { shown, .. }
+            Sockets::Theirs { sock, shown }
             | Sockets::Ours {
-                made: Some((_, shown)),
+                made: Some((sock, shown)),
                 ..
-            } => Found::Shown(shown.clone_ref(py)),
+            } => Found::Made(sock.clone_ref(py), shown.clone_ref(py)),
             Sockets::Ours {
                 family,
+                kind,
                 proto,
                 made: None,
-            } => Found::ToMake(family.clone_ref(py), proto.clone_ref(py)),
+            } => Found::ToMake(family.clone_ref(py), *kind, proto.clone_ref(py)),
             Sockets::File(_) => return None,
         })
     });
-    let (family, proto) = match found {
+    let (family, kind, proto) = match found {
         None => return Ok(None),
-        Some(Found::Shown(shown)) => return Ok(Some(shown.into_bound(py))),
-        Some(Found::ToMake(family, proto)) => (family, proto),
+        Some(Found::Made(sock, shown)) => {
+            return Ok(Some((sock.into_bound(py), shown.into_bound(py))));
+        }
+        Some(Found::ToMake(family, kind, proto)) => (family, kind, proto),
     };
     let fd = transport.get().fd;
     if fd < 0 {
@@ -239,53 +230,47 @@ fn socket<'py>(transport: &Bound<'py, StreamTransport>) -> PyResult<Option<Bound
     let options = PyDict::new(py);
     options.set_item("fileno", fd)?;
     // SOCK_NONBLOCK makes the object know that its descriptor does not block, without a call.
-    let kind = rustix::net::SocketType::STREAM.as_raw() | rustix::net::SocketFlags::NONBLOCK.bits();
+    let kind = kind.as_raw() | rustix::net::SocketFlags::NONBLOCK.bits();
     let sock = names::BORROWED_SOCKET
         .get(py)?
         .call((family, kind, proto), Some(&options))?
         .unbind();
     let shown = names::TRANSPORT_SOCKET.get(py)?.call1((&sock,))?.unbind();
-    let used = StreamTransport::with_slots(transport, |slots| match &mut slots.sockets {
+    let used = transport.with_slots(|slots| match &mut slots.sockets {
         // Another thread was faster.
         Some(Sockets::Ours {
-            made: Some((_, shown)),
+            made: Some((sock, shown)),
             ..
-        }) => Some(shown.clone_ref(py)),
+        }) => Some((sock.clone_ref(py), shown.clone_ref(py))),
         Some(Sockets::Ours { made, .. }) => {
             *made = Some((sock.clone_ref(py), shown.clone_ref(py)));
-            Some(shown)
+            Some((sock, shown))
         }
         _ => None,
     });
-    Ok(used.map(|shown| shown.into_bound(py)))
+    Ok(used.map(|(sock, shown)| (sock.into_bound(py), shown.into_bound(py))))
 }
 
 /// What asyncio shows of a transport.
-pub(super) fn repr<'py>(transport: &Bound<'py, StreamTransport>) -> PyResult<Bound<'py, PyString>> {
+pub(super) fn repr<'py>(transport: Link<'_, 'py>) -> PyResult<Bound<'py, PyString>> {
     let py = transport.py();
     let this = transport.get();
-    let mut text = format!("<{}", transport.get_type().name()?);
+    let mut text = format!("<{}", transport.as_any().get_type().name()?);
     let shown = this.with_state(|state| {
-        let stream = &state.resources.connection(this.id)?.stream;
-        let read = if stream.wants_read() {
-            "polling"
-        } else {
-            "idle"
-        };
-        let write = if stream.buffered() > 0 {
-            "polling"
-        } else {
-            "idle"
-        };
-        let closing = if stream.is_closing() { " closing" } else { "" };
-        let mut shown = String::new();
-        let _ = write!(
-            shown,
-            "{closing} fd={} read={read} write=<{write}, bufsize={}>",
+        let resource = state.resources.get(this.id)?;
+        let polls = |active| if active { "polling" } else { "idle" };
+        let buffered = resource.buffered();
+        Some(format!(
+            "{} fd={} read={} write=<{}, bufsize={buffered}>",
+            if resource.is_closing() {
+                " closing"
+            } else {
+                ""
+            },
             this.fd,
-            stream.buffered(),
-        );
-        Some(shown)
+            polls(resource.wants_read()),
+            polls(buffered > 0),
+        ))
     });
     match shown {
         Ok(shown) => {

@@ -8,19 +8,16 @@ use pyo3::prelude::*;
 use super::link::Link;
 use super::write;
 use crate::errors;
+use crate::loop_::Resource;
 
-/// The low and the high mark of a new stream, in bytes; what a lost one says, too.
+/// The low and the high mark of a new transport, in bytes; what a lost one says, too.
 const DEFAULT_LIMITS: (usize, usize) = (16 * 1024, 64 * 1024);
 
 /// The low and the high mark.
 pub(super) fn limits(transport: Link<'_, '_>) -> PyResult<(usize, usize)> {
     let this = transport.get();
-    let limits = this.with_state(|state| {
-        state
-            .resources
-            .connection(this.id)
-            .map(|connection| connection.stream.limits())
-    })?;
+    let limits =
+        this.with_state(|state| state.resources.get(this.id).and_then(Resource::limits))?;
     let limits = limits.flatten();
     Ok(limits
         .or_else(|| transport.with_slots(|slots| slots.last_limits))
@@ -46,10 +43,8 @@ pub(super) fn set_limits(
     write::flush_one(transport)?;
     let id = transport.get().id;
     let flow = transport.get().with_state(|state| {
-        let connection = state.resources.connection(id)?;
-        connection
-            .stream
-            .set_limits(high.unsigned_abs(), low.unsigned_abs())
+        let resource = state.resources.get_mut(id)?;
+        resource.set_limits(high.unsigned_abs(), low.unsigned_abs())
     })?;
     if flow.is_none() {
         let limits = (low.unsigned_abs(), high.unsigned_abs());

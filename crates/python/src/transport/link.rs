@@ -1,4 +1,4 @@
-//! Any transport of a byte stream, where it does not matter which: owned ([`AnyTransport`]) or
+//! Any transport, where it does not matter which: owned ([`AnyTransport`]) or
 //! borrowed ([`Link`]), and the few words in which they differ.
 
 use std::os::fd::RawFd;
@@ -10,13 +10,14 @@ use pyo3::types::PyString;
 
 use super::body::{Body, Slots};
 use super::extra::Sockets;
-use super::{ReadPipeTransport, StreamTransport, WritePipeTransport};
+use super::{DatagramTransport, ReadPipeTransport, StreamTransport, WritePipeTransport};
 
 /// A transport that the loop refers to.
 pub(crate) enum AnyTransport {
     Stream(Py<StreamTransport>),
     ReadPipe(Py<ReadPipeTransport>),
     WritePipe(Py<WritePipeTransport>),
+    Datagram(Py<DatagramTransport>),
 }
 
 /// A transport, for the time of a call.
@@ -25,6 +26,7 @@ pub(crate) enum Link<'a, 'py> {
     Stream(&'a Bound<'py, StreamTransport>),
     ReadPipe(&'a Bound<'py, ReadPipeTransport>),
     WritePipe(&'a Bound<'py, WritePipeTransport>),
+    Datagram(&'a Bound<'py, DatagramTransport>),
 }
 
 impl AnyTransport {
@@ -34,6 +36,7 @@ impl AnyTransport {
             Self::Stream(transport) => Link::Stream(transport.bind(py)),
             Self::ReadPipe(transport) => Link::ReadPipe(transport.bind(py)),
             Self::WritePipe(transport) => Link::WritePipe(transport.bind(py)),
+            Self::Datagram(transport) => Link::Datagram(transport.bind(py)),
         }
     }
 
@@ -43,6 +46,7 @@ impl AnyTransport {
             Self::Stream(transport) => Self::Stream(transport.clone_ref(py)),
             Self::ReadPipe(transport) => Self::ReadPipe(transport.clone_ref(py)),
             Self::WritePipe(transport) => Self::WritePipe(transport.clone_ref(py)),
+            Self::Datagram(transport) => Self::Datagram(transport.clone_ref(py)),
         }
     }
 
@@ -51,6 +55,7 @@ impl AnyTransport {
             Self::Stream(transport) => transport.into_any(),
             Self::ReadPipe(transport) => transport.into_any(),
             Self::WritePipe(transport) => transport.into_any(),
+            Self::Datagram(transport) => transport.into_any(),
         }
     }
 
@@ -59,6 +64,7 @@ impl AnyTransport {
             Self::Stream(transport) => visit.call(transport),
             Self::ReadPipe(transport) => visit.call(transport),
             Self::WritePipe(transport) => visit.call(transport),
+            Self::Datagram(transport) => visit.call(transport),
         }
     }
 }
@@ -70,6 +76,7 @@ impl<'a, 'py> Link<'a, 'py> {
             Self::Stream(transport) => transport.get(),
             Self::ReadPipe(transport) => transport.get(),
             Self::WritePipe(transport) => transport.get(),
+            Self::Datagram(transport) => transport.get(),
         }
     }
 
@@ -79,6 +86,7 @@ impl<'a, 'py> Link<'a, 'py> {
             Self::Stream(transport) => transport.as_any(),
             Self::ReadPipe(transport) => transport.as_any(),
             Self::WritePipe(transport) => transport.as_any(),
+            Self::Datagram(transport) => transport.as_any(),
         }
     }
 
@@ -92,6 +100,7 @@ impl<'a, 'py> Link<'a, 'py> {
             Self::Stream(transport) => AnyTransport::Stream(transport.clone().unbind()),
             Self::ReadPipe(transport) => AnyTransport::ReadPipe(transport.clone().unbind()),
             Self::WritePipe(transport) => AnyTransport::WritePipe(transport.clone().unbind()),
+            Self::Datagram(transport) => AnyTransport::Datagram(transport.clone().unbind()),
         }
     }
 
@@ -145,6 +154,7 @@ impl<'a, 'py> Link<'a, 'py> {
             Self::Stream(_) => "Fatal read error on socket transport",
             Self::ReadPipe(_) => "Fatal read error on pipe transport",
             Self::WritePipe(_) => self.write_failure(),
+            Self::Datagram(_) => "Fatal read error on datagram transport",
         }
     }
 
@@ -152,12 +162,13 @@ impl<'a, 'py> Link<'a, 'py> {
         match self {
             Self::Stream(_) => "Fatal write error on socket transport",
             Self::ReadPipe(_) | Self::WritePipe(_) => "Fatal write error on pipe transport",
+            Self::Datagram(_) => "Fatal write error on datagram transport",
         }
     }
 
     pub(super) fn late_write_warning(self) -> &'static str {
         match self {
-            Self::Stream(_) => "socket.send() raised exception.",
+            Self::Stream(_) | Self::Datagram(_) => "socket.send() raised exception.",
             Self::ReadPipe(_) | Self::WritePipe(_) => {
                 "pipe closed by peer or os.write(pipe, data) raised exception."
             }
@@ -176,7 +187,7 @@ impl<'a, 'py> Link<'a, 'py> {
                 .value(py)
                 .getattr("errno")?
                 .eq(rustix::io::Errno::IO.raw_os_error()),
-            Self::Stream(_) | Self::WritePipe(_) => Ok(true),
+            Self::Stream(_) | Self::WritePipe(_) | Self::Datagram(_) => Ok(true),
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Transports: the loop's connections and pipes as Python programs see them.
 //!
-//! What a connection may do next is decided by `oxlip_core::stream`; bytes are moved by the
-//! driver; these files carry one to the other and call the protocol. All of it runs on the loop's
-//! thread.
+//! What a connection may do next is decided by `oxlip_core::stream` and `oxlip_core::datagram`;
+//! bytes are moved by the driver; these files carry one to the other and call the protocol. All of
+//! it runs on the loop's thread.
 
 mod accept;
+mod address;
 mod base;
 mod begin;
 mod body;
+mod datagram;
 mod end;
 mod extra;
 mod flow;
@@ -23,6 +25,7 @@ mod write_pipe;
 pub(crate) use accept::{Accepting, accept, accept_again, listen, unlisten};
 pub(crate) use base::TransportBase;
 pub(crate) use begin::{Beginning, begin, wrap};
+pub(crate) use datagram::{DatagramTransport, Endpoint, open, receive};
 pub(crate) use end::{Ending, end, failed};
 pub(crate) use link::{AnyTransport, Link};
 pub(crate) use pipe::{Direction, wrap as wrap_pipe};

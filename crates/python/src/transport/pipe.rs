@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileTypeExt as _;
 
+use oxlip_core::stream::Stream;
 use oxlip_driver::{AnySocket, Role};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
@@ -16,7 +17,7 @@ use super::extra::Sockets;
 use super::link::AnyTransport;
 use super::{ReadPipeTransport, WritePipeTransport};
 use crate::errors::os_error;
-use crate::loop_::EventLoop;
+use crate::loop_::{Connection, EventLoop, Resource};
 
 /// Which end of the pipe it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,22 +61,31 @@ pub(crate) fn wrap<'py>(
             sockets: Some(Sockets::File(pipe.clone().unbind())),
             ..Slots::default()
         },
-        buffered: false,
-        // A writer watches for its reader's leaving, which only pipes and sockets can tell.
-        reads: direction == Direction::Read || !kind.is_char_device(),
         waiter,
     };
+    // A writer watches for its reader's leaving, which only pipes and sockets can tell.
+    let reads = direction == Direction::Read || !kind.is_char_device();
     let transport = begin::start(event_loop, start, |parts, slots| {
-        Ok(match direction {
+        let transport = match direction {
             Direction::Read => {
                 AnyTransport::ReadPipe(ReadPipeTransport::create(py, parts, slots)?.unbind())
             }
             Direction::Write => {
                 AnyTransport::WritePipe(WritePipeTransport::create(py, parts, slots)?.unbind())
             }
-        })
+        };
+        let made = transport.bind(py).as_any().clone();
+        let mut stream = Stream::new();
+        if !reads {
+            stream.end_reading();
+        }
+        let connection = Connection {
+            transport,
+            stream,
+            buffered: false,
+        };
+        Ok((made, Resource::Connection(Box::new(connection))))
     })?;
-    let transport = transport.into_any().into_bound(py);
     let extra = PyDict::new(py);
     extra.set_item("pipe", pipe)?;
     transport.setattr(intern!(py, "_extra"), extra)?;

@@ -40,12 +40,6 @@ impl StreamTransport {
         let body = Body::new(parts, slots, Kind::StreamTransport);
         Bound::new(py, Self { body, addresses })
     }
-
-    /// Reads or changes the objects it refers to. `access` must not run Python code.
-    #[inline]
-    pub(super) fn with_slots<R>(slf: &Bound<'_, Self>, access: impl FnOnce(&mut Slots) -> R) -> R {
-        Link::Stream(slf).with_slots(access)
-    }
 }
 
 #[pymethods]
@@ -192,7 +186,7 @@ impl StreamTransport {
         name: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        extra::get(slf, name, default)
+        extra::get(Link::Stream(slf), name, default)
     }
 
     #[getter]
@@ -206,7 +200,7 @@ impl StreamTransport {
     }
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyString>> {
-        extra::repr(slf)
+        extra::repr(Link::Stream(slf))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -214,6 +208,6 @@ impl StreamTransport {
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        drop(Self::with_slots(slf, std::mem::take));
+        drop(Link::Stream(slf).with_slots(std::mem::take));
     }
 }

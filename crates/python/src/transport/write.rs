@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 
 use super::body::Body;
 use super::link::{AnyTransport, Link};
-use super::{end, flow, reserve};
+use super::{datagram, end, flow, reserve};
 use crate::buffer::{Chunk, Data};
 use crate::context;
 use crate::errors::{self, os_error};
@@ -25,7 +25,7 @@ use crate::loop_::{Connection, EventLoop, State};
 const GATHER_AT_MOST: usize = 32 * 1024;
 
 /// asyncio warns about writes to a lost connection from this many on.
-const LATE_WRITES_BEFORE_WARNING: u32 = 5;
+pub(super) const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 
 /// What `writelines()` calls itself in errors: before 3.12 it is asyncio's `write()`.
 const WRITELINES: &str = if cfg!(Py_3_12) { "writelines" } else { "write" };
@@ -199,7 +199,7 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
         Some((transport, state.flush(id, None)))
     })?;
     let Some((transport, outcome)) = flushed else {
-        return Ok(());
+        return datagram::sendable(event_loop, id);
     };
     act_and_settle(transport.bind(py), outcome, true)
 }
@@ -375,7 +375,7 @@ fn shut_down(driver: &mut AnyDriver, id: Id) -> Option<io::Error> {
 impl Body {
     /// A write after `connection_lost`; losing the connection counts as the first.
     fn late_write(&self) -> Outcome {
-        Outcome::Late(self.late_writes.fetch_add(1, Ordering::Relaxed) + 1)
+        Outcome::Late(self.count_late_write())
     }
 }
 

@@ -1,0 +1,126 @@
+//! Datagrams: each one sent back, or a flood of which the server acknowledges every 64th.
+//!
+//! Nothing is sent twice: over loopback a datagram is lost only if a socket's buffer is full, and
+//! the options are to be such that it is not. One that is lost ends in the meter's time limit.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Instant;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use crate::exchange::{EVENTS, empty_event, wait};
+use crate::meter::{Meter, Report};
+use crate::options::Options;
+
+/// In a flood, one answer is for so many.
+const ACKNOWLEDGED: usize = 64;
+
+struct Sender {
+    socket: UdpSocket,
+    datagram: Vec<u8>,
+    /// When each outstanding datagram was sent, oldest first.
+    sent: VecDeque<Instant>,
+}
+
+/// Keeps `in_flight` datagrams outstanding on every socket, and expects each back.
+pub(crate) fn echo(options: &Options) -> io::Result<Report> {
+    run(options, 1)
+}
+
+/// The same, with an answer for every 64th only.
+pub(crate) fn flood(options: &Options) -> io::Result<Report> {
+    run(options, ACKNOWLEDGED)
+}
+
+fn run(options: &Options, per_answer: usize) -> io::Result<Report> {
+    let poll = epoll::create(CreateFlags::CLOEXEC)?;
+    let mut senders = Vec::with_capacity(options.connections);
+    for index in 0..options.connections {
+        let sender = Sender::new(options, index)?;
+        epoll::add(
+            &poll,
+            &sender.socket,
+            EventData::new_u64(index as u64),
+            EventFlags::IN,
+        )?;
+        senders.push(sender);
+    }
+    let mut meter = Meter::start(options)?;
+    let mut buffer = vec![0; 64 * 1024];
+    let mut events = [empty_event(); EVENTS];
+    for sender in &mut senders {
+        sender.send(options.in_flight)?;
+    }
+    loop {
+        let count = wait(&poll, &mut events)?;
+        if count == 0 {
+            meter.fail(&"the server has stopped answering");
+            break;
+        }
+        for event in &events[..count] {
+            let sender = &mut senders[event.data.u64() as usize];
+            if let Err(error) = sender.progress(per_answer, &mut buffer, &mut meter) {
+                meter.fail(&error);
+                meter.stop()?;
+                return Ok(meter.report());
+            }
+        }
+        if !meter.advance(Instant::now())? {
+            return Ok(meter.report());
+        }
+    }
+    meter.stop()?;
+    Ok(meter.report())
+}
+
+impl Sender {
+    fn new(options: &Options, index: usize) -> io::Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(options.addr)?;
+        socket.set_nonblocking(true)?;
+        let first = (index % 251) as u8;
+        Ok(Self {
+            socket,
+            datagram: (0..options.size)
+                .map(|at| first.wrapping_add(at as u8))
+                .collect(),
+            sent: VecDeque::with_capacity(options.in_flight),
+        })
+    }
+
+    fn send(&mut self, count: usize) -> io::Result<()> {
+        for _ in 0..count {
+            self.sent.push_back(Instant::now());
+            self.socket.send(&self.datagram)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the answers that are there, and sends as many again as they answer.
+    fn progress(
+        &mut self,
+        per_answer: usize,
+        buffer: &mut [u8],
+        meter: &mut Meter,
+    ) -> io::Result<()> {
+        loop {
+            let length = match self.socket.recv(buffer) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            if per_answer == 1 && buffer[..length] != self.datagram[..] {
+                return Err(io::Error::other("the echo differs from what was sent"));
+            }
+            let now = Instant::now();
+            for _ in 0..per_answer {
+                let sent = self.sent.pop_front();
+                let sent = sent.ok_or_else(|| io::Error::other("an answer too many"))?;
+                meter.record(now - sent);
+            }
+            self.send(per_answer)?;
+        }
+    }
+}

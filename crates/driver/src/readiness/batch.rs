@@ -1,0 +1,133 @@
+//! Receiving many datagrams in one system call: recvmmsg(2), which rustix does not offer.
+//!
+//! One [`Batch`] serves all datagram sockets of a driver, on its thread. It is made when the first
+//! of them receives. The only file of this crate with `unsafe`.
+
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::{ptr, slice};
+
+use oxlip_core::address::Address;
+use oxlip_core::op::MAX_DATAGRAMS;
+
+/// What is longer is cut: the size that asyncio's transports ask for. Pages that no datagram
+/// reaches are never touched.
+const LONGEST: usize = 256 * 1024;
+
+/// From one datagram's place to the next one's. Not a power of two: the beginnings of short
+/// datagrams would all share one set of the processor's cache.
+const STRIDE: usize = LONGEST + 64;
+
+/// `sizeof(struct sockaddr_storage)`: no address is longer.
+const LONGEST_NAME: usize = size_of::<libc::sockaddr_storage>();
+
+pub(super) struct Batch {
+    memory: Box<[MaybeUninit<u8>]>,
+    names: Box<[[u8; LONGEST_NAME]]>,
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        Self {
+            memory: Box::new_uninit_slice(MAX_DATAGRAMS * STRIDE),
+            names: vec![[0; LONGEST_NAME]; MAX_DATAGRAMS].into_boxed_slice(),
+        }
+    }
+
+    /// Shows each datagram of one `recvmmsg(2)` and where it came from (`None`: the system does not
+    /// say, as with an unbound Unix socket). How many there were; nothing is no error.
+    pub(super) fn receive(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        limit: usize,
+        mut each: impl FnMut(&[u8], Option<Address>),
+    ) -> io::Result<usize> {
+        let limit = limit.clamp(1, MAX_DATAGRAMS);
+        let mut slices = [libc::iovec {
+            iov_base: ptr::null_mut(),
+            iov_len: 0,
+        }; MAX_DATAGRAMS];
+        // SAFETY: integers and pointers, for which zero is a value.
+        let mut headers: [libc::mmsghdr; MAX_DATAGRAMS] = unsafe { mem::zeroed() };
+        let places = self.memory.chunks_exact_mut(STRIDE).zip(&mut *self.names);
+        for ((header, slice), (memory, name)) in
+            headers.iter_mut().zip(&mut slices).zip(places).take(limit)
+        {
+            slice.iov_base = memory.as_mut_ptr().cast();
+            slice.iov_len = LONGEST;
+            header.msg_hdr.msg_iov = slice;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = name.as_mut_ptr().cast();
+            header.msg_hdr.msg_namelen = NAME_SPACE;
+        }
+        let count = u32::try_from(limit).expect("at most MAX_DATAGRAMS");
+        // SAFETY: the first `limit` headers point to one slice and one name each, which are as long
+        // as they say, belong to nobody else and outlive the call; the others are not looked at.
+        let answer = unsafe {
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                headers.as_mut_ptr(),
+                count,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        let Ok(received) = usize::try_from(answer) else {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
+                _ => Err(error),
+            };
+        };
+        let places = self.memory.chunks_exact(STRIDE).zip(&*self.names);
+        for (header, (memory, name)) in headers[..received].iter().zip(places) {
+            let length = (header.msg_len as usize).min(LONGEST);
+            // SAFETY: the place is longer than that, and the system has written `msg_len` bytes from
+            // its beginning on.
+            let bytes = unsafe { slice::from_raw_parts(memory.as_ptr().cast::<u8>(), length) };
+            let length = (header.msg_hdr.msg_namelen as usize).min(LONGEST_NAME);
+            each(bytes, parse(&name[..length]));
+        }
+        Ok(received)
+    }
+}
+
+const NAME_SPACE: libc::socklen_t = {
+    assert!(LONGEST_NAME <= 1024);
+    LONGEST_NAME as libc::socklen_t
+};
+
+/// The address in a `sockaddr`. Families of which the core has no word give `None`.
+fn parse(name: &[u8]) -> Option<Address> {
+    let (family, rest) = name.split_first_chunk::<2>()?;
+    match i32::from(u16::from_ne_bytes(*family)) {
+        libc::AF_INET => {
+            let (port, rest) = rest.split_first_chunk::<2>()?;
+            let ip = Ipv4Addr::from(*rest.first_chunk::<4>()?);
+            let addr = SocketAddrV4::new(ip, u16::from_be_bytes(*port));
+            Some(Address::Ip(addr.into()))
+        }
+        libc::AF_INET6 => {
+            let (port, rest) = rest.split_first_chunk::<2>()?;
+            let (flowinfo, rest) = rest.split_first_chunk::<4>()?;
+            let (ip, rest) = rest.split_first_chunk::<16>()?;
+            let scope_id = u32::from_ne_bytes(*rest.first_chunk()?);
+            let addr = SocketAddrV6::new(
+                Ipv6Addr::from(*ip),
+                u16::from_be_bytes(*port),
+                u32::from_ne_bytes(*flowinfo),
+                scope_id,
+            );
+            Some(Address::Ip(addr.into()))
+        }
+        // A path ends at its zero byte, an abstract name where the length says.
+        libc::AF_UNIX if rest.first().is_some_and(|first| *first != 0) => {
+            let path = rest.split(|byte| *byte == 0).next().unwrap_or_default();
+            Some(Address::Unix(path.into()))
+        }
+        libc::AF_UNIX => Some(Address::Unix(rest.into())),
+        _ => None,
+    }
+}

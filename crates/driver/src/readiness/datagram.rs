@@ -1,0 +1,137 @@
+//! Datagram sockets of the readiness driver: their operations and system calls.
+//!
+//! One datagram leaves by `sendto(2)`, several by `sendmmsg(2)`; they arrive by `recvmmsg(2)`
+//! (`batch.rs`).
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::task::Poll;
+
+use oxlip_core::address::{Address, Outgoing};
+use oxlip_core::id::Id;
+use oxlip_core::op::{Completion, Interest, MAX_DATAGRAMS};
+use oxlip_selectors::backend::Backend;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::addr::SocketAddrArg as _;
+use rustix::net::{
+    MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketAddrUnix, send, sendmmsg, sendto,
+};
+
+use super::batch::Batch;
+use super::resource::Kind;
+use super::{Readiness, dead, misuse};
+
+impl<B: Backend> Readiness<B> {
+    pub(super) fn send_datagrams(
+        &mut self,
+        id: Id,
+        datagrams: &[Outgoing<'_>],
+    ) -> Poll<Completion> {
+        let Some(socket) = self.resources.get_mut(id) else {
+            return dead(id);
+        };
+        if socket.kind() != Kind::Datagram {
+            return misuse(id);
+        }
+        if !socket.is_full() {
+            let sent = socket.owned().and_then(|fd| match datagrams {
+                [only] => send_one(fd, *only).map(|()| 1),
+                several => send_several(fd, several),
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.set_full(true),
+                outcome => return Poll::Ready(Completion::Sent(id, outcome)),
+            }
+        }
+        self.await_room(id)
+    }
+
+    pub(super) fn await_room(&mut self, id: Id) -> Poll<Completion> {
+        match self.resources.get_mut(id) {
+            None => dead(id),
+            Some(socket) if socket.kind() != Kind::Datagram => misuse(id),
+            Some(socket) => {
+                if socket.want(Interest::WRITE, true) {
+                    self.changed.push(id);
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    pub(super) fn receive_datagrams(
+        &mut self,
+        id: Id,
+        limit: usize,
+        each: impl FnMut(&[u8], Option<Address>),
+    ) -> io::Result<usize> {
+        let Some(socket) = self.resources.get(id) else {
+            return Ok(0);
+        };
+        if socket.kind() != Kind::Datagram {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let batch = self.batch.get_or_insert_with(Batch::new);
+        batch.receive(socket.owned()?, limit, each)
+    }
+}
+
+const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+fn send_one(fd: BorrowedFd<'_>, datagram: Outgoing<'_>) -> io::Result<()> {
+    let bytes = datagram.bytes;
+    retry_on_intr(|| match datagram.to {
+        None => send(fd, bytes, FLAGS),
+        Some(Address::Ip(SocketAddr::V4(addr))) => sendto(fd, bytes, FLAGS, addr),
+        Some(Address::Ip(SocketAddr::V6(addr))) => sendto(fd, bytes, FLAGS, addr),
+        Some(Address::Unix(name)) => sendto(fd, bytes, FLAGS, &unix(name)?),
+    })?;
+    Ok(())
+}
+
+/// How many the system took, with the error only if it is that of the first.
+fn send_several(fd: BorrowedFd<'_>, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
+    let mut addresses = Vec::with_capacity(datagrams.len().min(MAX_DATAGRAMS));
+    for datagram in datagrams.iter().take(MAX_DATAGRAMS) {
+        match datagram.to.map(any_address).transpose() {
+            Ok(address) => addresses.push(address),
+            Err(error) if addresses.is_empty() => return Err(error.into()),
+            // It is the first of the next call, which then says so.
+            Err(_) => break,
+        }
+    }
+    let slices: Vec<_> = datagrams
+        .iter()
+        .map(|it| [IoSlice::new(it.bytes)])
+        .collect();
+    let mut controls: Vec<_> = addresses
+        .iter()
+        .map(|_| SendAncillaryBuffer::default())
+        .collect();
+    let mut headers: Vec<_> = addresses
+        .iter()
+        .zip(&slices)
+        .zip(&mut controls)
+        .map(|((address, slice), control)| match address {
+            Some(address) => MMsgHdr::new_with_addr(address, slice, control),
+            None => MMsgHdr::new(slice, control),
+        })
+        .collect();
+    Ok(retry_on_intr(|| sendmmsg(fd, &mut headers, FLAGS))?)
+}
+
+fn any_address(address: &Address) -> Result<SocketAddrAny, Errno> {
+    Ok(match address {
+        Address::Ip(addr) => addr.as_any(),
+        Address::Unix(name) => unix(name)?.as_any(),
+    })
+}
+
+fn unix(name: &[u8]) -> Result<SocketAddrUnix, Errno> {
+    match name {
+        [] => Ok(SocketAddrUnix::new_unnamed()),
+        [0, name @ ..] => SocketAddrUnix::new_abstract_name(name),
+        path => SocketAddrUnix::new(path),
+    }
+}
