@@ -7,6 +7,7 @@ import asyncio
 import random
 from typing import Any
 
+import pytest
 from support.protocols import BufferedRecorder, connection
 from support.ticks import pause
 
@@ -101,6 +102,22 @@ async def test_pause_in_buffer_updated(loop: Loop) -> None:
     async with connection(Sipping(10_000)) as (_, protocol, peer):
         await asyncio.gather(peer.send_all(data), protocol.until_received(len(data)))
         assert bytes(protocol.data) == data
+
+
+@pytest.mark.parametrize("method", ["pause_reading", "close", "abort"])
+async def test_what_get_buffer_was_asked_for_is_received(loop: Loop, method: str) -> None:
+    class Calling(BufferedRecorder):
+        def get_buffer(self, hint: int) -> Any:
+            getattr(self.transport, method)()
+            return super().get_buffer(hint)
+
+    async with connection(Calling()) as (_, protocol, peer):
+        peer.send(b"abc")
+        await protocol.until_received(3)
+        await pause(3)
+        assert bytes(protocol.data) == b"abc"
+        ends = [] if method == "pause_reading" else ["connection_lost"]
+        assert protocol.calls == ["connection_made", "buffer_updated", *ends]
 
 
 async def test_large_transfer(loop: Loop) -> None:

@@ -166,7 +166,7 @@ def test_error_in_a_handler(loop: Loop, contexts: list[dict[str, Any]]) -> None:
 
 def test_ctrl_c_while_the_loop_sleeps(loop: Loop) -> None:
     timer = threading.Timer(0.02, send, [signal.SIGINT])
-    timer.start()
+    loop.call_soon(timer.start)  # not before the loop runs
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     timer.join()
@@ -206,7 +206,7 @@ def test_ctrl_c_while_only_native_callbacks_run(loop: Loop) -> None:
     again()
     timer = threading.Timer(0.02, send, [signal.SIGINT])
     start = loop.time()
-    timer.start()
+    loop.call_soon(timer.start)
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     assert loop.time() - start < 20, "only the time limit's own signal let the thread in"
@@ -238,7 +238,7 @@ def test_error_of_a_plain_handler_leaves_the_loop(loop: Loop) -> None:
 
     signal.signal(signal.SIGUSR1, raising)
     timer = threading.Timer(0.02, send, [signal.SIGUSR1])
-    timer.start()
+    loop.call_soon(timer.start)
     with pytest.raises(OnPurpose):
         loop.run_forever()
     timer.join()

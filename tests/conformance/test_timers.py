@@ -12,6 +12,7 @@ import weakref
 from typing import Any
 
 import pytest
+from support.loops import live_objects
 from support.ticks import turn
 
 pytestmark = pytest.mark.sim
@@ -248,3 +249,12 @@ def test_wait_for_and_timeout_use_the_loop_clock(loop: Loop) -> None:
         assert loop.time() - start >= 0.002
 
     loop.run_until_complete(main())
+
+
+@pytest.mark.ours
+def test_cancelled_timer_is_let_go_at_once(loop: Loop) -> None:
+    before = live_objects()
+    for _ in range(3):
+        loop.call_later(3600, int).cancel()
+    gc.collect()
+    assert live_objects() == before

@@ -158,3 +158,20 @@ async def test_socket_object_of_a_closed_connection_is_closed(loop: Loop) -> Non
 @pytest.mark.parametrize("way", ["accepted", "handed over"])
 def test_interpreter_ends_with_an_open_connection(kind: str, way: str) -> None:
     assert children.run(EXITING, kind, way, timeout=20) == "connected\n"
+
+
+@pytest.mark.ours
+async def test_number_that_a_transport_had_can_be_watched(loop: Loop) -> None:
+    """The program has closed its socket under the transport, which has a descriptor of its own."""
+    near, far = connected()
+    protocol = Recorder()
+    await loop.create_connection(lambda: protocol, sock=near)
+    number = near.fileno()
+    near.close()
+    with far, strangers() as pairs:
+        ends = [end for pair in pairs for end in pair if end.fileno() == number]
+        assert len(ends) == 1, "the lowest free number is used first"
+        loop.add_reader(ends[0], int)
+        assert loop.remove_reader(ends[0])
+        protocol.transport.abort()
+        await protocol.until_lost()

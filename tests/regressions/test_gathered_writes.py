@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -133,3 +135,58 @@ async def test_sent_writes_are_not_counted_as_waiting(loop: Loop) -> None:
         transport.write(b"a")
         transport.write(b"b")
         assert transport.get_write_buffer_size() == 0
+
+
+def at_once(far: socket.socket) -> int:
+    """How many bytes the far end has, without a tick of the loop."""
+    far.settimeout(2)
+    try:
+        return len(far.recv(1 << 20))
+    except TimeoutError:
+        return 0
+
+
+async def test_much_does_not_wait_for_the_end_of_the_tick(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, _, peer):
+        transport.set_write_buffer_limits(high=1 << 20)
+        loop.call_soon(int)  # something is left to run
+        await pause()
+        loop.call_soon(int)
+        transport.write(b"x" * 20_000)
+        transport.write(b"x" * 20_000)
+        assert at_once(peer.sock) > 0
+
+
+async def test_writes_do_not_wait_for_slow_handles(loop: Loop) -> None:
+    received = []
+    async with connection(Recorder()) as (transport, _, peer):
+        for _ in range(2):
+            loop.call_soon(transport.write, b"first ")
+        loop.call_soon(time.sleep, 0.002)
+        loop.call_soon(lambda: received.append(at_once(peer.sock)))
+        await pause(2)
+        assert received[0] > 0
+
+
+async def test_writes_do_not_wait_in_a_loop_that_was_blocked(loop: Loop) -> None:
+    received = []
+    async with connection(Recorder()) as (transport, _, peer):
+
+        def write() -> None:
+            transport.write(b"a")
+            transport.write(b"b")
+
+        def write_and_look() -> None:
+            peer.sock.settimeout(2)
+            while peer.sock.recv(100)[-1:] != b"b":
+                pass
+            loop.call_soon(int)
+            transport.write(b"c")
+            received.append(at_once(peer.sock))
+
+        loop.call_soon(write)
+        loop.call_soon(time.sleep, 0.02)
+        loop.call_soon(loop.call_soon, write_and_look)
+        loop.call_soon(loop.call_soon, int)
+        await pause(3)
+        assert received[0] > 0

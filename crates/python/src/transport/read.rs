@@ -158,10 +158,8 @@ fn read_into(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<(
         Ok(mut view) => {
             let received = this.with_state(|state| {
                 let (driver, resources) = state.parts();
-                // get_buffer() may have closed or paused the connection.
-                resources
-                    .connection(this.id)
-                    .filter(|it| it.stream.wants_read())?;
+                // What get_buffer() has paused or closed still gets these bytes, as with asyncio.
+                resources.connection(this.id)?;
                 Some(driver.take_into(this.id, view.as_mut_slice()))
             })?;
             match received.flatten() {
