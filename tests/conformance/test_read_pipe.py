@@ -6,6 +6,7 @@ import asyncio
 import os
 import pty
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,13 @@ from support.ticks import pause, turn
 
 Loop = asyncio.AbstractEventLoop
 Contexts = list[dict[str, Any]]
+
+
+def is_reading(transport: asyncio.ReadTransport, expected: bool) -> bool:
+    """What it says; asyncio's says nothing before 3.11."""
+    if sys.version_info < (3, 11) and not type(transport).__module__.startswith("oxlip"):
+        return expected
+    return transport.is_reading()
 
 
 async def test_data_then_the_end(loop: Loop) -> None:
@@ -62,7 +70,7 @@ async def test_close(loop: Loop) -> None:
         writer.write(b"never read")
         transport.close()
         transport.close()
-        assert transport.is_closing() and not transport.is_reading()
+        assert transport.is_closing() and not is_reading(transport, False)
         assert protocol.calls == ["connection_made"]
         assert not reader.closed
         await protocol.until_lost()
@@ -82,16 +90,16 @@ async def test_pause_and_resume(loop: Loop) -> None:
     with pipe() as (reader, writer):
         protocol = await reading(reader)
         transport = protocol.transport
-        assert transport.is_reading()
+        assert is_reading(transport, True)
         transport.pause_reading()
         transport.pause_reading()
-        assert not transport.is_reading()
+        assert not is_reading(transport, False)
         writer.write(b"held back")
         await pause(5)
         assert protocol.data == b""
         transport.resume_reading()
         transport.resume_reading()
-        assert transport.is_reading()
+        assert is_reading(transport, True)
         await protocol.until_received(9)
         transport.pause_reading()
         transport.close()
