@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from support.loops import is_ours
 from support.pipes import Reading, pipe, reading
+from support.sockets import Peer, connected
 from support.ticks import pause, turn
 
 Loop = asyncio.AbstractEventLoop
@@ -279,6 +280,21 @@ async def test_terminal(loop: Loop) -> None:
         # The kernel says EIO for the end of a terminal; nobody needs to be told of that.
         assert isinstance(protocol.error, OSError)
         assert "eof_received" not in protocol.calls
+
+
+async def test_error_of_reading(loop: Loop, contexts: Contexts) -> None:
+    near, far = connected()
+    with near:
+        protocol = await reading(near)
+        Peer(far).reset()
+        await protocol.until_lost()
+        assert isinstance(protocol.error, ConnectionResetError)
+        (context,) = contexts
+        assert context["message"] == "Fatal read error on pipe transport"
+        assert context["exception"] is protocol.error
+        assert context["transport"] is protocol.transport
+        assert context["protocol"] is protocol
+        contexts.clear()
 
 
 async def test_what_it_is(loop: Loop) -> None:
