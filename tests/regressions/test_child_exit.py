@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from support.leaks import open_descriptors
-from support.processes import Child, no_children, shell
+from support.processes import Child, join_waiters, no_children, shell
 from support.ticks import turn
 
 Loop = asyncio.AbstractEventLoop
@@ -54,7 +54,6 @@ async def test_without_pidfds(
     process = await create_subprocess_exec("sleep", "100")
     process.kill()
     assert await process.wait() == -signal.SIGKILL
-    join_waiters()
 
 
 async def test_reaped_by_somebody_else_without_pidfds(
@@ -70,7 +69,6 @@ async def test_reaped_by_somebody_else_without_pidfds(
     assert caplog.messages == [f"Unknown child process pid {pid}, will report returncode 255"]
     await child.until_lost()
     child.transport.close()
-    join_waiters()
 
 
 async def test_children_that_the_system_reaps(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
@@ -83,7 +81,6 @@ async def test_children_that_the_system_reaps(loop: Loop, caplog: pytest.LogCapt
     finally:
         signal.signal(signal.SIGCHLD, before)
     assert len(caplog.messages) == 5
-    join_waiters()
 
 
 async def test_no_thread_to_be_had(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,9 +298,3 @@ async def test_inactive_watcher(loop: Loop) -> None:
             await create_subprocess_exec("true")
     finally:
         asyncio.set_event_loop_policy(None)
-
-
-def join_waiters() -> None:
-    for thread in threading.enumerate():
-        if thread.name.startswith("oxlip-waitpid-"):
-            thread.join(10)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from support.protocols import Calls
+from support.sockets import PATIENCE
 
 
 class Child(Calls, asyncio.SubprocessProtocol):
@@ -55,9 +57,17 @@ async def shell(command: str, **options: Any) -> Child:
     return child
 
 
+def join_waiters() -> None:
+    """Waits for the threads that wait for children, where there are any; they end with those."""
+    for thread in threading.enumerate():
+        if "waitpid-" in thread.name:
+            thread.join(PATIENCE)
+
+
 @pytest.fixture
 def no_children() -> Iterator[None]:
     """After the test this process has no child, not even a dead one."""
     yield
+    join_waiters()
     with pytest.raises(ChildProcessError):
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
