@@ -192,7 +192,6 @@ pub(super) fn connect<'py>(
     protocol: Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, StreamTransport>> {
     let py = event_loop.py();
-    let this = event_loop.get();
     let Origin {
         socket,
         fd,
@@ -204,18 +203,6 @@ pub(super) fn connect<'py>(
     } = origin;
     check_protocol(&protocol)?;
     let buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?;
-    let context = context::copy_current(py)?;
-    let id = this
-        .state
-        .with(|state| state.driver().adopt(socket, Role::Stream))?
-        .map_err(os_error)?;
-    let parts = Parts {
-        event_loop: event_loop.clone().unbind(),
-        id,
-        context,
-        fd,
-        addresses,
-    };
     let slots = Slots {
         protocol: Some(protocol.unbind()),
         server: server.clone().map(Bound::unbind),
@@ -223,7 +210,48 @@ pub(super) fn connect<'py>(
         sockets,
         last_limits: None,
     };
-    let transport = match StreamTransport::create(py, parts, slots) {
+    let transport = establish(
+        event_loop,
+        (socket, Role::Stream),
+        (fd, addresses),
+        |parts| StreamTransport::create(py, parts, slots),
+        |transport| {
+            Resource::Connection(Box::new(Connection {
+                transport,
+                stream: Stream::new(),
+                buffered,
+            }))
+        },
+    )?;
+    schedule(&transport, waiter)?;
+    if let Some(server) = &server {
+        server.call_method1(intern!(py, "_attach"), (&transport,))?;
+    }
+    Ok(transport)
+}
+
+/// Adopts a socket, makes its transport, and enters both where the loop finds them.
+pub(super) fn establish<'py, T: Transport>(
+    event_loop: &Bound<'py, EventLoop>,
+    (socket, role): (AnySocket, Role),
+    (fd, addresses): (RawFd, Option<Addresses>),
+    make: impl FnOnce(Parts) -> PyResult<Bound<'py, T>>,
+    resource: impl FnOnce(Py<T>) -> Resource,
+) -> PyResult<Bound<'py, T>> {
+    let this = event_loop.get();
+    let context = context::copy_current(event_loop.py())?;
+    let id = this
+        .state
+        .with(|state| state.driver().adopt(socket, role))?
+        .map_err(os_error)?;
+    let made = make(Parts {
+        event_loop: event_loop.clone().unbind(),
+        id,
+        context,
+        fd,
+        addresses,
+    });
+    let transport = match made {
         Ok(transport) => transport,
         Err(error) => {
             this.state
@@ -232,21 +260,11 @@ pub(super) fn connect<'py>(
             return Err(error);
         }
     };
-    let connection = Connection {
-        transport: transport.clone().unbind(),
-        stream: Stream::new(),
-        buffered,
-    };
+    let resource = resource(transport.clone().unbind());
     this.state.with(|state| {
-        state
-            .resources
-            .insert(id, Resource::Connection(Box::new(connection)));
+        state.resources.insert(id, resource);
         state.connected_fds.insert(fd, id);
     })?;
-    schedule(&transport, waiter)?;
-    if let Some(server) = &server {
-        server.call_method1(intern!(py, "_attach"), (&transport,))?;
-    }
     Ok(transport)
 }
 

@@ -12,10 +12,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{StreamTransport, Transport, datagram, extra, write};
+use super::{DatagramTransport, StreamTransport, Transport, extra, write};
 use crate::errors::{self, os_error};
 use crate::handle::Handle;
-use crate::loop_::{EventLoop, Resource};
+use crate::loop_::{EventLoop, Resource, watch};
 use crate::{context, ffi};
 
 /// A `connection_lost` that is due.
@@ -126,22 +126,34 @@ pub(crate) fn failed(
     error: std::io::Error,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let transport = event_loop.get().state.with(|state| {
-        state
-            .resources
-            .connection(id)
-            .map(|connection| connection.transport.bind(py).clone())
-    })?;
-    match transport {
-        Some(transport) => context::run(py, &transport.get().context, || {
-            fatal(
-                &transport,
-                os_error(error),
-                "Fatal read error on socket transport",
-            )
-        }),
-        None => datagram::failed(event_loop, id, error),
+    let transport = event_loop
+        .get()
+        .state
+        .with(|state| state.resources.get(id)?.transport(py))?;
+    let Some(transport) = transport else {
+        return watch::failed(event_loop, id, error);
+    };
+    if let Ok(stream) = transport.cast::<StreamTransport>() {
+        broken(
+            stream,
+            os_error(error),
+            "Fatal read error on socket transport",
+        )
+    } else if let Ok(datagrams) = transport.cast::<DatagramTransport>() {
+        broken(
+            datagrams,
+            os_error(error),
+            "Fatal read error on datagram transport",
+        )
+    } else {
+        Ok(())
     }
+}
+
+fn broken<T: Transport>(transport: &Bound<'_, T>, error: PyErr, message: &str) -> PyResult<()> {
+    context::run(transport.py(), &T::ties(transport).context, || {
+        fatal(transport, error, message)
+    })
 }
 
 /// The stream is lost: `connection_lost` is called now, or as the next tick's handle.

@@ -3,19 +3,16 @@
 use std::collections::VecDeque;
 
 use oxlip_core::datagram;
-use oxlip_core::op::Op;
-use oxlip_driver::{AnySocket, Driver as _, Role};
+use oxlip_driver::{AnySocket, Role};
 use pyo3::prelude::*;
 use rustix::net::SocketType;
 
 use super::{DatagramTransport, Endpoint, Peer, is_batched};
-use crate::context;
 use crate::counts::Kind;
-use crate::errors::os_error;
 use crate::loop_::{EventLoop, Resource};
 use crate::transport::address::Family;
-use crate::transport::begin::{Claim, claim, schedule};
-use crate::transport::ties::{Parts, Slots, Ties};
+use crate::transport::begin::{Claim, claim, establish, schedule};
+use crate::transport::ties::{Slots, Ties};
 
 /// What each queued datagram counts beside its bytes, as in asyncio.
 const HEADER: usize = if cfg!(Py_3_13) { 8 } else { 0 };
@@ -33,15 +30,12 @@ pub(crate) fn open<'py>(
     owned: bool,
     waiter: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, DatagramTransport>> {
-    let py = event_loop.py();
-    let this = event_loop.get();
     let family = Family::of(sock)?;
     let remote = match address {
         Some(address) if address.is_truthy()? => Some(address.unbind()),
         _ => None,
     };
     let batched = is_batched(&protocol)?;
-    let context = context::copy_current(py)?;
     let Claim {
         descriptor,
         fd,
@@ -53,21 +47,6 @@ pub(crate) fn open<'py>(
         Some(name) if !name.is_none() => Peer::Unnamed,
         _ => Peer::None,
     };
-    let id = this
-        .state
-        .with(|state| {
-            state
-                .driver()
-                .adopt(AnySocket::Os(descriptor), Role::Datagram)
-        })?
-        .map_err(os_error)?;
-    let parts = Parts {
-        event_loop: event_loop.clone().unbind(),
-        id,
-        context,
-        fd,
-        addresses: None,
-    };
     let slots = Slots {
         protocol: Some(protocol.unbind()),
         server: None,
@@ -75,34 +54,32 @@ pub(crate) fn open<'py>(
         sockets: Some(sockets),
         last_limits: None,
     };
-    let transport = DatagramTransport {
-        ties: Ties::new(parts, slots, Kind::DatagramTransport),
-        family,
-        remote,
-        peer,
-    };
-    let transport = match Bound::new(py, transport) {
-        Ok(transport) => transport,
-        Err(error) => {
-            this.state
-                .with(|state| state.driver().submit(Op::Close(id)))?
-                .is_ready();
-            return Err(error);
-        }
-    };
-    let endpoint = Endpoint {
-        transport: transport.clone().unbind(),
-        machine: datagram::Endpoint::new(HEADER),
-        received: VecDeque::new(),
-        sender: None,
-        batched,
-    };
-    this.state.with(|state| {
-        state
-            .resources
-            .insert(id, Resource::Endpoint(Box::new(endpoint)));
-        state.connected_fds.insert(fd, id);
-    })?;
+    let transport = establish(
+        event_loop,
+        (AnySocket::Os(descriptor), Role::Datagram),
+        (fd, None),
+        |parts| {
+            let ties = Ties::new(parts, slots, Kind::DatagramTransport);
+            Bound::new(
+                event_loop.py(),
+                DatagramTransport {
+                    ties,
+                    family,
+                    remote,
+                    peer,
+                },
+            )
+        },
+        |transport| {
+            Resource::Endpoint(Box::new(Endpoint {
+                transport,
+                machine: datagram::Endpoint::new(HEADER),
+                received: VecDeque::new(),
+                sender: None,
+                batched,
+            }))
+        },
+    )?;
     schedule(&transport, waiter)?;
     Ok(transport)
 }

@@ -1,17 +1,13 @@
-//! How a datagram socket ends: `close()`, `abort()`, and what the driver cannot go on with.
+//! How a datagram socket ends: `close()` and `abort()`.
 
 use std::sync::atomic::Ordering;
 
 use oxlip_core::datagram::ClosePlan;
-use oxlip_core::id::Id;
 use oxlip_core::op::Op;
 use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
 use super::DatagramTransport;
-use crate::context;
-use crate::errors::os_error;
-use crate::loop_::{EventLoop, watch};
 use crate::transport::end;
 
 pub(super) fn close(transport: &Bound<'_, DatagramTransport>) -> PyResult<()> {
@@ -60,33 +56,5 @@ pub(super) fn abort(
     match aborted {
         Some(true) => end::lose(transport, error, false),
         _ => Ok(()),
-    }
-}
-
-/// The driver could not arm a resource that is not a stream's.
-///
-/// # Errors
-/// `SystemExit` and `KeyboardInterrupt` of the exception handler.
-pub(crate) fn failed(
-    event_loop: &Bound<'_, EventLoop>,
-    id: Id,
-    error: std::io::Error,
-) -> PyResult<()> {
-    let py = event_loop.py();
-    let transport = event_loop.get().state.with(|state| {
-        state
-            .resources
-            .endpoint(id)
-            .map(|endpoint| endpoint.transport.bind(py).clone())
-    })?;
-    match transport {
-        Some(transport) => context::run(py, &transport.get().context, || {
-            end::fatal(
-                &transport,
-                os_error(error),
-                "Fatal read error on datagram transport",
-            )
-        }),
-        None => watch::failed(event_loop, id, error),
     }
 }

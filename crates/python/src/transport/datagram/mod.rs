@@ -23,7 +23,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
 pub(crate) use self::begin::open;
-pub(crate) use self::end::failed;
 pub(crate) use self::receive::receive;
 pub(crate) use self::send::sendable;
 use super::address::Family;
