@@ -227,12 +227,10 @@ impl<B: Backend> Readiness<B> {
                     }
                     completions.push(Completion::Connected(id, outcome));
                 }
-                if ready.reads() {
-                    if resource.has_unread(event.readiness.short_read_is_all()) {
-                        completions.push(Completion::Readable(id));
-                        if resource.has_edges() {
-                            self.reported.push(id);
-                        }
+                if ready.reads() && resource.has_unread(event.readiness.short_read_is_all()) {
+                    completions.push(Completion::Readable(id));
+                    if resource.has_edges() {
+                        self.reported.push(id);
                     }
                 }
                 if ready.writes() && resource.is_sending() {
