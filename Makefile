@@ -62,7 +62,8 @@ test-miri: ## The core and the simulation under miri, if the nightly toolchain h
 test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: ARGS="tests/cli -x"
 	$(CHECKED)/bin/python -m pytest -n $(JOBS) $(ARGS)
 	@# What concerns TLS once more, on the slower of its two codecs.
-	OXLIP_TLS=object $(CHECKED)/bin/python -m pytest -n $(JOBS) -k "tls or ssl" $(ARGS)
+	@# (pytest's 5: ARGS has chosen tests, none of them of TLS.)
+	OXLIP_TLS=object $(CHECKED)/bin/python -m pytest -n $(JOBS) -k "tls or ssl" $(ARGS) || test $$? = 5
 
 .PHONY: soak
 soak: $(CHECKED)/.oxlip ## The slow storms that `make test` leaves out
