@@ -17,7 +17,7 @@ STORM = Path(__file__).with_name("storm.py")
 
 def storm(kind: str, scene: str, *, seed: int = 1, rounds: int = 150) -> None:
     arguments = [scene, "--seed", str(seed), "--rounds", str(rounds)]
-    report = children.run(STORM, kind, *arguments, timeout=max(25, rounds / 50))
+    report = children.run(STORM, kind, *arguments, timeout=max(25, rounds / 7))
     assert "cancelled" in report and "bytes" in report
 
 

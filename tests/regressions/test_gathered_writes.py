@@ -147,14 +147,19 @@ def at_once(far: socket.socket) -> int:
 
 
 async def test_much_does_not_wait_for_the_end_of_the_tick(loop: Loop) -> None:
+    received = []
     async with connection(Recorder()) as (transport, _, peer):
         transport.set_write_buffer_limits(high=1 << 20)
+
+        def write_and_look() -> None:
+            transport.write(b"x" * 20_000)
+            transport.write(b"x" * 20_000)
+            received.append(at_once(peer.sock))
+
+        loop.call_soon(write_and_look)
         loop.call_soon(int)  # something is left to run
-        await pause()
-        loop.call_soon(int)
-        transport.write(b"x" * 20_000)
-        transport.write(b"x" * 20_000)
-        assert at_once(peer.sock) > 0
+        await pause(2)
+        assert received[0] > 0
 
 
 async def test_writes_do_not_wait_for_slow_handles(loop: Loop) -> None:
