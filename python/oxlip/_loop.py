@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING
 
 from . import _native
 from ._connect import Connect
+from ._inside import Inside
 from ._server import Serve
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    _Base = asyncio.AbstractEventLoop
+else:
 
-class EventLoop(Connect, Serve, _native.EventLoop, asyncio.AbstractEventLoop):
+    class _Base(asyncio.BaseEventLoop):
+        """Libraries ask for this class, and find what is not overridden (docs/compatibility.md)."""
+
+        # What the base has for these needs a selector and transports that are not here.
+        for _name in (
+            "connect_read_pipe connect_write_pipe create_datagram_endpoint sendfile sock_sendfile "
+            "start_tls subprocess_exec subprocess_shell"
+        ).split():
+            locals()[_name] = getattr(asyncio.AbstractEventLoop, _name)
+
+
+class EventLoop(Connect, Serve, Inside, _native.EventLoop, _Base):
     """An asyncio event loop whose scheduling, timers, sockets and transports are native.
 
     `driver` names what waits for the operating system (`oxlip doctor` lists them); `None` means

@@ -55,7 +55,7 @@ const UNOWNED: usize = 0;
 
 /// A number that no other living thread has: the address of a thread-local.
 #[inline]
-fn thread_token() -> usize {
+pub(crate) fn thread_token() -> usize {
     thread_local!(static TOKEN: u8 = const { 0 });
     TOKEN.with(|token| std::ptr::from_ref(token) as usize)
 }
@@ -83,12 +83,6 @@ impl<T> ThreadBound<T> {
                 _not_send: PhantomData,
             }),
         }
-    }
-
-    /// Whether another thread owns the value at the moment.
-    pub(crate) fn is_elsewhere(&self) -> bool {
-        let owner = self.owner.load(Ordering::Relaxed);
-        owner != UNOWNED && owner != thread_token()
     }
 
     /// Runs `access` on the value. `access` must not run Python code, which includes dropping the

@@ -6,41 +6,47 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::prelude::*;
 
-use super::{EventLoop, Resource, Runnable, tick};
+use super::{EventLoop, Resource, Runnable, State, tick};
 use crate::names;
+use crate::owner::{Ownership, thread_token};
 use crate::transport::{self, StreamTransport};
 
-/// Runs ticks until `stop()`. The Python part has made this the thread's running loop.
+/// Says that the loop runs from now on, until [`release`].
 ///
 /// # Errors
-/// `RuntimeError` if the loop runs already; `SystemExit` and `KeyboardInterrupt` from a callback;
-/// `OSError` if the multiplexer fails.
-pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-    struct Running<'a>(&'a EventLoop);
-    impl Drop for Running<'_> {
-        fn drop(&mut self) {
-            self.0.stopping.store(false, Ordering::Relaxed);
-            self.0.running.store(false, Ordering::Relaxed);
-        }
+/// `RuntimeError` if the loop runs already.
+pub(super) fn claim(event_loop: &EventLoop) -> PyResult<()> {
+    event_loop.check_open()?;
+    if event_loop.running.swap(true, Ordering::Relaxed) {
+        return Err(PyRuntimeError::new_err(
+            "This event loop is already running",
+        ));
     }
+    event_loop.runner.store(thread_token(), Ordering::Relaxed);
+    Ok(())
+}
 
+/// Says so for a library that runs the ticks itself.
+pub(super) fn set_running(event_loop: &EventLoop, running: bool) {
+    event_loop.runner.store(thread_token(), Ordering::Relaxed);
+    event_loop.running.store(running, Ordering::Relaxed);
+}
+
+pub(super) fn release(event_loop: &EventLoop) {
+    event_loop.stopping.store(false, Ordering::Relaxed);
+    event_loop.running.store(false, Ordering::Relaxed);
+}
+
+/// Runs ticks until `stop()`. The Python part has made this the thread's running loop, after
+/// [`claim`].
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` from a callback; `OSError` if the multiplexer fails.
+pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let this = event_loop.get();
-    this.check_open()?;
-    let already_running = || PyRuntimeError::new_err("This event loop is already running");
-    let owned = loop {
-        match this.state.own() {
-            Ok(owned) => break owned,
-            Err(_) if this.running.load(Ordering::Relaxed) => return Err(already_running()),
-            // Another thread is in the middle of one call to a loop that does not run yet.
-            Err(_) => std::thread::yield_now(),
-        }
-    };
-    if this.running.swap(true, Ordering::Relaxed) {
-        return Err(already_running());
-    }
-    let _running = Running(this);
+    let owned = own(this)?;
     let result = loop {
-        match tick::tick(event_loop, &owned) {
+        match tick::tick(event_loop, &owned, true) {
             Ok(()) if this.stopping.load(Ordering::Relaxed) => break Ok(()),
             Ok(()) => {}
             Err(error) => break Err(error),
@@ -51,6 +57,18 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let flushed = transport::flush(event_loop);
     this.drain_inbox(event_loop.py());
     result.and(flushed)
+}
+
+/// Waits until no other thread is in the middle of a call to this loop. `claim` lets only one
+/// thread run it, so that such a call is short.
+pub(super) fn own(event_loop: &EventLoop) -> PyResult<Ownership<'_, State>> {
+    loop {
+        event_loop.check_open()?;
+        match event_loop.state.own() {
+            Ok(owned) => return Ok(owned),
+            Err(_) => std::thread::yield_now(),
+        }
+    }
 }
 
 pub(super) fn stop(event_loop: &EventLoop) {

@@ -7,6 +7,7 @@
 
 pub(crate) mod fastcall;
 mod holding;
+mod inside;
 mod lifecycle;
 mod methods;
 mod resources;
@@ -17,7 +18,7 @@ mod tick;
 pub(crate) mod watch;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use oxlip_core::id::Id;
@@ -28,6 +29,7 @@ use oxlip_driver::{AnyDriver, Driver as _, Waker};
 use pyo3::prelude::*;
 
 use self::holding::Holding;
+pub(crate) use self::inside::Pending;
 pub(crate) use self::resources::{Connection, Descriptors, Resource, Resources};
 pub(crate) use self::watch::Watched;
 use crate::counts::{Counted, Kind};
@@ -48,6 +50,8 @@ pub(crate) struct EventLoop {
     driver_reason: &'static str,
     closed: AtomicBool,
     running: AtomicBool,
+    /// The token of the thread that said so.
+    runner: AtomicUsize,
     stopping: AtomicBool,
     debug: AtomicBool,
     /// Seconds, as the bits of an `f64`.
@@ -106,6 +110,8 @@ pub(crate) enum Runnable {
     End(Box<Ending>),
     /// Accepting goes on after the system had run out of descriptors.
     AcceptAgain(Id),
+    /// What a program has put into the queue itself, or has seen there (`inside.rs`): it has `_run`.
+    Foreign(Py<PyAny>),
 }
 
 impl State {
@@ -165,6 +171,7 @@ impl EventLoop {
             inbox: Box::default(),
             closed: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            runner: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
@@ -217,6 +224,7 @@ impl Runnable {
         match self {
             Self::Call(handle) => visit.call(handle),
             Self::Timer(handle) => visit.call(handle),
+            Self::Foreign(handle) => visit.call(handle),
             Self::Begin(beginning) => beginning.traverse(visit),
             Self::End(ending) => ending.traverse(visit),
             Self::Readable(_)

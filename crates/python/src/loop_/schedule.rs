@@ -12,6 +12,7 @@ use pyo3::types::PyTuple;
 use super::{EventLoop, Runnable};
 use crate::handle::{Handle, TimerHandle};
 use crate::names;
+use crate::owner::thread_token;
 
 /// The loop's clock; readable from every thread, and after the loop was closed. A simulated clock
 /// belongs to the loop's thread: others see the time that was asked for last.
@@ -76,7 +77,7 @@ pub(super) fn call_later<'py>(
         return Err(PyTypeError::new_err("delay must not be None"));
     }
     let when = now(event_loop.get()).as_secs_f64() + delay.extract::<f64>()?;
-    schedule_at(event_loop, when, callback, args, context, "call_later")
+    schedule_at(event_loop, when, callback, args, context)
 }
 
 pub(super) fn call_at<'py>(
@@ -89,14 +90,7 @@ pub(super) fn call_at<'py>(
     if when.is_none() {
         return Err(PyTypeError::new_err("when cannot be None"));
     }
-    schedule_at(
-        event_loop,
-        when.extract()?,
-        callback,
-        args,
-        context,
-        "call_at",
-    )
+    schedule_at(event_loop, when.extract()?, callback, args, context)
 }
 
 fn schedule_at<'py>(
@@ -105,13 +99,12 @@ fn schedule_at<'py>(
     callback: Bound<'py, PyAny>,
     args: Bound<'py, PyTuple>,
     context: Option<Bound<'py, PyAny>>,
-    method: &str,
 ) -> PyResult<Bound<'py, TimerHandle>> {
     let this = event_loop.get();
     this.check_open()?;
     if this.is_debug() {
         check_thread(this)?;
-        check_callback(&callback, method)?;
+        check_callback(&callback, "call_at")?;
     }
     let handle = TimerHandle::new(event_loop, when, callback, args, context)?;
     this.set_timer(&handle);
@@ -121,7 +114,9 @@ fn schedule_at<'py>(
 /// asyncio's debug-mode check. Outside debug mode a call from another thread is made safe instead:
 /// it takes the way of `call_soon_threadsafe`.
 fn check_thread(event_loop: &EventLoop) -> PyResult<()> {
-    if event_loop.running.load(Ordering::Relaxed) && event_loop.state.is_elsewhere() {
+    if event_loop.running.load(Ordering::Relaxed)
+        && event_loop.runner.load(Ordering::Relaxed) != thread_token()
+    {
         return Err(PyRuntimeError::new_err(
             "Non-thread-safe operation invoked on an event loop other than the current one",
         ));

@@ -11,12 +11,12 @@ use oxlip_core::time::Time;
 use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
-use super::{EventLoop, Runnable, State, watch};
+use super::{EventLoop, Runnable, State, inside, watch};
 use crate::handle::{Handle, TimerHandle};
 use crate::owner::Ownership;
 use crate::{names, transport};
 
-/// Runs one tick of a loop that this thread owns.
+/// Runs one tick of a loop that this thread owns; `sleep` lets it wait for something to happen.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a callback or a signal handler; `OSError` if the
@@ -24,14 +24,18 @@ use crate::{names, transport};
 pub(super) fn tick(
     event_loop: &Bound<'_, EventLoop>,
     owned: &Ownership<'_, State>,
+    sleep: bool,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
     // What was written outside of any callback must leave before the loop may sleep.
     transport::flush(event_loop)?;
     this.drain_inbox(py);
-    let stopping = this.stopping.load(Ordering::Relaxed);
-    if owned.with(|state| state.wait(py, stopping))? {
+    let poll = !sleep || this.stopping.load(Ordering::Relaxed);
+    if owned.with(|state| {
+        let timeout = state.timeout(poll);
+        state.wait(py, timeout)
+    })? {
         // Python's own signal handlers run here, and Ctrl-C leaves from here.
         py.check_signals()?;
     }
@@ -64,7 +68,7 @@ enum Next {
 }
 
 #[inline]
-fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
+pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
     let py = event_loop.py();
     match runnable {
         Runnable::Call(handle) => Handle::run(handle.bind(py)),
@@ -77,6 +81,7 @@ fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
         Runnable::Begin(beginning) => transport::begin(event_loop, *beginning),
         Runnable::End(ending) => transport::end(event_loop, *ending),
         Runnable::AcceptAgain(id) => transport::accept_again(event_loop, id),
+        Runnable::Foreign(handle) => inside::run_foreign(handle.bind(py)),
     }
 }
 
@@ -113,14 +118,29 @@ fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<
             Ok(_) => names::FORMAT_HANDLE.get(py)?.call1((object,))?,
             Err(_) => object.bind(py).repr()?.into_any(),
         };
-        crate::errors::log_warning(py, &format!("Executing {what} took {took:.3} seconds"))?;
+        let took = pyo3::types::PyFloat::new(py, took).into_any();
+        crate::errors::log_warning(py, "Executing %s took %.3f seconds", &[what, took])?;
     }
     result
 }
 
 impl State {
-    /// Waits for I/O, a timer or a wake; true if it may have slept. The GIL is released only then.
-    fn wait(&mut self, py: Python<'_>, stopping: bool) -> PyResult<bool> {
+    /// How long the next wait may last.
+    fn timeout(&mut self, poll: bool) -> Option<Duration> {
+        if poll {
+            return Some(Duration::ZERO);
+        }
+        // The clock is read only if there is a timer to compare it with.
+        let now = if self.scheduler.has_ready() {
+            Time::ZERO
+        } else {
+            self.driver().now()
+        };
+        self.scheduler.timeout(now)
+    }
+
+    /// Waits for I/O or a wake; true if it may have slept. The GIL is released only then.
+    pub(super) fn wait(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
         let Self {
             driver,
             scheduler,
@@ -128,17 +148,6 @@ impl State {
             ..
         } = self;
         let driver = driver.as_mut().expect("a running loop is open");
-        let timeout = if stopping {
-            Some(Duration::ZERO)
-        } else {
-            // The clock is read only if there is a timer to compare it with.
-            let now = if scheduler.has_ready() {
-                Time::ZERO
-            } else {
-                driver.now()
-            };
-            scheduler.timeout(now)
-        };
         let result = if timeout == Some(Duration::ZERO) {
             driver.wait(timeout, completions)
         } else {
@@ -209,6 +218,7 @@ impl Runnable {
         Ok(match self {
             Self::Call(handle) => Some(handle.clone_ref(py).into_any()),
             Self::Timer(handle) => Some(handle.clone_ref(py).into_any()),
+            Self::Foreign(handle) => Some(handle.clone_ref(py)),
             Self::Begin(beginning) => Some(beginning.transport.clone_ref(py).into_any()),
             Self::End(ending) => Some(ending.transport.clone_ref(py).into_any()),
             Self::Readable(id) | Self::Sendable(id) => event_loop.get().state.with(|state| {

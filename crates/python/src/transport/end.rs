@@ -99,7 +99,9 @@ pub(super) fn fatal(
     let value = error.value(py).clone().into_any().unbind();
     if error.is_instance_of::<PyOSError>(py) {
         if event_loop.get().is_debug() {
-            errors::log_debug(py, &format!("{}: {message}: {error}", transport.repr()?))?;
+            let what = format!("%r: {message}: %s");
+            let value = error.value(py).clone().into_any();
+            errors::log_debug(py, &what, &[transport.clone().into_any(), value])?;
         }
     } else {
         let protocol = StreamTransport::protocol(transport).into_pyobject(py)?;
@@ -261,9 +263,13 @@ pub(super) fn report_callback(
     };
     let source = crate::handle::format_source(event_loop.get(), &callback, &args)?;
     let handle = Handle::new(event_loop, callback, args, None)?;
+    let source_traceback = handle.getattr(intern!(py, "_source_traceback"))?;
     let context = PyDict::new(py);
     context.set_item("message", format!("Exception in callback {source}"))?;
     context.set_item("exception", error.into_value(py))?;
     context.set_item("handle", handle)?;
+    if !source_traceback.is_none() {
+        context.set_item("source_traceback", source_traceback)?;
+    }
     errors::call_exception_handler(event_loop, &context)
 }

@@ -244,7 +244,7 @@ fn act(transport: &Bound<'_, StreamTransport>, outcome: Outcome) -> PyResult<()>
         )),
         Outcome::Late(nth) => {
             if nth >= LATE_WRITES_BEFORE_WARNING {
-                errors::log_warning(transport.py(), "socket.send() raised exception.")?;
+                errors::log_warning(transport.py(), "socket.send() raised exception.", &[])?;
             }
             Ok(())
         }
