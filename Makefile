@@ -80,6 +80,14 @@ test-pythons: ## The Python tests on every other interpreter of 3.10 … 3.12 th
 	done; \
 	if [ -n "$$failed" ]; then echo "oxlip: the tests fail on Python$$failed" >&2; exit 1; fi
 
+.PHONY: test-next
+test-next: ## The Python tests on 3.14 and 3.15, which come from Debian sid (root, network, 1 GB in .next/)
+	@failed=; for version in 3.14 3.15; do \
+		tools/next-python $$version make --no-print-directory test-python CHECKED=.venv-test-$$version \
+			CARGO_TARGET_DIR=/oxlip/target/python-$$version JOBS=$(JOBS) ARGS='$(ARGS)' || failed="$$failed $$version"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "oxlip: the tests fail on Python$$failed" >&2; exit 1; fi
+
 .PHONY: lint
 lint: lint-rust lint-python ## Format, lints, types, stubs and architecture: warnings are errors
 

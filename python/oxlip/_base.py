@@ -2,7 +2,7 @@
 
 `oxlip.EventLoop` is put together from parts, one subject a file, over the native loop. A part sees
 the native methods and those of `asyncio.AbstractEventLoop`; if it needs another part, it derives
-from it. At run time `LoopBase` is empty: the native loop is a base of `EventLoop` alone, so that
+from it. At run time `LoopBase` is nothing: the native loop is a base of `EventLoop` alone, so that
 its methods are reached without a detour through the parts.
 """
 
@@ -21,3 +21,6 @@ else:
 
     class LoopBase:
         __slots__ = ()
+
+        def __init__(self):
+            """The end of the line: asyncio's base class keeps its state elsewhere."""

@@ -2,28 +2,31 @@
 
 What happens round the ticks, which are native: the thread's running loop, the hooks for
 asynchronous generators, debug mode's coroutine origins, signals. Follows asyncio's base event loop
-of the Python it runs on.
+of the Python it runs on. Its logger and the functions of the running loop are looked up where
+asyncio has them at each use: who replaces them there means us too.
 
 Runs on the loop's thread, except for the end of the executor (a thread of its own) and for
-`_agen_finalizer` (whichever thread collects the generator).
+`_asyncgen_finalizer_hook` (whichever thread collects the generator).
 """
 
 from __future__ import annotations
 
 import asyncio
+import asyncio.base_events
+import asyncio.events
 import inspect
+import logging
 import sys
 import threading
 import traceback
 import warnings
 import weakref
 from asyncio.constants import DEBUG_STACK_DEPTH
-from asyncio.events import _get_running_loop, _set_running_loop
-from asyncio.log import logger
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+from ._inside import Inside
 from ._signals import Signals
 
 if TYPE_CHECKING:
@@ -36,16 +39,18 @@ _Context: TypeAlias = dict[str, Any]
 _ExceptionHandler: TypeAlias = Callable[[asyncio.AbstractEventLoop, _Context], object]
 
 
-class Lifecycle(Signals):
+class Lifecycle(Signals, Inside):
     """From the first run to `close()`."""
 
     STATE: tuple[str, ...] = (
         *Signals.STATE,
+        *Inside.STATE,
         "_asyncgens",
         "_asyncgens_shutdown_called",
         "_default_executor",
         "_exception_handler",
         "_executor_shutdown_called",
+        "_saved_hooks",
         "_saved_origin_depth",
     )
 
@@ -56,6 +61,8 @@ class Lifecycle(Signals):
         self._exception_handler: _ExceptionHandler | None = None
         self._asyncgens: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
         self._asyncgens_shutdown_called = False
+        # The interpreter's own hooks, while the loop runs.
+        self._saved_hooks: Any = None
         # The interpreter's own depth, while debug mode has replaced it.
         self._saved_origin_depth: int | None = None
         self.set_debug(asyncio.coroutines._is_debug_mode())  # type: ignore[attr-defined]
@@ -70,22 +77,44 @@ class Lifecycle(Signals):
 
     def run_forever(self) -> None:
         """Runs until `stop()` is called."""
+        self._run_forever_setup()
+        try:
+            if self._waits_natively():
+                self._run()
+                return
+            while True:
+                self._run_once()
+                if self._stopping:
+                    break
+        finally:
+            self._run_forever_cleanup()
+
+    def _run_forever_setup(self) -> None:
+        """All that makes the loop run but the ticks: `_run_once()` may be called from now on."""
         self._check_closed()
         self._check_running()
-        hooks = sys.get_asyncgen_hooks()
+        self._mark_running()
+        self._saved_hooks = sys.get_asyncgen_hooks()
         try:
-            self._track_coroutine_origins(self.get_debug())
+            self._set_coroutine_origin_tracking(self.get_debug())
             sys.set_asyncgen_hooks(
-                firstiter=self._agen_first_iteration, finalizer=self._agen_finalizer
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
             )
             self._claim_wakeup()
-            _set_running_loop(self)
-            self._run()
-        finally:
-            _set_running_loop(None)
-            self._release_wakeup()
-            sys.set_asyncgen_hooks(*hooks)
-            self._track_coroutine_origins(False)
+            asyncio.events._set_running_loop(self)
+        except BaseException:
+            self._run_forever_cleanup()
+            raise
+
+    def _run_forever_cleanup(self) -> None:
+        """Undoes `_run_forever_setup()`."""
+        self._release()
+        asyncio.events._set_running_loop(None)
+        self._release_wakeup()
+        if self._saved_hooks is not None:
+            sys.set_asyncgen_hooks(*self._saved_hooks)
+            self._saved_hooks = None
+        self._set_coroutine_origin_tracking(False)
 
     def run_until_complete(self, future: Awaitable[_T] | Generator[Any, None, _T]) -> _T:
         """Runs until `future` is done; its result or exception. A coroutine becomes a task."""
@@ -114,15 +143,15 @@ class Lifecycle(Signals):
         """Switches asyncio's debug mode; a running loop follows in its next tick."""
         super().set_debug(enabled)
         if self.is_running():
-            self.call_soon_threadsafe(self._track_coroutine_origins, enabled)
+            self.call_soon_threadsafe(self._set_coroutine_origin_tracking, enabled)
 
     def _check_running(self) -> None:
         if self.is_running():
             raise RuntimeError("This event loop is already running")
-        if _get_running_loop() is not None:
+        if asyncio.events._get_running_loop() is not None:
             raise RuntimeError("Cannot run the event loop while another loop is running")
 
-    def _track_coroutine_origins(self, enabled: bool) -> None:
+    def _set_coroutine_origin_tracking(self, enabled: bool) -> None:
         if bool(enabled) == (self._saved_origin_depth is not None):
             return
         if enabled:
@@ -144,7 +173,7 @@ class Lifecycle(Signals):
         if self.is_closed():
             return
         if self.get_debug():
-            logger.debug("Close %r", self)
+            _logger().debug("Close %r", self)
         try:
             self._close_signals()
         finally:
@@ -189,7 +218,7 @@ class Lifecycle(Signals):
                     }
                 )
 
-    def _agen_first_iteration(self, agen: AsyncGenerator[Any, Any]) -> None:
+    def _asyncgen_firstiter_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
         if self._asyncgens_shutdown_called:
             warnings.warn(
                 f"asynchronous generator {agen!r} was scheduled after "
@@ -200,7 +229,7 @@ class Lifecycle(Signals):
             )
         self._asyncgens.add(agen)
 
-    def _agen_finalizer(self, agen: AsyncGenerator[Any, Any]) -> None:
+    def _asyncgen_finalizer_hook(self, agen: AsyncGenerator[Any, Any]) -> None:
         self._asyncgens.discard(agen)
         if not self.is_closed():
             self.call_soon_threadsafe(self.create_task, agen.aclose())
@@ -310,7 +339,7 @@ class Lifecycle(Signals):
             else:
                 text = repr(value)
             lines.append(f"{key}: {text}")
-        logger.error(
+        _logger().error(
             "\n".join(lines),
             exc_info=exception is not None
             and (type(exception), exception, exception.__traceback__),
@@ -322,6 +351,7 @@ class Lifecycle(Signals):
         `context` has a `message` and, where they apply, `exception`, `future`, `task`, `handle`,
         `protocol`, `transport`, `socket`, `asyncgen`, `source_traceback`.
         """
+        failure = "Exception in default exception handler"
         try:
             if self._exception_handler is None:
                 self.default_exception_handler(context)
@@ -331,6 +361,10 @@ class Lifecycle(Signals):
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as exc:
+                failure = (
+                    "Exception in default exception handler while handling an unexpected error "
+                    "in custom exception handler"
+                )
                 self.default_exception_handler(
                     {
                         "message": "Unhandled error in exception handler",
@@ -342,7 +376,11 @@ class Lifecycle(Signals):
             raise
         except BaseException:
             # A subclass may have its own default handler.
-            logger.error("Exception in default exception handler", exc_info=True)
+            _logger().error(failure, exc_info=True)
+
+
+def _logger() -> logging.Logger:
+    return asyncio.base_events.logger  # type: ignore[attr-defined,no-any-return]
 
 
 def _stop_loop(future: asyncio.Future[Any]) -> None:

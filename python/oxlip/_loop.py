@@ -16,16 +16,14 @@ from ._unix import UnixSockets
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    _Base = asyncio.AbstractEventLoop
+else:
+    # Libraries ask for this class. It comes last, and is not initialised: nothing of it runs but
+    # private methods that ours does not know (docs/compatibility.md).
+    _Base = asyncio.BaseEventLoop
 
-class EventLoop(
-    UnixSockets,
-    Datagrams,
-    Sendfile,
-    Subprocesses,
-    StartTls,
-    _native.EventLoop,
-    asyncio.AbstractEventLoop,
-):
+
+class EventLoop(UnixSockets, Datagrams, Sendfile, Subprocesses, StartTls, _native.EventLoop, _Base):
     """An asyncio event loop whose scheduling, timers, sockets and transports are native.
 
     `driver` names what waits for the operating system (`oxlip doctor` lists them); `None` means

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import inspect
+import sys
+import threading
 import weakref
 from typing import Any
 
@@ -15,6 +18,9 @@ from support.ticks import turn
 pytestmark = pytest.mark.sim
 
 Loop = asyncio.AbstractEventLoop
+
+# asyncio's own loop can be run tick by tick since 3.13.
+since_313 = pytest.mark.skipif(sys.version_info < (3, 13), reason="new in Python 3.13")
 
 
 def test_is_an_event_loop(loop: Loop) -> None:
@@ -27,6 +33,20 @@ def test_every_method_is_there(loop: Loop) -> None:
         name
         for name in names
         if getattr(type(loop), name) is getattr(asyncio.AbstractEventLoop, name)
+    }
+    assert inherited == set()
+
+
+@pytest.mark.ours
+def test_nothing_public_comes_from_asyncios_own_loops(loop: Loop) -> None:
+    """They are a base for the sake of `isinstance`: they know nothing of our state."""
+    bases = (asyncio.BaseEventLoop, asyncio.SelectorEventLoop)
+    inherited = {
+        name
+        for base in bases
+        for name in dir(base)
+        if (not name.startswith("_") or name in ("__init__", "__repr__", "__del__"))
+        and getattr(type(loop), name, None) is getattr(base, name)
     }
     assert inherited == set()
 
@@ -156,3 +176,219 @@ def test_subclass(kind: str, loop: Loop) -> None:
         assert special.run_until_complete(asyncio.sleep(0, 1)) == 1
     finally:
         special.close()
+
+
+def test_is_a_base_event_loop(loop: Loop) -> None:
+    assert isinstance(loop, asyncio.BaseEventLoop)
+
+
+def test_ready_shows_what_runs_next(loop: Any) -> None:
+    first = loop.call_soon(print)
+    second = loop.call_soon_threadsafe(print)
+    assert list(loop._ready) == [first, second]
+    assert first in loop._ready
+    assert len(loop._ready) == 2
+    assert loop._ready.popleft() is first
+    second.cancel()
+    turn(loop)
+    assert not loop._ready
+
+
+def test_ready_can_be_rearranged(loop: Any) -> None:
+    seen: list[str] = []
+    for name in "abcd":
+        loop.call_soon(seen.append, name)
+    loop._ready.rotate(1)
+    handle = loop._ready.popleft()
+    loop._ready.insert(1, handle)
+    loop._ready.append(loop._ready.popleft())
+    turn(loop)
+    assert seen == ["d", "b", "c", "a"]
+
+
+@since_313
+def test_ready_can_be_rearranged_by_a_callback(loop: Any) -> None:
+    seen: list[str] = []
+
+    def jump_the_queue() -> None:
+        handle = loop.call_soon(seen.append, "last")
+        loop._ready.remove(handle)
+        loop._ready.appendleft(handle)
+
+    loop.call_soon(jump_the_queue)
+    loop.call_soon(seen.append, "first")
+    loop._run_forever_setup()
+    try:
+        loop._run_once()
+        assert seen == ["last"]
+        loop._run_once()
+    finally:
+        loop._run_forever_cleanup()
+    assert seen == ["last", "first"]
+
+
+def test_foreign_handle_in_ready(loop: Any) -> None:
+    seen: list[int] = []
+    handle = asyncio.Handle(seen.append, (1,), loop)
+    loop._ready.append(handle)
+    assert loop._ready[0] is handle
+    cancelled = asyncio.Handle(seen.append, (2,), loop)
+    cancelled.cancel()
+    loop._add_callback(cancelled)
+    turn(loop)
+    assert seen == [1]
+
+
+def test_scheduled_shows_the_timers(loop: Any) -> None:
+    late, early = loop.call_later(200, print), loop.call_later(100, print)
+    assert loop._scheduled[0] is early
+    assert late in loop._scheduled
+    assert not loop._ready
+    early.cancel()
+    late.cancel()
+
+
+@since_313
+def test_one_tick_at_a_time(loop: Any) -> None:
+    seen: list[Any] = []
+
+    def callback() -> None:
+        seen.append((asyncio.get_running_loop(), loop.is_running(), loop._thread_id))
+        loop.call_soon(seen.append, "next")
+
+    loop.call_soon(callback)
+    loop._run_forever_setup()
+    try:
+        loop._run_once()
+        assert seen == [(loop, True, threading.get_ident())]
+        loop._run_once()
+    finally:
+        loop._run_forever_cleanup()
+    assert seen[1:] == ["next"]
+    assert loop._thread_id is None
+    assert not loop.is_running()
+
+
+@pytest.mark.ours
+def test_tick_within_a_tick(loop: Any) -> None:
+    seen: list[str] = []
+
+    def nest() -> None:
+        loop.call_soon(seen.append, "inner")
+        loop._run_once()
+        seen.append("after the inner tick")
+
+    loop.call_soon(nest)
+    turn(loop)
+    assert seen == ["inner", "after the inner tick"]
+
+
+@pytest.mark.ours
+def test_tick_of_a_loop_that_another_thread_runs(loop: Any) -> None:
+    errors: list[BaseException] = []
+
+    def tick() -> None:
+        try:
+            loop._run_once()
+        except RuntimeError as exc:
+            errors.append(exc)
+
+    def start_and_wait() -> None:
+        thread = threading.Thread(target=tick)
+        thread.start()
+        thread.join()
+
+    loop.call_soon(start_and_wait)
+    turn(loop)
+    assert [str(error) for error in errors] == ["This event loop is already running"]
+
+
+@pytest.mark.ours
+def test_the_cycle_collector_sees_handles_taken_out_of_ready(loop: Any) -> None:
+    taken: list[Any] = []
+
+    def take() -> None:
+        taken.append(loop.call_soon(print))
+        assert loop._ready.pop() is taken[0]
+
+    loop.call_soon(take)
+    turn(loop)
+    assert gc.is_tracked(taken[0])
+
+
+@pytest.mark.ours
+def test_the_cycle_collector_sees_handles_left_after_ticks_one_at_a_time(loop: Any) -> None:
+    left: list[Any] = []
+    loop.call_soon(lambda: left.append(loop.call_soon(print)))
+    loop._run_forever_setup()
+    try:
+        loop._run_once()
+    finally:
+        loop._run_forever_cleanup()
+    assert gc.is_tracked(left[0])
+
+
+def test_stopping(loop: Any) -> None:
+    assert loop._stopping is False
+    loop.stop()
+    assert loop._stopping is True
+    loop.run_forever()
+    assert loop._stopping is False
+
+
+def test_replaced_tick_takes_effect(loop: Any) -> None:
+    count = 0
+    original = loop._run_once
+
+    def counting() -> None:
+        nonlocal count
+        count += 1
+        original()
+
+    loop._run_once = counting
+    turn(loop)
+    del loop._run_once
+    assert count > 0
+
+
+def test_replaced_wait_is_asked(loop: Any) -> None:
+    """As libraries do that have an idea of time of their own."""
+    asked: list[float | None] = []
+    original = loop._selector.select
+
+    def select(timeout: float | None) -> list[Any]:
+        asked.append(timeout)
+        return original(timeout)  # type: ignore[no-any-return]
+
+    loop._selector.select = select
+    loop.call_soon(loop.call_soon, loop.stop)
+    loop.run_forever()
+    assert set(asked) == {0}
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert any(timeout for timeout in asked)
+
+
+def test_replaced_call_soon_takes_effect_for_tasks(loop: Any) -> None:
+    seen: list[str] = []
+    original = loop.call_soon
+
+    def call_soon(callback: Any, *arguments: Any, **options: Any) -> asyncio.Handle:
+        seen.append(type(getattr(callback, "__self__", None)).__name__)
+        return original(callback, *arguments, **options)  # type: ignore[no-any-return]
+
+    loop.call_soon = call_soon
+    loop.run_until_complete(asyncio.sleep(0))
+    del loop.call_soon
+    assert len(seen) >= 2
+
+
+def test_other_private_attributes(loop: Any) -> None:
+    assert loop._closed is False
+    assert loop._debug is False
+    assert loop._task_factory is None
+    assert loop._exception_handler is not None
+    assert 0 < loop._clock_resolution < 1
+    assert list(loop._asyncgens) == []
+    loop._write_to_self()
+    turn(loop)

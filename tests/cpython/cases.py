@@ -1,96 +1,62 @@
 """CPython's own tests of asyncio, found in the installed standard library and pointed at our loop.
 
-Nothing of them is copied. Their classes get their loop in one of three ways, all of which are taken
-over here: a method `create_event_loop` or `new_loop` of the class, which a subclass overrides, or
-the event loop policy.
+Nothing of them is copied, and none is left out here: every module, class and method there is.
+Their loops come from asyncio's event loop policy, its loop classes, a `loop_factory`, a method of
+the test class, or the `TestLoop` of their own support module, which keeps its own time; while a
+test runs, each of these gives loops of ours. A test that made none is not about a loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import asyncio.base_events
+import asyncio.unix_events
 import gc
 import importlib
+import pkgutil
 import sys
 import time
-import types
 import unittest
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from support.loops import Factory
+from support import loops
 
 # Modules whose tests open descriptors: they run on every driver.
-ON_EVERY_DRIVER = [
+ON_EVERY_DRIVER = {
+    "test_base_events",
     "test_buffered_proto",
     "test_events",
     "test_sendfile",
     "test_server",
     "test_sock_lowlevel",
+    "test_sslproto",
     "test_streams",
     "test_subprocess",
     "test_unix_events",
-]
-# The others run on one.
-ON_ONE_DRIVER = [
-    "test_context",
-    "test_eager_task_factory",
-    "test_free_threading",
-    "test_futures2",
-    "test_locks",
-    "test_pep492",
-    "test_queues",
-    "test_runners",
-    "test_ssl",
-    "test_sslproto",
-    "test_staggered",
-    "test_taskgroups",
-    "test_tasks",
-    "test_threads",
-    "test_timeouts",
-    "test_waitfor",
-]
-# Classes that are the same tests on another selector, platform or kind of task of asyncio itself,
-# or whose subject is a class of asyncio and no loop that they were given.
-OTHERS = {
-    "test_events": [
-        "AbstractEventLoopTests",
-        "EPollEventLoopTests",
-        "HandleTests",
-        "KqueueEventLoopTests",
-        "PolicyTests",
-        "PollEventLoopTests",
-        "ProactorEventLoopTests",
-        "TimerTests",
-    ],
-    "test_sendfile": ["EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"],
-    "test_sock_lowlevel": ["EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"],
-    "test_sslproto": ["SslProtoHandshakeTests"],
-    "test_subprocess": [
-        "GenericWatcherTests",
-        "MultiLoopChildWatcherTests",
-        "SubprocessTransportTests",
-    ],
-    "test_tasks": [
-        "CIntrospectionTests",
-        "CTaskSubclass_PyFuture_Tests",
-        "CTask_CFuture_SubclassTests",
-        "CTask_PyFuture_Tests",
-        "CoroutineGatherTests",
-        "FutureGatherTests",
-        "GenericTaskTests",
-        "PyIntrospectionTests",
-        "PyTask_CFutureSubclass_Tests",
-        "PyTask_CFuture_Tests",
-        "PyTask_PyFuture_SubclassTests",
-    ],
 }
-# Where only these classes concern a loop that they are given.
-ONLY = {"test_unix_events": ["TestFork", "TestFunctional"]}
+# The same tests once more, on another selector of asyncio; ours run them on every driver.
+OTHER_SELECTORS = {"EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"}
+# The names under which asyncio has loop classes.
+CLASSES = {"BaseEventLoop", "EventLoop", "SelectorEventLoop"}
+# They call a method of asyncio's `BaseEventLoop` by that name, and make no loop of it.
+OF_ASYNCIOS_METHODS = {"test_sendfile"}
 # What test.support may use: no network.
 RESOURCES = {"cpu", "subprocess", "walltime"}
+PACKAGE = "test.test_asyncio"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a test."""
+
+    result: unittest.TestResult
+    # How many loops it made.
+    loops: int
 
 
 @dataclass(frozen=True)
@@ -103,59 +69,70 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What the data file calls it."""
+        """What the data files call it."""
         return f"{self.module}.{self.cls.__name__}.{self.method}"
 
-    def run(self, factory: Factory) -> unittest.TestResult:
-        """Runs it with its class and module fixtures on loops of the factory."""
+    def run(self, kind: str) -> Outcome:
+        """Runs it with its class and module fixtures on loops of this kind."""
         result = unittest.TestResult()
-        with policy(factory), bounded_cleanup():
-            unittest.TestSuite([_on_loop(self.cls, factory)(self.method)]).run(result)
-        return result
+        made: list[str] = []
+        real = _loop_class(kind, made)
+        keep = kind == loops.STOCK or self.module in OF_ASYNCIOS_METHODS
+        virtual = None if keep else _virtual_loop_class(real)
+        with everywhere(real, virtual), bounded_cleanup():
+            case = _on_loop(self.cls, real)(self.method)
+            unittest.TestSuite([case]).run(result)
+        return Outcome(result, len(made))
 
 
-def find(module: str) -> Iterator[Case]:
-    """The cases of one module of `test.test_asyncio`; none where this Python has no such module."""
-    name = f"test.test_asyncio.{module}"
-    try:
-        imported = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        return
-    except unittest.SkipTest:
-        return
-    loader = unittest.TestLoader()
-    for cls in _classes(imported, name):
-        for method in loader.getTestCaseNames(cls):
-            yield Case(module, cls, method)
-
-
-def is_installed() -> bool:
-    """Whether the interpreter comes with its tests (packages of distributions may not)."""
+def modules() -> list[str]:
+    """The modules with tests; none where Python comes without them, as some distributions' does."""
     try:
         from test import support
 
-        importlib.import_module("test.test_asyncio")
+        package = importlib.import_module(PACKAGE)
     except ImportError:
-        return False
+        return []
     support.use_resources = RESOURCES  # type: ignore[attr-defined]
-    return True
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in found if name.startswith("test_"))
+
+
+def find(module: str) -> Iterator[Case]:
+    """The cases of one module; none where the whole module is for another platform."""
+    try:
+        imported = importlib.import_module(f"{PACKAGE}.{module}")
+    except unittest.SkipTest:
+        return
+    loader = unittest.TestLoader()
+    for cls in list(vars(imported).values()):
+        if not (isinstance(cls, type) and issubclass(cls, unittest.TestCase)):
+            continue
+        if cls.__module__ == imported.__name__ and cls.__name__ not in OTHER_SELECTORS:
+            for method in loader.getTestCaseNames(cls):
+                yield Case(module, cls, method)
 
 
 @contextmanager
-def policy(factory: Factory) -> Iterator[None]:
-    """Within the block, asyncio makes loops of this kind wherever it makes one."""
-    with_factory = types.new_class(
-        "Policy",
-        (asyncio.DefaultEventLoopPolicy,),
-        exec_body=lambda body: body.update(_loop_factory=staticmethod(factory)),
-    )
-    asyncio.set_event_loop_policy(with_factory())
-    try:
+def everywhere(real: type[Any], virtual: type[Any] | None) -> Iterator[None]:
+    """Within the block, whatever makes a loop through asyncio makes one of the class `real`.
+
+    `virtual` is for tests that want to rule time.
+    """
+    utils = importlib.import_module(f"{PACKAGE}.utils")
+    with ExitStack() as stack:
+        # A default policy asks its class. (By its own name: the public one is deprecated.)
+        policy = getattr(asyncio.unix_events, "_UnixDefaultEventLoopPolicy", None)
+        policy = policy or asyncio.unix_events._DefaultEventLoopPolicy  # type: ignore[attr-defined]
+        stack.enter_context(mock.patch.object(policy, "_loop_factory", real))
+        _set_policy(policy())
+        stack.callback(_set_policy, None)
+        if virtual is not None:
+            stack.enter_context(mock.patch.object(utils, "TestLoop", virtual))
+            for module in (asyncio, asyncio.base_events, asyncio.unix_events):
+                for name in CLASSES & vars(module).keys():
+                    stack.enter_context(mock.patch.object(module, name, real))
         yield
-    finally:
-        asyncio.set_event_loop_policy(None)
 
 
 @contextmanager
@@ -180,43 +157,82 @@ def bounded_cleanup() -> Iterator[None]:
         yield
 
 
-def _classes(module: types.ModuleType, name: str) -> Iterator[type[unittest.TestCase]]:
-    short = name.rpartition(".")[2]
-    for value in list(vars(module).values()):
-        if not (isinstance(value, type) and issubclass(value, unittest.TestCase)):
-            continue
-        if value.__module__ != name or value.__name__ in OTHERS.get(short, []):
-            continue
-        if short in ONLY and value.__name__ not in ONLY[short]:
-            continue
-        if "Proactor" in value.__name__ and sys.platform != "win32":
-            continue
-        yield value
+def _set_policy(policy: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.set_event_loop_policy(policy)
 
 
-def _on_loop(cls: type[unittest.TestCase], factory: Factory) -> type[unittest.TestCase]:
-    """The class itself, or a subclass that makes its loops with the factory."""
+def _loop_class(kind: str, made: list[str]) -> type[Any]:
+    """A loop class that can be made as asyncio's is, with a selector, and notes each loop."""
+    if kind == loops.STOCK:
 
-    def make(self: unittest.TestCase) -> asyncio.AbstractEventLoop:
-        return factory()
+        class Stock(asyncio.SelectorEventLoop):
+            def __init__(self, selector: Any = None) -> None:
+                made.append(kind)
+                super().__init__(selector)
 
-    def make_noting_shutdown(self: unittest.TestCase) -> asyncio.AbstractEventLoop:
-        loop: Any = factory()
-        shutdown = loop.shutdown_asyncgens
+        return Stock
 
-        async def shutdown_asyncgens() -> None:
-            loop.shutdown_ag_run = True
-            await shutdown()
+    import oxlip
 
-        loop.shutdown_ag_run = False
-        loop.shutdown_asyncgens = shutdown_asyncgens
-        return loop  # type: ignore[no-any-return]
+    class Ours(oxlip.EventLoop):
+        def __new__(cls, selector: Any = None) -> Ours:
+            return super().__new__(cls, driver=loops.driver_of(kind))
 
+        def __init__(self, selector: Any = None) -> None:
+            made.append(kind)
+            super().__init__()
+
+    return Ours
+
+
+def _virtual_loop_class(real: type[Any]) -> type[Any]:
+    """In the place of `TestLoop`: our loop on virtual time.
+
+    A test may give it a generator that is sent every timer's time, checks it, and says how far the
+    time is to go on. Ours goes on by itself, to the next timer.
+    """
+    import oxlip
+
+    class Virtual(real):  # type: ignore[misc]
+        def __new__(cls, gen: Callable[[], Generator[Any, Any, Any]] | None = None) -> Any:
+            return oxlip.EventLoop.__new__(cls, driver="sim")
+
+        def __init__(self, gen: Callable[[], Generator[Any, Any, Any]] | None = None) -> None:
+            super().__init__()
+            self._times = gen() if gen is not None else None
+            if self._times is not None:
+                next(self._times)
+
+        def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+            if self._times is not None:
+                self._times.send(when)
+            return super().call_at(when, *args, **kwargs)  # type: ignore[no-any-return]
+
+        def call_later(self, delay: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+            return self.call_at(self.time() + delay, *args, **kwargs)
+
+        def advance_time(self, seconds: float) -> None:
+            pass
+
+        def close(self) -> None:
+            super().close()
+            if self._times is not None and next(self._times, "over") != "over":
+                raise AssertionError("not every timer that the test expects was set")
+
+    return Virtual
+
+
+def _on_loop(cls: type[unittest.TestCase], real: type[Any]) -> type[unittest.TestCase]:
+    """The class itself, or a subclass that says in its own ways which loop it wants."""
     overridden: dict[str, Any] = {
-        name: make for name in ("create_event_loop", "new_loop") if hasattr(cls, name)
+        name: lambda self: real()
+        for name in ("create_event_loop", "new_loop")
+        if hasattr(cls, name) and not cls.__module__.endswith(".test_runners")
     }
-    if cls.__module__.endswith(".test_runners"):  # whose loops are made to tell of the shutdown
-        overridden["new_loop"] = make_noting_shutdown
+    if getattr(cls, "loop_factory", None) is not None:
+        overridden["loop_factory"] = real
     if not overridden:
         return cls
     names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}

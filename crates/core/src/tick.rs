@@ -130,6 +130,17 @@ impl<H> Scheduler<H> {
         self.timers.len()
     }
 
+    /// The queue of ready handles, for an embedder whose users look into it or rearrange it. What is
+    /// taken out or put in moves the end of the running tick, which is a number of handles.
+    pub fn ready_mut(&mut self) -> &mut VecDeque<H> {
+        &mut self.ready
+    }
+
+    /// Shows every timer's handle, in no promised order.
+    pub fn for_each_timer(&self, show: impl FnMut(&H)) {
+        self.timers.for_each(show);
+    }
+
     /// Shows every handle held, for a cycle collector.
     pub fn for_each(&self, mut show: impl FnMut(&H)) {
         self.ready.iter().for_each(&mut show);

@@ -7,10 +7,9 @@ use pyo3::exceptions::{
     PyKeyboardInterrupt, PyOSError, PyRuntimeError, PySystemExit, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::loop_::EventLoop;
-use crate::names;
 use crate::owner::WrongThread;
 
 impl From<WrongThread> for PyErr {
@@ -85,26 +84,44 @@ pub(crate) fn report(
     call_exception_handler(event_loop, &context)
 }
 
-/// `asyncio`'s logger at `warning`.
-pub(crate) fn log_warning(py: Python<'_>, message: &str) -> PyResult<()> {
-    names::LOGGER
-        .get(py)?
-        .call_method1(pyo3::intern!(py, "warning"), (message,))
-        .map(drop)
+/// `asyncio`'s logger at `warning`, with the arguments of the format.
+pub(crate) fn log_warning<'py>(
+    py: Python<'py>,
+    format: &str,
+    arguments: &[Bound<'py, PyAny>],
+) -> PyResult<()> {
+    log(py, pyo3::intern!(py, "warning"), format, arguments)
 }
 
 /// `asyncio`'s logger at `info`, for what asyncio says only in debug mode.
-pub(crate) fn log_info(py: Python<'_>, message: &str) -> PyResult<()> {
-    names::LOGGER
-        .get(py)?
-        .call_method1(pyo3::intern!(py, "info"), (message,))
-        .map(drop)
+pub(crate) fn log_info<'py>(
+    py: Python<'py>,
+    format: &str,
+    arguments: &[Bound<'py, PyAny>],
+) -> PyResult<()> {
+    log(py, pyo3::intern!(py, "info"), format, arguments)
 }
 
 /// `asyncio`'s logger at `debug`, for what asyncio says only in debug mode.
-pub(crate) fn log_debug(py: Python<'_>, message: &str) -> PyResult<()> {
-    names::LOGGER
-        .get(py)?
-        .call_method1(pyo3::intern!(py, "debug"), (message,))
+pub(crate) fn log_debug<'py>(
+    py: Python<'py>,
+    format: &str,
+    arguments: &[Bound<'py, PyAny>],
+) -> PyResult<()> {
+    log(py, pyo3::intern!(py, "debug"), format, arguments)
+}
+
+/// The logger is looked up where asyncio's own loops have it: who replaces that one means ours too.
+fn log<'py>(
+    py: Python<'py>,
+    level: &Bound<'py, PyString>,
+    format: &str,
+    arguments: &[Bound<'py, PyAny>],
+) -> PyResult<()> {
+    let format = PyString::new(py, format).into_any();
+    let arguments: Vec<_> = std::iter::once(&format).chain(arguments).collect();
+    py.import("asyncio.base_events")?
+        .getattr("logger")?
+        .call_method1(level, PyTuple::new(py, arguments)?)
         .map(drop)
 }

@@ -33,7 +33,7 @@ mod _native {
     #[pymodule_export]
     use super::handle::{Handle, TimerHandle};
     #[pymodule_export]
-    use super::loop_::EventLoop;
+    use super::loop_::{EventLoop, Pending};
     #[pymodule_export]
     use super::tls::{TlsProtocol, TlsTransport};
     #[pymodule_export]

@@ -1,7 +1,9 @@
 //! Python objects that are looked up once: asyncio's classes and functions.
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString};
 
 /// An attribute of an importable module, imported at its first use.
 pub(crate) struct Imported {
@@ -34,16 +36,49 @@ impl Imported {
     }
 }
 
-pub(crate) static FUTURE: Imported = Imported::new("asyncio", "Future");
 pub(crate) static HANDLE: Imported = Imported::new("asyncio", "Handle");
 pub(crate) static TIMER_HANDLE: Imported = Imported::new("asyncio", "TimerHandle");
-pub(crate) static TASK: Imported = Imported::new("asyncio", "Task");
+/// A name of a module that programs replace (nest_asyncio puts Python's own `Task` there): looked up
+/// at each use, as asyncio's loops do.
+pub(crate) struct Replaceable {
+    module: &'static str,
+    name: &'static str,
+    cell: PyOnceLock<(Py<PyDict>, Py<PyString>)>,
+}
+
+impl Replaceable {
+    const fn new(module: &'static str, name: &'static str) -> Self {
+        Self {
+            module,
+            name,
+            cell: PyOnceLock::new(),
+        }
+    }
+
+    /// What the name stands for now.
+    ///
+    /// # Errors
+    /// The import fails, or the name was deleted.
+    #[inline]
+    pub(crate) fn get<'py>(&'static self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (names, name) = self.cell.get_or_try_init(py, || {
+            let names = py.import(self.module)?.dict().unbind();
+            PyResult::Ok((names, PyString::intern(py, self.name).unbind()))
+        })?;
+        names
+            .bind(py)
+            .get_item(name)?
+            .ok_or_else(|| PyAttributeError::new_err(self.name))
+    }
+}
+
+pub(crate) static FUTURE: Replaceable = Replaceable::new("asyncio.futures", "Future");
+pub(crate) static TASK: Replaceable = Replaceable::new("asyncio.tasks", "Task");
 pub(crate) static TRANSPORT: Imported = Imported::new("asyncio", "Transport");
 pub(crate) static DATAGRAM_TRANSPORT: Imported = Imported::new("asyncio", "DatagramTransport");
 pub(crate) static READ_TRANSPORT: Imported = Imported::new("asyncio", "ReadTransport");
 pub(crate) static BUFFERED_PROTOCOL: Imported = Imported::new("asyncio", "BufferedProtocol");
 pub(crate) static TRANSPORT_SOCKET: Imported = Imported::new("asyncio.trsock", "TransportSocket");
-pub(crate) static LOGGER: Imported = Imported::new("asyncio.log", "logger");
 pub(crate) static FORMAT_SOURCE: Imported =
     Imported::new("asyncio.format_helpers", "_format_callback_source");
 pub(crate) static FORMAT_HANDLE: Imported = Imported::new("asyncio.base_events", "_format_handle");

@@ -60,7 +60,7 @@ const FORSAKEN: usize = usize::MAX;
 /// instruction instead of a call of `__tls_get_addr`, several times for each operation.
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 #[inline(always)]
-fn thread_token() -> usize {
+pub(crate) fn thread_token() -> usize {
     let token: usize;
     // SAFETY: reads the word that the ABI gives every thread; nothing else is touched.
     unsafe {
@@ -76,7 +76,7 @@ fn thread_token() -> usize {
 /// A number that no other living thread has: the address of a thread-local.
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 #[inline]
-fn thread_token() -> usize {
+pub(crate) fn thread_token() -> usize {
     thread_local!(static TOKEN: u8 = const { 0 });
     TOKEN.with(|token| std::ptr::from_ref(token) as usize)
 }
@@ -111,16 +111,16 @@ impl<T> ThreadBound<T> {
         })
     }
 
-    /// For a forked child, where the owner is a thread that the fork has left behind, perhaps in
-    /// the middle of an access: nobody touches the value any more, whatever token a new thread has.
-    pub(crate) fn forsake(&self) {
-        self.owner.store(FORSAKEN, Ordering::Relaxed);
-    }
-
     /// Whether another thread owns the value at the moment.
     pub(crate) fn is_elsewhere(&self) -> bool {
         let owner = self.owner.load(Ordering::Relaxed);
         owner != UNOWNED && owner != thread_token()
+    }
+
+    /// For a forked child, where the owner is a thread that the fork has left behind, perhaps in
+    /// the middle of an access: nobody touches the value any more, whatever token a new thread has.
+    pub(crate) fn forsake(&self) {
+        self.owner.store(FORSAKEN, Ordering::Relaxed);
     }
 
     /// Runs `access` on the value. `access` must not run Python code, which includes dropping the

@@ -9,53 +9,61 @@ use pyo3::prelude::*;
 use super::{EventLoop, Runnable, State, fork, tick};
 use crate::handle::collector;
 use crate::names;
-use crate::owner::Ownership;
+use crate::owner::{Ownership, thread_token};
 use crate::transport::{self, AnyTransport, Link};
 
-/// Runs ticks until `stop()`. The Python part has made this the thread's running loop.
+/// Says that the loop runs from now on, until [`release`].
 ///
 /// # Errors
-/// `RuntimeError` if the loop runs already; `SystemExit` and `KeyboardInterrupt` from a callback;
-/// `OSError` if the multiplexer fails.
-pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-    struct Running<'a>(&'a EventLoop);
-    impl Drop for Running<'_> {
-        fn drop(&mut self) {
-            self.0.stopping.store(false, Ordering::Relaxed);
-            self.0.running.store(false, Ordering::Relaxed);
-        }
-    }
-
-    let this = event_loop.get();
-    let already_running = || PyRuntimeError::new_err("This event loop is already running");
-    let owned = loop {
-        match this.state.own() {
-            Ok(owned) => break owned,
-            Err(_) if this.running.load(Ordering::Relaxed) => return Err(already_running()),
-            // Another thread is in the middle of one call to a loop that does not run yet, and may
-            // need the GIL to get on.
-            Err(_) => event_loop.py().detach(std::thread::yield_now),
-        }
-    };
-    this.check_open()?;
-    if this.running.swap(true, Ordering::Relaxed) {
+/// `RuntimeError` if the loop runs already.
+pub(super) fn claim(event_loop: &EventLoop) -> PyResult<()> {
+    event_loop.check_open()?;
+    if event_loop.running.swap(true, Ordering::Relaxed) {
         return Err(already_running());
     }
-    let _running = Running(this);
+    event_loop
+        .running_thread
+        .store(thread_token(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Says so for a library that runs the ticks itself.
+pub(super) fn set_running(event_loop: &Bound<'_, EventLoop>, running: bool) {
+    let this = event_loop.get();
+    this.running_thread.store(thread_token(), Ordering::Relaxed);
+    this.running.store(running, Ordering::Relaxed);
+    // From here on nothing is hidden any more, so that this finds all that is. A loop that was
+    // closed holds nothing.
+    if !running && let Ok(owned) = own(event_loop) {
+        this.drain_inbox(event_loop.py());
+        show_waiting(event_loop.py(), &owned);
+    }
+}
+
+/// Says that the loop runs no longer.
+pub(super) fn release(event_loop: &Bound<'_, EventLoop>) {
+    event_loop.get().stopping.store(false, Ordering::Relaxed);
+    set_running(event_loop, false);
+}
+
+/// Runs ticks until `stop()`. The Python part has made this the thread's running loop, after
+/// [`claim`].
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` from a callback; `OSError` if the multiplexer fails.
+pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    let this = event_loop.get();
+    let owned = own(event_loop)?;
     let mut runner = None;
     let result = loop {
-        match tick::tick(event_loop, &owned, &mut runner) {
+        match tick::tick(event_loop, &owned, &mut runner, true) {
             Ok(()) if this.stopping.load(Ordering::Relaxed) => break Ok(()),
             Ok(()) => {}
             Err(error) => break Err(error),
         }
     };
-    // What the last handle has written leaves although no tick may follow, and what other threads
-    // have sent is put where the cycle collector sees it.
-    let flushed = transport::flush(event_loop);
-    this.drain_inbox(event_loop.py());
-    show_waiting(event_loop.py(), &owned);
-    result.and(flushed)
+    // What the last handle has written leaves although no tick may follow.
+    result.and(transport::flush(event_loop))
 }
 
 /// Nothing is left hidden from the cycle collector: see `handle/collector.rs`.
@@ -71,6 +79,33 @@ fn show_waiting(py: Python<'_>, owned: &Ownership<'_, State>) {
     });
     waiting.iter().for_each(collector::show);
     drop(spare);
+}
+
+/// Waits until no other thread is in the middle of a call to this loop, which is short: only one
+/// thread runs it.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed, or another thread runs it.
+pub(super) fn own<'a>(event_loop: &'a Bound<'_, EventLoop>) -> PyResult<Ownership<'a, State>> {
+    let this = event_loop.get();
+    let owned = loop {
+        match this.state.own() {
+            Ok(owned) => break owned,
+            Err(_) if this.runs_elsewhere() => return Err(already_running()),
+            Err(_) => {
+                this.check_open()?;
+                // The other thread may need the GIL to get on.
+                event_loop.py().detach(std::thread::yield_now);
+            }
+        }
+    };
+    this.check_open()?;
+    Ok(owned)
+}
+
+#[cold]
+fn already_running() -> PyErr {
+    PyRuntimeError::new_err("This event loop is already running")
 }
 
 pub(super) fn stop(event_loop: &EventLoop) {
@@ -142,6 +177,11 @@ impl EventLoop {
             fork::OPEN => Ok(()),
             life => Err(fork::unusable(life)),
         }
+    }
+
+    /// Whether another thread runs the loop.
+    pub(super) fn runs_elsewhere(&self) -> bool {
+        self.runs() && self.running_thread.load(Ordering::Relaxed) != thread_token()
     }
 
     /// Whether the loop runs: then something runs after the current handle.

@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyList, PyTuple};
 
-use super::{EventLoop, fork, lifecycle, schedule, sock, tasks, watch};
+use super::{EventLoop, fork, inside, lifecycle, schedule, sock, tasks, watch};
 use crate::transport::{self, DatagramTransport, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
@@ -26,6 +26,14 @@ impl EventLoop {
 
     fn _run(slf: &Bound<'_, Self>) -> PyResult<()> {
         lifecycle::run(slf)
+    }
+
+    fn _claim(&self) -> PyResult<()> {
+        lifecycle::claim(self)
+    }
+
+    fn _release(slf: &Bound<'_, Self>) {
+        lifecycle::release(slf);
     }
 
     /// Ends `run_forever()` after the current tick.
@@ -128,6 +136,60 @@ impl EventLoop {
 
     fn get_task_factory<'py>(&self, py: Python<'py>) -> Option<Any<'py>> {
         tasks::factory(self, py)
+    }
+
+    // What libraries know of asyncio's own loop: inside.rs
+
+    /// One tick.
+    fn _tick(slf: &Bound<'_, Self>, sleep: bool) -> PyResult<()> {
+        inside::tick(slf, sleep)
+    }
+
+    #[getter]
+    fn _stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    #[setter(_stopping)]
+    fn set_stopping(&self, stopping: bool) {
+        self.stopping.store(stopping, Ordering::Relaxed);
+    }
+
+    fn _set_running(slf: &Bound<'_, Self>, running: bool) {
+        lifecycle::set_running(slf, running);
+    }
+
+    fn _write_to_self(&self) {
+        self.wake();
+    }
+
+    #[pyo3(signature = (timeout = None))]
+    fn _poll(slf: &Bound<'_, Self>, timeout: Option<f64>) -> PyResult<()> {
+        inside::poll(slf, timeout)
+    }
+
+    fn _ready_len(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        inside::ready_len(slf)
+    }
+
+    fn _ready_items<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        inside::ready_items(slf)
+    }
+
+    fn _ready_replace(slf: &Bound<'_, Self>, handles: Vec<Any<'_>>) -> PyResult<()> {
+        inside::ready_replace(slf, handles)
+    }
+
+    fn _ready_append(slf: &Bound<'_, Self>, handle: Any<'_>) -> PyResult<()> {
+        inside::ready_append(slf, handle)
+    }
+
+    fn _ready_popleft<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        inside::ready_popleft(slf)
+    }
+
+    fn _timers<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+        inside::timers(slf)
     }
 
     // Descriptors that the program owns: watch.rs

@@ -8,6 +8,7 @@
 pub(crate) mod fastcall;
 mod fork;
 mod holding;
+mod inside;
 mod lifecycle;
 mod methods;
 mod resources;
@@ -18,7 +19,7 @@ mod tick;
 pub(crate) mod watch;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use oxlip_core::id::Id;
@@ -29,6 +30,7 @@ use oxlip_driver::{AnyDriver, Driver as _, Waker};
 use pyo3::prelude::*;
 
 use self::holding::Holding;
+pub(crate) use self::inside::Pending;
 pub(crate) use self::resources::{Connection, Descriptors, Resource, Resources};
 pub(crate) use self::watch::Watched;
 use crate::context::Snapshot;
@@ -49,6 +51,8 @@ pub(crate) struct EventLoop {
     driver_reason: &'static str,
     life: AtomicU8,
     running: AtomicBool,
+    /// The token of the thread that said so.
+    running_thread: AtomicUsize,
     stopping: AtomicBool,
     debug: AtomicBool,
     /// Seconds, as the bits of an `f64`.
@@ -115,6 +119,8 @@ pub(crate) enum Runnable {
     End(Box<Ending>),
     /// Accepting goes on after the system had run out of descriptors.
     AcceptAgain(Id),
+    /// What a program has put into the queue itself, or has seen there (`inside.rs`): it has `_run`.
+    Foreign(Py<PyAny>),
 }
 
 impl State {
@@ -176,6 +182,7 @@ impl EventLoop {
             inbox: Inbox::default(),
             life: AtomicU8::new(fork::OPEN),
             running: AtomicBool::new(false),
+            running_thread: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
@@ -240,6 +247,7 @@ impl Runnable {
         match self {
             Self::Call(handle) => visit.call(handle),
             Self::Timer(handle) => visit.call(handle),
+            Self::Foreign(handle) => visit.call(handle),
             Self::Begin(beginning) => beginning.traverse(visit),
             Self::End(ending) => ending.traverse(visit),
             Self::Readable(_)

@@ -76,7 +76,7 @@ pub(super) fn call_later<'py>(
         return Err(PyTypeError::new_err("delay must not be None"));
     }
     let when = now(event_loop.get()).as_secs_f64() + delay.extract::<f64>()?;
-    schedule_at(event_loop, when, callback, args, context, "call_later")
+    schedule_at(event_loop, when, callback, args, context)
 }
 
 pub(super) fn call_at<'py>(
@@ -89,14 +89,7 @@ pub(super) fn call_at<'py>(
     if when.is_none() {
         return Err(PyTypeError::new_err("when cannot be None"));
     }
-    schedule_at(
-        event_loop,
-        when.extract()?,
-        callback,
-        args,
-        context,
-        "call_at",
-    )
+    schedule_at(event_loop, when.extract()?, callback, args, context)
 }
 
 fn schedule_at<'py>(
@@ -105,13 +98,12 @@ fn schedule_at<'py>(
     callback: Bound<'py, PyAny>,
     args: Args,
     context: Option<Bound<'py, PyAny>>,
-    method: &str,
 ) -> PyResult<Bound<'py, TimerHandle>> {
     let this = event_loop.get();
     this.check_open()?;
     if this.is_debug() {
         check_thread(this)?;
-        check_callback(&callback, method)?;
+        check_callback(&callback, "call_at")?;
     }
     let context = this.choose(context, event_loop.py())?;
     let handle = TimerHandle::new(event_loop, when, callback, args, context)?;
@@ -122,7 +114,7 @@ fn schedule_at<'py>(
 /// asyncio's debug-mode check. Outside debug mode a call from another thread is made safe instead:
 /// it takes the way of `call_soon_threadsafe`.
 fn check_thread(event_loop: &EventLoop) -> PyResult<()> {
-    if event_loop.running.load(Ordering::Relaxed) && event_loop.state.is_elsewhere() {
+    if event_loop.runs_elsewhere() {
         return Err(PyRuntimeError::new_err(
             "Non-thread-safe operation invoked on an event loop other than the current one",
         ));

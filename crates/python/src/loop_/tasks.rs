@@ -14,7 +14,7 @@ pub(super) fn create_future<'py>(
     event_loop: &Bound<'py, EventLoop>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
-    call_with_loop(names::FUTURE.get(py)?, None, event_loop)
+    call_with_loop(&names::FUTURE.get(py)?, None, event_loop)
 }
 
 /// `create_task(coro, **options)`: the options are those of the running Python's `asyncio.Task`.
@@ -27,7 +27,7 @@ pub(super) fn create_task<'py>(
     event_loop.get().check_open()?;
     let Some(factory) = factory(event_loop.get(), py) else {
         let Some(options) = options else {
-            return call_with_loop(names::TASK.get(py)?, Some(&coro), event_loop);
+            return call_with_loop(&names::TASK.get(py)?, Some(&coro), event_loop);
         };
         options.set_item(intern!(py, "loop"), event_loop)?;
         return names::TASK.get(py)?.call((coro,), Some(&options));

@@ -11,13 +11,13 @@ use oxlip_core::time::Time;
 use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
-use super::{EventLoop, Runnable, State, watch};
+use super::{EventLoop, Runnable, State, inside, watch};
 use crate::context::Runner;
 use crate::handle::{Handle, TimerHandle, collector};
 use crate::owner::Ownership;
 use crate::{names, transport};
 
-/// Runs one tick of a loop that this thread owns.
+/// Runs one tick of a loop that this thread owns; `sleep` lets it wait for something to happen.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a callback or a signal handler; `OSError` if the
@@ -26,6 +26,7 @@ pub(super) fn tick(
     event_loop: &Bound<'_, EventLoop>,
     owned: &Ownership<'_, State>,
     runner: &mut Option<Runner>,
+    sleep: bool,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
@@ -34,14 +35,15 @@ pub(super) fn tick(
     // What was written outside of any callback must leave before the loop may sleep.
     transport::flush(event_loop)?;
     this.drain_inbox(py);
-    let stopping = this.stopping.load(Ordering::Relaxed);
-    if !stopping && !owned.with(|state| state.scheduler.has_ready()) {
-        // While the loop sleeps, it keeps no context alive.
-        drop((runner.take(), owned.with(|state| state.snapshot.take())));
-        let remote = this.remote_snapshot.try_lock().map(|mut it| it.take());
-        drop(remote);
+    let poll = !sleep || this.stopping.load(Ordering::Relaxed);
+    if !poll && !owned.with(|state| state.scheduler.has_ready()) {
+        drop(runner.take());
+        this.drop_contexts(owned);
     }
-    owned.with(|state| state.wait(py, stopping))?;
+    owned.with(|state| {
+        let timeout = state.timeout(poll);
+        state.wait(py, timeout)
+    })?;
     // Python's own signal handlers run here, and Ctrl-C leaves from here. Also without a sleep: the
     // interpreter looks only between its instructions, and callbacks may all be native.
     py.check_signals()?;
@@ -77,7 +79,7 @@ enum Next {
 }
 
 #[inline]
-fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
+pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
     let py = event_loop.py();
     match runnable {
         Runnable::Call(handle) => {
@@ -95,6 +97,7 @@ fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
         Runnable::Begin(beginning) => transport::begin(event_loop, *beginning),
         Runnable::End(ending) => transport::end(event_loop, *ending),
         Runnable::AcceptAgain(id) => transport::accept_again(event_loop, id),
+        Runnable::Foreign(handle) => inside::run_foreign(handle.bind(py)),
     }
 }
 
@@ -131,14 +134,30 @@ fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<
             Ok(_) => names::FORMAT_HANDLE.get(py)?.call1((object,))?,
             Err(_) => object.bind(py).repr()?.into_any(),
         };
-        crate::errors::log_warning(py, &format!("Executing {what} took {took:.3} seconds"))?;
+        let took = pyo3::types::PyFloat::new(py, took).into_any();
+        crate::errors::log_warning(py, "Executing %s took %.3f seconds", &[what, took])?;
     }
     result
 }
 
 impl State {
-    /// Waits for I/O, a timer or a wake. The GIL is released if that may sleep, and now and then.
-    fn wait(&mut self, py: Python<'_>, stopping: bool) -> PyResult<()> {
+    /// How long the next wait may last.
+    #[inline]
+    fn timeout(&mut self, poll: bool) -> Option<Duration> {
+        if poll {
+            return Some(Duration::ZERO);
+        }
+        // The clock is read only if there is a timer to compare it with.
+        let now = if self.scheduler.has_ready() {
+            Time::ZERO
+        } else {
+            self.driver().now()
+        };
+        self.scheduler.timeout(now)
+    }
+
+    /// Waits for I/O or a wake. The GIL is released if that may sleep, and now and then.
+    pub(super) fn wait(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
         let Self {
             driver,
             scheduler,
@@ -147,17 +166,6 @@ impl State {
             ..
         } = self;
         let driver = driver.as_mut().expect("a running loop is open");
-        let timeout = if stopping {
-            Some(Duration::ZERO)
-        } else {
-            // The clock is read only if there is a timer to compare it with.
-            let now = if scheduler.has_ready() {
-                Time::ZERO
-            } else {
-                driver.now()
-            };
-            scheduler.timeout(now)
-        };
         *polls += 1;
         let result = if timeout == Some(Duration::ZERO) && *polls < POLLS_BEFORE_YIELD {
             driver.wait(timeout, completions)
@@ -233,6 +241,7 @@ impl Runnable {
         Ok(match self {
             Self::Call(handle) => Some(handle.clone_ref(py).into_any()),
             Self::Timer(handle) => Some(handle.clone_ref(py).into_any()),
+            Self::Foreign(handle) => Some(handle.clone_ref(py)),
             Self::Begin(beginning) => Some(beginning.transport.clone_ref(py).into_any()),
             Self::End(ending) => Some(ending.transport.clone_ref(py).into_any()),
             Self::Readable(id) | Self::Receivable(id) | Self::Sendable(id) => {
@@ -248,6 +257,13 @@ impl Runnable {
 }
 
 impl EventLoop {
+    /// While the loop sleeps, it keeps no context alive.
+    pub(super) fn drop_contexts(&self, owned: &Ownership<'_, State>) {
+        drop(owned.with(|state| state.snapshot.take()));
+        let remote = self.remote_snapshot.try_lock().map(|mut it| it.take());
+        drop(remote);
+    }
+
     /// Moves what other threads have scheduled into the ready queue. Costs one load if there is
     /// nothing; asking whether the inbox is empty instead would leave its flag up, and the next
     /// push would wake nobody.

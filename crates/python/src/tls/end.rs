@@ -71,7 +71,9 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
     abort_lower(this, py, Some(error.value(py).clone().into_any()))?;
     if error.is_instance_of::<PyOSError>(py) {
         if this.event_loop.get().is_debug() {
-            errors::log_debug(py, &format!("{}: {message}: {error}", slf.repr()?))?;
+            let what = format!("%r: {message}: %s");
+            let value = error.value(py).clone().into_any();
+            errors::log_debug(py, &what, &[slf.as_any().clone(), value])?;
         }
         return Ok(());
     }
@@ -190,6 +192,7 @@ pub(super) fn tell_eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         Ok(true) => errors::log_warning(
             py,
             "returning true from eof_received() has no effect when using ssl",
+            &[],
         ),
         Err(error) => fatal(slf, error, "Error calling eof_received()"),
     }
@@ -200,7 +203,7 @@ pub(super) fn eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<bool> {
     let py = slf.py();
     let this = slf.get();
     if this.event_loop.get().is_debug() {
-        errors::log_debug(py, &format!("{} received EOF", slf.repr()?))?;
+        errors::log_debug(py, "%r received EOF", &[slf.as_any().clone()])?;
     }
     match this.with(|inner| inner.machine.end())? {
         EndPlan::Nothing => Ok(false),

@@ -4,7 +4,7 @@ use oxlip_core::tls::Begin;
 use pyo3::exceptions::PyConnectionAbortedError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyFloat};
 
 use super::{TlsProtocol, end, write};
 use crate::{errors, ffi, names};
@@ -16,7 +16,7 @@ pub(super) fn begin(slf: &Bound<'_, TlsProtocol>, lower: Bound<'_, PyAny>) -> Py
     match this.with(|inner| inner.machine.begin())? {
         Begin::Handshake => {
             if this.event_loop.get().is_debug() {
-                errors::log_debug(py, &format!("{} starts SSL handshake", slf.repr()?))?;
+                errors::log_debug(py, "%r starts SSL handshake", &[slf.as_any().clone()])?;
                 let now = now(this, py)?;
                 this.with(|inner| inner.began = Some(now))?;
             }
@@ -54,8 +54,9 @@ fn complete(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     }
     if let Some(began) = this.with(|inner| inner.began.take())? {
         let took = (now(this, py)? - began) * 1000.0;
-        let shown = slf.repr()?;
-        errors::log_debug(py, &format!("{shown}: SSL handshake took {took:.1} ms"))?;
+        let took = PyFloat::new(py, took).into_any();
+        let shown = slf.as_any().clone();
+        errors::log_debug(py, "%r: SSL handshake took %.1f ms", &[shown, took])?;
     }
     let (protocol, transport) = this.with(|inner| {
         let tell = inner.machine.tell_made();

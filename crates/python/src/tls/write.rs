@@ -32,7 +32,7 @@ pub(super) fn write(
     })?;
     if let WritePlan::Late(before) = plan {
         if before >= LATE_WRITES_BEFORE_WARNING {
-            errors::log_warning(slf.py(), "SSL connection is closed")?;
+            errors::log_warning(slf.py(), "SSL connection is closed", &[])?;
         }
         return Ok(());
     }

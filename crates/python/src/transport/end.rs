@@ -96,7 +96,9 @@ pub(super) fn fatal(transport: Link<'_, '_>, error: PyErr, message: &str) -> PyR
     let value = error.value(py).clone().into_any().unbind();
     if transport.is_usual(&error)? {
         if event_loop.get().is_debug() {
-            errors::log_debug(py, &format!("{}: {message}: {error}", transport.repr()?))?;
+            let what = format!("%r: {message}: %s");
+            let value = error.value(py).clone().into_any();
+            errors::log_debug(py, &what, &[transport.as_any().clone(), value])?;
         }
     } else {
         let protocol = transport.protocol().into_pyobject(py)?;
@@ -255,9 +257,13 @@ pub(super) fn report_callback(
     let source = crate::handle::format_source(event_loop.get(), &callback, &args)?;
     let own = Chosen::Own(context::copy_current(py)?);
     let handle = Handle::new(event_loop, callback, Args::of_tuple(args), own)?;
+    let source_traceback = handle.getattr(intern!(py, "_source_traceback"))?;
     let context = PyDict::new(py);
     context.set_item("message", format!("Exception in callback {source}"))?;
     context.set_item("exception", error.into_value(py))?;
     context.set_item("handle", handle)?;
+    if !source_traceback.is_none() {
+        context.set_item("source_traceback", source_traceback)?;
+    }
     errors::call_exception_handler(event_loop, &context)
 }

@@ -189,7 +189,7 @@ fn read_eof(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()
     let py = transport.py();
     let this = transport.get();
     if this.event_loop.get().is_debug() {
-        crate::errors::log_debug(py, &format!("{} received EOF", transport.repr()?))?;
+        crate::errors::log_debug(py, "%r received EOF", &[transport.as_any().clone()])?;
     }
     let keep_open = ffi::call_method(intern!(py, "eof_received"), [protocol]);
     match keep_open.and_then(|keep_open| keep_open.is_truthy()) {

@@ -111,7 +111,8 @@ impl ReadPipeTransport {
 /// Debug mode's word about a change.
 fn tell(transport: &Bound<'_, ReadPipeTransport>, changed: bool, what: &str) -> PyResult<()> {
     if changed && transport.get().event_loop.get().is_debug() {
-        errors::log_debug(transport.py(), &format!("{} {what}", transport.repr()?))?;
+        let shown = transport.clone().into_any();
+        errors::log_debug(transport.py(), &format!("%r {what}"), &[shown])?;
     }
     Ok(())
 }
@@ -164,7 +165,7 @@ pub(super) fn ended<'py>(transport: Link<'_, 'py>, protocol: &Bound<'py, PyAny>)
     let this = transport.get();
     let event_loop = this.event_loop.bind(py);
     if event_loop.get().is_debug() {
-        errors::log_info(py, &format!("{} was closed by peer", transport.repr()?))?;
+        errors::log_info(py, "%r was closed by peer", &[transport.as_any().clone()])?;
     }
     this.with_state(|state| {
         let (driver, resources) = state.parts();

@@ -275,7 +275,7 @@ fn act(transport: Link<'_, '_>, outcome: Outcome) -> PyResult<()> {
         Outcome::Refused(method) => Err(refusal(transport, method)),
         Outcome::Late(nth) => {
             if nth >= LATE_WRITES_BEFORE_WARNING {
-                errors::log_warning(transport.py(), transport.late_write_warning())?;
+                errors::log_warning(transport.py(), transport.late_write_warning(), &[])?;
             }
             Ok(())
         }

@@ -142,7 +142,7 @@ pub(super) fn reader_left(transport: Link<'_, '_>) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
     if this.event_loop.get().is_debug() {
-        errors::log_info(py, &format!("{} was closed by peer", transport.repr()?))?;
+        errors::log_info(py, "%r was closed by peer", &[transport.as_any().clone()])?;
     }
     let unsent = write::buffered(transport)?;
     let error = (unsent > 0).then(|| PyBrokenPipeError::new_err(()).into_value(py).into_any());

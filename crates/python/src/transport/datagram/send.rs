@@ -67,7 +67,7 @@ pub(super) fn sendto(
         },
         Outcome::Late => {
             if this.count_late_write() >= LATE_WRITES_BEFORE_WARNING {
-                errors::log_warning(py, Link::Datagram(transport).late_write_warning())?;
+                errors::log_warning(py, Link::Datagram(transport).late_write_warning(), &[])?;
             }
             Ok(())
         }

@@ -1,0 +1,205 @@
+"""What libraries know of asyncio's own loop beyond the documentation, and use.
+
+`nest_asyncio` runs the loop itself, tick by tick, from `_ready`, `_scheduled` and `_selector`;
+`asynkit` rearranges `_ready`; debuggers read. All of it is made on demand, and the loop itself uses
+none of it. Runs on the loop's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, MutableSequence
+from time import get_clock_info
+from typing import TYPE_CHECKING, Any, overload
+
+from ._base import LoopBase
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from . import _native
+
+_CLOCK_RESOLUTION = get_clock_info("monotonic").resolution
+
+
+class Inside(LoopBase):
+    """The private attributes of asyncio's `BaseEventLoop` and `BaseSelectorEventLoop`."""
+
+    _clock_resolution = _CLOCK_RESOLUTION
+    STATE: tuple[str, ...] = ("_running_thread", "_waiting")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The thread that has said it runs the loop.
+        self._running_thread: int | None = None
+        # What somebody has seen or put in the place of asyncio's selector.
+        self._waiting: Any = None
+
+    @property
+    def _ready(self) -> Ready:
+        """What runs next, a view: changing it changes what runs."""
+        return Ready(self)
+
+    @_ready.setter
+    def _ready(self, handles: Iterable[Any]) -> None:
+        self._ready_replace(list(handles))
+
+    @property
+    def _scheduled(self) -> list[asyncio.TimerHandle]:
+        """The timers, earliest first; a copy."""
+        return sorted(self._timers())
+
+    @property
+    def _thread_id(self) -> int | None:
+        """Which thread runs the loop, if any."""
+        return self._running_thread if self.is_running() else None
+
+    @_thread_id.setter
+    def _thread_id(self, ident: int | None) -> None:
+        self._running_thread = ident
+        self._set_running(ident is not None)
+
+    @property
+    def _closed(self) -> bool:
+        return self.is_closed()
+
+    @property
+    def _debug(self) -> bool:
+        return self.get_debug()
+
+    @_debug.setter
+    def _debug(self, enabled: bool) -> None:
+        self.set_debug(enabled)
+
+    @property
+    def _task_factory(self) -> Any:
+        return self.get_task_factory()
+
+    @_task_factory.setter
+    def _task_factory(self, factory: Any) -> None:
+        self.set_task_factory(factory)
+
+    @property
+    def _selector(self) -> Any:
+        """In the place of asyncio's selector: waits, and forgets descriptors."""
+        if self._waiting is None:
+            self._waiting = Waiting(self)
+        return self._waiting
+
+    @_selector.setter
+    def _selector(self, selector: Any) -> None:
+        self._waiting = selector
+
+    def _waits_natively(self) -> bool:
+        """Whether a tick is one as it was built: neither it nor its wait has been replaced."""
+        waiting = self._waiting
+        return (
+            # (Whether it is in `__dict__`, which asking for it would make, shows here, too.)
+            getattr(self._run_once, "__func__", None) is Inside._run_once
+            and (waiting is None or (type(waiting) is Waiting and not vars(waiting)))
+        )
+
+    def _run_once(self) -> None:
+        """One tick. If the wait has been replaced, it is asked as asyncio asks its selector."""
+        waiting = self._waiting
+        if waiting is None or (type(waiting) is Waiting and not vars(waiting)):
+            self._tick(True)
+            return
+        timeout: float | None = None
+        if self._stopping or self._ready_len():
+            timeout = 0
+        elif timers := self._timers():
+            timeout = max(0, min(timers).when() - self.time())
+        self._process_events(waiting.select(timeout))
+        self._tick(False)
+
+    def _process_events(self, event_list: Iterable[Any]) -> None:
+        """What happened is in the queue when `_selector.select()` returns."""
+
+    def _add_callback(self, handle: Any) -> None:
+        if not handle._cancelled:
+            self._ready_append(handle)
+
+    def _add_callback_signalsafe(self, handle: Any) -> None:
+        self._add_callback(handle)
+        self._write_to_self()
+
+    def _mark_running(self) -> None:
+        """The calling thread runs the loop from now on; `RuntimeError` if another one does."""
+        self._claim()
+        self._running_thread = threading.get_ident()
+
+
+class Ready(MutableSequence[Any]):
+    """`loop._ready`: the methods of a `deque`, on the loop's queue of handles."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: _native.EventLoop) -> None:
+        self._loop = loop
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._loop._ready_items()}>"
+
+    def __len__(self) -> int:
+        return self._loop._ready_len()
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self._loop._ready_items()[index]
+
+    def __setitem__(self, index: Any, handle: Any) -> None:
+        handles = self._loop._ready_items()
+        handles[index] = handle
+        self._loop._ready_replace(handles)
+
+    def __delitem__(self, index: int | slice) -> None:
+        handles = self._loop._ready_items()
+        del handles[index]
+        self._loop._ready_replace(handles)
+
+    def insert(self, index: int, handle: Any) -> None:
+        handles = self._loop._ready_items()
+        handles.insert(index, handle)
+        self._loop._ready_replace(handles)
+
+    def append(self, handle: Any) -> None:
+        self._loop._ready_append(handle)
+
+    def appendleft(self, handle: Any) -> None:
+        self.insert(0, handle)
+
+    def popleft(self) -> Any:
+        return self._loop._ready_popleft()
+
+    def clear(self) -> None:
+        self._loop._ready_replace([])
+
+    def rotate(self, n: int = 1) -> None:
+        handles = self._loop._ready_items()
+        if handles:
+            at = -n % len(handles)
+            self._loop._ready_replace(handles[at:] + handles[:at])
+
+
+class Waiting:
+    """`loop._selector`. An attribute that is set on it replaces the method of that name."""
+
+    __slots__ = ("__dict__", "_loop")
+
+    def __init__(self, loop: _native.EventLoop) -> None:
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Waits. What happened is in the loop's queue then, so there is nothing to return."""
+        self._loop._poll(timeout)
+        return []
+
+    def unregister(self, fd: Any) -> None:
+        """Takes the callbacks off; `KeyError` if there are none."""
+        reader, writer = self._loop.remove_reader(fd), self._loop.remove_writer(fd)
+        if not (reader or writer):
+            raise KeyError(f"{fd!r} is not registered")
