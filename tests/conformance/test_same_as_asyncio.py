@@ -387,6 +387,8 @@ def normal(text: str) -> str:
         (r"write=<(idle|polling)", "write=<"),
         (r"took \d+\.\d+", "took N"),
         (r"when=\d+(\.\d+)?", "when=N"),
+        (r"_ThreadSafeHandle", "Handle"),
+        (r"a bytes, bytearray, or memoryview object", "a bytes-like object"),
         (r"Task-\d+", "Task-N"),
         (r"_UnixSelectorEventLoop|\bEventLoop\b", "Loop"),
         (r"_SelectorSocketTransport|StreamTransport", "Transport"),
