@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import asyncio.base_events
 import asyncio.events
-import inspect
 import logging
 import sys
 import threading
@@ -27,7 +26,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from ._inside import Inside
-from ._signals import Signals
+from ._signals import Signals, iscoroutinefunction
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVarTuple, Unpack
@@ -412,7 +411,7 @@ def _call_in_context(
 
 
 def _check_callback(callback: object, method: str) -> None:
-    if asyncio.iscoroutine(callback) or inspect.iscoroutinefunction(callback):
+    if asyncio.iscoroutine(callback) or iscoroutinefunction(callback):
         raise TypeError(f"coroutines cannot be used with {method}()")
     if not callable(callback):
         raise TypeError(f"a callable object was expected by {method}(), got {callback!r}")

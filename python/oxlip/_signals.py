@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 from ._fork import Forkable
 
 if sys.version_info >= (3, 14):
-    from inspect import iscoroutinefunction
+    from inspect import iscoroutinefunction as iscoroutinefunction
 else:
-    from asyncio import iscoroutinefunction
+    from asyncio import iscoroutinefunction as iscoroutinefunction
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVarTuple, Unpack

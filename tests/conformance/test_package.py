@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 from support import loops
 
-pytestmark = [pytest.mark.ours, pytest.mark.sim]
+pytestmark = [
+    pytest.mark.ours,
+    pytest.mark.sim,
+    pytest.mark.filterwarnings("ignore:.*event_loop_policy:DeprecationWarning"),  # since 3.14
+]
 
 
 @pytest.fixture

@@ -85,7 +85,9 @@ pub(crate) static FORMAT_HANDLE: Imported = Imported::new("asyncio.base_events",
 pub(crate) static EXTRACT_STACK: Imported =
     Imported::new("asyncio.format_helpers", "extract_stack");
 pub(crate) static IS_COROUTINE: Imported = Imported::new("asyncio", "iscoroutine");
-pub(crate) static IS_COROUTINE_FUNCTION: Imported = Imported::new("inspect", "iscoroutinefunction");
+/// asyncio's, or from 3.14 on that of `inspect`.
+pub(crate) static IS_COROUTINE_FUNCTION: Imported =
+    Imported::new("oxlip._signals", "iscoroutinefunction");
 pub(crate) static BORROWED_SOCKET: Imported =
     Imported::new("oxlip._borrowed_socket", "BorrowedSocket");
 pub(crate) static GETFRAME: Imported = Imported::new("sys", "_getframe");
