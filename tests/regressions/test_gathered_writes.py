@@ -111,6 +111,22 @@ async def test_writes_and_close_are_told_in_the_order_of_asyncio(loop: Loop) -> 
         assert await peer.to_end() == b"ab"
 
 
+async def test_held_writes_and_close_are_told_in_the_order_of_asyncio(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, protocol, peer):
+
+        def write_and_close() -> None:
+            transport.write(b"a")
+            transport.write(b"b")
+            transport.close()
+            loop.call_soon(protocol.note, "after close")
+
+        loop.call_soon(write_and_close)
+        loop.call_soon(int)  # something is left to run, for which the writes wait
+        await pause(3)
+        assert protocol.calls == ["connection_made", "connection_lost", "after close"]
+        assert await peer.to_end() == b"ab"
+
+
 async def test_writes_then_abort_are_told_in_the_order_of_asyncio(loop: Loop) -> None:
     async with connection(Recorder()) as (transport, protocol, peer):
         transport.write(b"a")
