@@ -75,8 +75,9 @@ def wrong_callbacks(loop: Loop) -> object:
 @program
 def wrong_arguments(loop: Any) -> object:
     return [
-        attempt(loop.call_later, None, print),
-        attempt(loop.call_at, None, print),
+        # Python 3.10 does not look: the error is one of adding or comparing it.
+        sys.version_info >= (3, 11) and attempt(loop.call_later, None, print),
+        sys.version_info >= (3, 11) and attempt(loop.call_at, None, print),
         attempt(loop.set_exception_handler, "text"),
         attempt(loop.set_task_factory, "text"),
         # Before, asyncio only warns, and has an executor that is none.
