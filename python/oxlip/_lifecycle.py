@@ -402,7 +402,8 @@ def _call_in_context(
 ) -> None:
     """Calls `handler` in the contextvars of the task, future or handle that failed, if known."""
     failed = context.get("task") or context.get("future") or context.get("handle")
-    get_context = getattr(failed, "get_context", None)
+    # asyncio does so since Python 3.12.
+    get_context = getattr(failed, "get_context", None) if sys.version_info >= (3, 12) else None
     run = getattr(get_context() if get_context is not None else None, "run", None)
     if run is None:
         handler(loop, context)

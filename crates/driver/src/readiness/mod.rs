@@ -14,7 +14,7 @@
 //!   dead or idle resource, and the backend is then built anew.
 //! * TCP streams are watched edge-triggered where the backend can (epoll): a level is looked at twice
 //!   for each arrival, the second time only to find that it is gone. What has been reported and not
-//!   taken is remembered here ([`Readiness::reported`]) and reported again without the kernel. Other
+//!   taken is remembered here ([`Readiness::reported`]), and the kernel is asked to look again. Other
 //!   streams stay level-triggered: on a Unix socket a read ends at passed descriptors, so that a short
 //!   one does not say that nothing is left.
 //! * `submit` and the two takes are inlined into the embedder, whatever the compiler thinks of their
@@ -191,16 +191,20 @@ impl<B: Backend> Readiness<B> {
         }
     }
 
-    /// Reports again what was reported and has not been taken, as a level-triggered backend does.
+    /// What was reported and has not been taken, as far as can be told, is armed anew: then the kernel
+    /// looks again, and reports it if it is there, as a level-triggered backend does.
     fn repeat_reports(&mut self, completions: &mut Vec<Completion>) {
-        let resources = &self.resources;
-        self.reported.retain(|id| {
-            let owed = resources.get(*id).is_some_and(Resource::owes_a_report);
-            if owed {
-                completions.push(Completion::Readable(*id));
+        for id in self.reported.drain(..) {
+            let Some(resource) = self.resources.get_mut(id) else {
+                continue;
+            };
+            if resource.owes_a_report() {
+                let armed = resource.armed;
+                if let Err(error) = apply::arm(&mut self.backend, id, resource, armed) {
+                    completions.push(Completion::Failed(id, error));
+                }
             }
-            owed
-        });
+        }
     }
 
     /// Turns one event into completions. False: it was for nobody.
