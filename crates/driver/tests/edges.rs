@@ -63,6 +63,26 @@ fn bytes_behind_urgent_data(mut driver: impl Driver<Socket = OwnedFd>) {
     assert_eq!(take_all(&mut driver, id, 12, false), b"beforebehind");
 }
 
+/// A receive that fills its buffer cannot tell whether anything is left. Nothing is: then there is no
+/// hint either, or a protocol would be asked for a buffer in vain.
+fn nothing_behind_a_full_buffer(mut driver: impl Driver<Socket = OwnedFd>) {
+    let (id, peer) = start(&mut driver);
+    send(&peer, b"four", SendFlags::empty()).expect("send");
+    let mut completions = Vec::new();
+    driver
+        .wait(Some(Duration::from_secs(5)), &mut completions)
+        .expect("wait");
+    assert!(matches!(completions[..], [Completion::Readable(of)] if of == id));
+    assert_eq!(driver.take_into(id, &mut [0; 4]).expect("take"), Some(4));
+    completions.clear();
+    driver
+        .wait(Some(Duration::from_millis(20)), &mut completions)
+        .expect("wait");
+    assert!(completions.is_empty(), "{completions:?}");
+    send(&peer, b"more", SendFlags::empty()).expect("send");
+    assert_eq!(take_all(&mut driver, id, 4, false), b"more");
+}
+
 /// Urgent data alone is no hint, and does no harm.
 fn urgent_data_alone(mut driver: impl Driver<Socket = OwnedFd>) {
     let (id, peer) = start(&mut driver);
@@ -101,5 +121,6 @@ macro_rules! on_every_multiplexer {
 on_every_multiplexer!(
     the_end_behind_the_bytes,
     bytes_behind_urgent_data,
+    nothing_behind_a_full_buffer,
     urgent_data_alone
 );
