@@ -24,6 +24,7 @@ COLOURS = {
     "oxlip-epoll": "#ea580c",
     "oxlip-poll": "#f59e0b",
     "oxlip-select": "#fbbf24",
+    "oxlip-installed": "#c2410c",
     "asyncio": "#9ca3af",
     "uvloop-0.22.1": "#93c5fd",
     "uvloop": "#3b82f6",

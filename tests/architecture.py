@@ -30,7 +30,14 @@ DEPENDENCIES = {
     "oxlip-core": set(),
     "oxlip-driver": {"oxlip-core", "oxlip-selectors", "libc", "rustix"},
     "oxlip": {"oxlip-core", "oxlip-driver"},
-    "oxlip-python": {"oxlip-core", "oxlip-driver", "oxlip-selectors", "pyo3", "rustix"},
+    "oxlip-python": {
+        "oxlip-core",
+        "oxlip-driver",
+        "oxlip-selectors",
+        "memchr",
+        "pyo3",
+        "rustix",
+    },
 }
 
 

@@ -9,6 +9,7 @@ import asyncio
 import warnings
 from typing import TYPE_CHECKING
 
+from . import _streams
 from ._loop import EventLoop
 
 if TYPE_CHECKING:
@@ -28,7 +29,13 @@ class EventLoopPolicy(_DefaultPolicy):
 
 
 def install() -> None:
-    """Makes every loop that asyncio creates from now on, in any thread, ours."""
+    """Makes every loop that asyncio creates from now on, in any thread, ours.
+
+    And every stream: `asyncio.open_connection()`, `start_server()`, their kin for Unix sockets and
+    the classes of reader and writer become oxlip's, which are asyncio's with native methods. What
+    has been imported by name before stays.
+    """
+    _streams.take_over()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(EventLoopPolicy())

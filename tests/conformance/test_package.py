@@ -48,6 +48,7 @@ def test_version(driver: str) -> None:
 
 def test_exports(driver: str) -> None:
     names = {"EventLoop", "EventLoopPolicy", "install", "new_event_loop", "run", "__version__"}
+    names |= {"open_connection", "start_server", "open_unix_connection", "start_unix_server"}
     assert names <= set(oxlip().__all__)
     assert all(hasattr(oxlip(), name) for name in oxlip().__all__)
 
@@ -180,11 +181,18 @@ def test_policy(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_install(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from oxlip import _streams
+
     monkeypatch.setenv("OXLIP_DRIVER", driver)
+    for name in _streams.REPLACEMENTS:
+        for module in (asyncio, asyncio.streams):
+            monkeypatch.setattr(module, name, getattr(module, name))  # To be put back.
     oxlip().install()
     loops_made = [asyncio.new_event_loop(), asyncio.run(running())]
     loops_made[0].close()
     assert [type(loop) for loop in loops_made] == [oxlip().EventLoop] * 2
+    assert asyncio.open_connection is oxlip().open_connection
+    assert asyncio.StreamReader is asyncio.streams.StreamReader is oxlip().StreamReader
 
 
 def test_virtual_time(driver: str) -> None:

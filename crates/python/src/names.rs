@@ -73,6 +73,8 @@ impl Replaceable {
 }
 
 pub(crate) static FUTURE: Replaceable = Replaceable::new("asyncio.futures", "Future");
+pub(crate) static INCOMPLETE_READ_ERROR: Imported = Imported::new("asyncio", "IncompleteReadError");
+pub(crate) static LIMIT_OVERRUN_ERROR: Imported = Imported::new("asyncio", "LimitOverrunError");
 pub(crate) static TASK: Replaceable = Replaceable::new("asyncio.tasks", "Task");
 pub(crate) static TRANSPORT: Imported = Imported::new("asyncio", "Transport");
 pub(crate) static DATAGRAM_TRANSPORT: Imported = Imported::new("asyncio", "DatagramTransport");
