@@ -83,6 +83,23 @@ async def test_connection_lost_by_the_peer_runs_in_the_context_of_the_connection
         assert protocol.places[-1] == ("connection_lost", "connecting")
 
 
+async def test_reading_runs_in_the_context_of_the_connection_wherever_it_is_resumed(
+    loop: Loop,
+) -> None:
+    # cpython#140947
+    where.set("connecting")
+    async with connection(Asking()) as (transport, protocol, peer):
+        transport.pause_reading()
+        where.set("resuming")
+        transport.resume_reading()
+        peer.send(b"x")
+        await protocol.until_received(1)
+        peer.end()
+        await protocol.until_lost()
+        calls = ["connection_made", "data_received", "eof_received", "connection_lost"]
+        assert protocol.places == [(call, "connecting") for call in calls]
+
+
 async def test_connection_lost_while_writing_runs_in_the_context_of_the_connection(
     loop: Loop,
 ) -> None:
