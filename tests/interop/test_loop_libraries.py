@@ -20,7 +20,10 @@ LIBRARIES = [
     ),
     "asynkit",
     "aiocop",
-    "looptime",
+    pytest.param(
+        "looptime",
+        marks=pytest.mark.skipif(sys.version_info < (3, 11), reason="it knows no Python 3.10"),
+    ),
 ]
 
 
