@@ -88,6 +88,19 @@ test-next: ## The Python tests on 3.14 and 3.15, which come from Debian sid (roo
 	done; \
 	if [ -n "$$failed" ]; then echo "oxlip: the tests fail on Python$$failed" >&2; exit 1; fi
 
+# No such Python need be here: PyO3 is told what it would be like (and knows none before 3.14).
+.PHONY: check-free-threaded
+check-free-threaded: ## Type-check for Pythons without a GIL, 3.14t and 3.15t
+	@tools/check-rust
+	@mkdir -p build
+	@for version in 3.14 3.15; do \
+		printf '%s\n' implementation=CPython version=$$version shared=true pointer_width=64 \
+			build_flags=Py_GIL_DISABLED suppress_build_script_link_lines=true > build/python-$${version}t; \
+		echo "Python $${version}t"; \
+		PYO3_CONFIG_FILE=$(CURDIR)/build/python-$${version}t cargo clippy --workspace --quiet \
+			--target-dir target/free-threaded -- -D warnings || exit; \
+	done
+
 .PHONY: lint
 lint: lint-rust lint-python ## Format, lints, types, stubs and architecture: warnings are errors
 

@@ -6,7 +6,9 @@ import asyncio
 import importlib.metadata
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +18,9 @@ from support import loops
 pytestmark = [
     pytest.mark.ours,
     pytest.mark.sim,
-    pytest.mark.filterwarnings("ignore:.*event_loop_policy:DeprecationWarning"),  # since 3.14
+    # Since 3.14.
+    pytest.mark.filterwarnings("ignore:.*event_loop_policy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*sets an event loop policy:DeprecationWarning"),
 ]
 
 
@@ -193,6 +197,20 @@ def test_install(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [type(loop) for loop in loops_made] == [oxlip().EventLoop] * 2
     assert asyncio.open_connection is oxlip().open_connection
     assert asyncio.StreamReader is asyncio.streams.StreamReader is oxlip().StreamReader
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="policies are deprecated since 3.14")
+def test_what_sets_a_policy_warns(driver: str) -> None:
+    for set_policy in (
+        oxlip().install,
+        lambda: asyncio.set_event_loop_policy(oxlip().EventLoopPolicy()),
+    ):
+        with pytest.warns(DeprecationWarning, match=r"3\.16") as seen:
+            set_policy()
+        assert len(seen) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert type(oxlip().run(running())) is oxlip().EventLoop
 
 
 def test_virtual_time(driver: str) -> None:

@@ -129,6 +129,10 @@ def everywhere(real: type[Any], virtual: type[Any] | None) -> Iterator[None]:
         policy = policy or asyncio.unix_events._DefaultEventLoopPolicy  # type: ignore[attr-defined]
         stack.enter_context(mock.patch.object(policy, "_loop_factory", real))
         _set_policy(policy())
+        if sys.version_info < (3, 14):
+            # Tests of 3.12 know the state that earlier ones leave: without a loop, and none is made
+            # unasked.
+            asyncio.set_event_loop(None)
         stack.callback(_set_policy, None)
         if virtual is not None:
             stack.enter_context(mock.patch.object(utils, "TestLoop", virtual))

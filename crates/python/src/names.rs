@@ -37,6 +37,11 @@ impl Imported {
 }
 
 pub(crate) static HANDLE: Imported = Imported::new("asyncio", "Handle");
+/// From 3.14 on.
+pub(crate) static THREAD_SAFE_HANDLE: Imported =
+    Imported::new("asyncio.events", "_ThreadSafeHandle");
+pub(crate) static GET_RUNNING_LOOP: Imported = Imported::new("asyncio.events", "_get_running_loop");
+pub(crate) static ALLOCATE_LOCK: Imported = Imported::new("_thread", "allocate_lock");
 pub(crate) static TIMER_HANDLE: Imported = Imported::new("asyncio", "TimerHandle");
 /// A name of a module that programs replace (nest_asyncio puts Python's own `Task` there): looked up
 /// at each use, as asyncio's loops do.

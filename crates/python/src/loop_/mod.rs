@@ -6,7 +6,7 @@
 //! does it.
 
 pub(crate) mod fastcall;
-mod fork;
+pub(crate) mod fork;
 mod holding;
 mod inside;
 mod lifecycle;
