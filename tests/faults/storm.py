@@ -13,6 +13,7 @@ import asyncio
 import faulthandler
 import random
 import socket
+import ssl
 import struct
 import sys
 import warnings
@@ -39,6 +40,7 @@ class Storm:
         self.dice = random.Random(seed)
         self.count: Counter[str] = Counter()
         self.tags = 0
+        self.ticks = TICKS
 
     def tag(self) -> bytes:
         """Four bytes that no other connection has."""
@@ -60,7 +62,7 @@ class Storm:
         """Runs an operation, and cancels it after a random number of ticks or not at all."""
         task = asyncio.ensure_future(operation)
         try:
-            for _ in range(self.dice.randrange(TICKS)):
+            for _ in range(self.dice.randrange(self.ticks)):
                 await asyncio.sleep(0)
             if self.dice.random() < 0.7:
                 task.cancel()
@@ -70,7 +72,7 @@ class Storm:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             self.count["cancelled"] += 1
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             self.count["failed"] += 1
 
     def end(self, sock: socket.socket) -> None:
