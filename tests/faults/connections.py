@@ -14,14 +14,12 @@ import faulthandler
 import gc
 import socket
 import ssl
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from storm import PATIENCE, Storm, Tagged
-from support import leaks, loops, tls
+from storm import PATIENCE, Storm, Tagged, judged
+from support import leaks, tls
 
 AT_ONCE = 40
 # A port that a connection has used is not free at once: several addresses have more of them.
@@ -194,25 +192,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     faulthandler.dump_traceback_later(1700, exit=True)
-    warnings.simplefilter("error")
-
-    before = leaks.take()
-    storm = Storm(options.seed)
-    problems: list[str] = []
-    sys.unraisablehook = lambda problem: problems.append(f"{problem.exc_value!r}")
-    loop = loops.factory(options.kind)()
-    loop.set_exception_handler(lambda _, context: problems.append(str(context)))
-    try:
-        house = House(storm, encrypted=options.tls)
-        problems += run(loop, house, options.connections)
-        del house
-    finally:
-        loop.close()
-    del loop
-    print(dict(storm.count))
-    problems += leaks.grown(before, leaks.take())
-    if problems:
-        sys.exit("\n".join([f"{len(problems)} problems, such as", *problems[:20]]))
+    judged(
+        options.kind,
+        Storm(options.seed),
+        lambda loop, storm: run(loop, House(storm, encrypted=options.tls), options.connections),
+    )
 
 
 if __name__ == "__main__":
