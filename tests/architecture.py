@@ -137,7 +137,8 @@ class Source(NamedTuple):
 
 def rust(root: Path) -> Iterator[Source]:
     """Every Rust file of the crates; `tests/`, `benches/` and `examples/` of a crate are not."""
-    for path in sorted([*root.glob("crates/*/src/**/*.rs"), *root.glob("benches/**/*.rs")]):
+    files = [*root.glob("crates/*/src/**/*.rs"), *root.glob("benches/**/*.rs")]
+    for path in sorted([*files, *root.glob("fuzz/fuzz_targets/**/*.rs")]):
         lines = path.read_text(encoding="utf-8").splitlines()
         name = path.relative_to(root).as_posix()
         # A folder's tests.rs is what `#[cfg(test)] mod tests` at a file's end would be.
@@ -308,6 +309,7 @@ def words(name: str) -> set[str]:
 def unfinished(root: Path) -> list[str]:
     """Nothing is left for later."""
     files = [*root.glob("crates/**/*.rs"), *root.glob("benches/**/*.rs"), *python(root)]
+    files += root.glob("fuzz/fuzz_targets/**/*.rs")
     return [
         f"{path.relative_to(root).as_posix()}:{number}: {found[0]}"
         for path in files
