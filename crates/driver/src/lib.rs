@@ -29,6 +29,7 @@ pub mod net;
 pub mod readiness;
 mod shortage;
 pub mod sim;
+pub mod uring;
 mod wake;
 
 pub use any::{AnyDriver, AnySocket, NAMES};
@@ -131,6 +132,12 @@ pub trait Driver {
 
     /// A handle that ends a wait from any thread.
     fn waker(&self) -> Waker;
+
+    /// Whether [`Op::SendSoon`] is better than [`Op::Send`] wherever it can be used: what is sent so
+    /// leaves with the wait.
+    fn gathers_sends(&self) -> bool {
+        false
+    }
 
     /// To be called in a forked child before anything else: starts over with kernel objects of the
     /// child's own, and tells nothing to those it shares with the parent. What was adopted,
