@@ -20,7 +20,7 @@ Factory = Callable[[], asyncio.AbstractEventLoop]
 def drivers() -> tuple[str, ...]:
     """The drivers of this platform that wait on real descriptors."""
     if sys.platform == "linux":
-        return ("epoll", "poll", "select")
+        return ("epoll", "io_uring", "poll", "select")
     return ("poll", "select")
 
 
