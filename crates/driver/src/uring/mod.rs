@@ -52,6 +52,7 @@ use self::incoming::{End, Incoming, Kind, Piece, Requests, Table};
 use self::ring::{Answer, Ended, NOBODY, Ring, Tag};
 use self::sending::Sends;
 use crate::readiness::{Epoll, misuse};
+use crate::shortage::is_shortage;
 use crate::wake::Waker;
 use crate::{Driver, RawSocket, Received, Role};
 
@@ -106,7 +107,7 @@ impl Uring {
     /// out of descriptors or memory.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            ring: Some(Ring::new()?),
+            ring: Some(Ring::new().map_err(refusal)?),
             owner: None,
             forbidden: false,
             inner: Epoll::deaf()?,
@@ -747,6 +748,8 @@ impl Driver for Uring {
                 Ended::TimedOut
             };
             let answers = self.take_answers();
+            // What making room has led to comes first.
+            completions.append(&mut self.early);
             self.finish_sends(completions);
             if std::mem::take(&mut self.inner_ready) {
                 self.collect_inner(completions)?;
@@ -889,6 +892,31 @@ impl Drop for Uring {
             }
         }
     }
+}
+
+/// Why there can be no ring, for people; a shortage of descriptors or memory stays what it is.
+fn refusal(error: io::Error) -> io::Error {
+    if is_shortage(&error) {
+        return error;
+    }
+    let (kind, why) = match error.kind() {
+        io::ErrorKind::PermissionDenied => (
+            io::ErrorKind::PermissionDenied,
+            "kernel.io_uring_disabled or a sandbox forbids it",
+        ),
+        _ if error.raw_os_error() == Some(libc::ENOSYS) => (
+            io::ErrorKind::Unsupported,
+            "the kernel has none, or a sandbox hides it",
+        ),
+        _ => (
+            io::ErrorKind::Unsupported,
+            "the kernel must be 6.1 or newer",
+        ),
+    };
+    io::Error::new(
+        kind,
+        format!("io_uring cannot be used here: {why} ({error})"),
+    )
 }
 
 /// A number of this thread that no other ever has.

@@ -52,12 +52,7 @@ macro_rules! os_driver {
     )*};
 }
 
-os_driver!(
-    readiness::Epoll,
-    readiness::Poll,
-    readiness::Select,
-    Uring
-);
+os_driver!(readiness::Epoll, readiness::Poll, readiness::Select, Uring);
 
 /// A world of descriptors.
 pub(crate) trait OsWorld: World<Driver: Driver<Socket = OwnedFd>> {}

@@ -228,7 +228,11 @@ pub(crate) fn note_sent(state: &mut State) {
         };
         let stream = &mut connection.stream;
         match outcome {
-            Ok(n) if *n == stream.buffered() && !stream.is_ending() && !stream.is_writing_paused() => {
+            Ok(n)
+                if *n == stream.buffered()
+                    && !stream.is_ending()
+                    && !stream.is_writing_paused() =>
+            {
                 stream.unblocked();
                 stream.advance(*n, drop);
             }
