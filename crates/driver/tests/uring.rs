@@ -377,6 +377,21 @@ fn bytes_stay_in_order_whatever_is_asked() {
     drop(writer.join().expect("the writer"));
 }
 
+/// From the wait after the stop on, the system keeps it.
+#[test]
+fn what_arrives_for_a_stopped_stream_is_left_where_it_is() {
+    let Some(mut driver) = driver() else { return };
+    let (id, mut peer) = stream(&mut driver);
+    poll(&mut driver);
+    assert!(driver.submit(Op::RecvStop(id)).is_pending());
+    poll(&mut driver);
+    peer.write_all(b"untouched").expect("write");
+    assert!(poll(&mut driver).is_empty());
+    let socket = driver.release(id).expect("a socket");
+    let mut got = [0; 16];
+    assert_eq!(rustix::io::read(&socket, &mut got).expect("read"), 9);
+}
+
 /// While it is stopped, a stream takes no more than what was under way.
 #[test]
 fn a_stopped_stream_holds_its_peer_back() {
