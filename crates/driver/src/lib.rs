@@ -2,7 +2,8 @@
 //!
 //! A [`Driver`] owns descriptors, buffers and the wait. It is driven by one thread, the owner of
 //! the loop; only its [`Waker`] may be used from others. Several drivers are compiled together and
-//! chosen at run time ([`AnyDriver`]): readiness over epoll, poll or select, and a simulation.
+//! chosen at run time ([`AnyDriver`]): readiness over epoll, poll or select, io_uring, and a
+//! simulation.
 //!
 //! # The contract
 //!
@@ -21,7 +22,7 @@
 //!    nothing to take from it. An op that does not suit the resource answers
 //!    `Failed(InvalidInput)`.
 
-#![deny(unsafe_code)] // One file may: readiness/batch.rs.
+#![deny(unsafe_code)] // Four files may: readiness/batch.rs, uring/{buffers,region,ring}.rs.
 
 mod any;
 pub mod clock;
@@ -52,7 +53,7 @@ pub trait Driver {
     /// What the driver adopts: an owned descriptor, or its simulated counterpart.
     type Socket;
 
-    /// `epoll`, `poll`, `select`, `sim`…
+    /// `epoll`, `io_uring`, `poll`, `select`, `sim`…
     fn name(&self) -> &'static str;
 
     /// The loop's clock.

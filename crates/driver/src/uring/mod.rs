@@ -27,18 +27,17 @@
 #[expect(unsafe_code, reason = "memory that the kernel writes to")]
 mod buffers;
 mod incoming;
+mod owner;
 #[expect(unsafe_code, reason = "memory of our own, for the kernel")]
 mod region;
+mod requests;
 #[expect(unsafe_code, reason = "requests that point to memory")]
 mod ring;
 mod sending;
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -49,10 +48,10 @@ use oxlip_core::time::Time;
 
 use self::buffers::{BUFFER, BufferId};
 use self::incoming::{End, Incoming, Kind, Piece, Requests, Table};
-use self::ring::{Answer, Ended, NOBODY, Ring, Tag};
+use self::owner::refusal;
+use self::ring::{Answer, Ended, Ring, Tag};
 use self::sending::Sends;
 use crate::readiness::{Epoll, misuse};
-use crate::shortage::is_shortage;
 use crate::wake::Waker;
 use crate::{Driver, RawSocket, Received, Role};
 
@@ -133,279 +132,6 @@ impl Uring {
     #[must_use]
     pub fn descriptor(&self, id: Id) -> Option<BorrowedFd<'_>> {
         self.inner.descriptor(id)
-    }
-
-    // The ring's coming and going.
-
-    /// Makes sure that the ring belongs to this thread. False: there is none.
-    fn claim(&mut self) -> bool {
-        let me = thread_token();
-        if let Some((thread, _)) = self.owner
-            && thread == me
-        {
-            return self.ring.is_some();
-        }
-        if self.forbidden {
-            return false;
-        }
-        if self.owner.is_some() {
-            self.lose_ring();
-        }
-        let ring = match self.ring.take() {
-            Some(unused) => Ok(unused),
-            None => Ring::new(),
-        };
-        let enabled = ring.and_then(|ring| {
-            ring.enable()?;
-            Ok(ring)
-        });
-        match enabled {
-            Ok(ring) => {
-                self.ring = Some(ring);
-                self.owner = Some((me, process::id()));
-                true
-            }
-            Err(_) => {
-                self.give_up();
-                false
-            }
-        }
-    }
-
-    /// Without the ring that was used so far. What it has received is kept.
-    fn lose_ring(&mut self) {
-        self.lent = None;
-        if let Some(mut ring) = self.ring.take() {
-            for (_, incoming) in self.table.iter_mut() {
-                incoming.keep(&mut ring.pool);
-            }
-            for (_, incoming) in &mut self.left {
-                incoming.keep(&mut ring.pool);
-            }
-        }
-        self.owner = None;
-        self.requests.clear();
-        self.polls_inner = false;
-        self.hears_bell = false;
-        for (id, incoming) in self.table.iter_mut() {
-            incoming.request = None;
-            incoming.ending = false;
-            if incoming.touch() {
-                self.touched.push(id);
-            }
-        }
-        self.sends.take_back(&mut self.table, &mut self.early);
-    }
-
-    /// From here on epoll does everything.
-    #[cold]
-    fn give_up(&mut self) {
-        self.lose_ring();
-        self.forbidden = true;
-        // Without its waker the loop could not be woken: it is told by the next wait's error then.
-        let _ = self.inner.hear_bell();
-        for (id, incoming) in self.table.iter_mut() {
-            if incoming.wanted {
-                let _ = self.inner.submit(incoming.start(id));
-            }
-        }
-    }
-
-    /// Submits what has been asked for, and takes the answers.
-    fn submit_now(&mut self) {
-        let entered = match &mut self.ring {
-            Some(ring) => ring.enter(false, None),
-            None => return,
-        };
-        if entered.is_err() {
-            self.give_up();
-            return;
-        }
-        self.take_answers();
-        let mut early = std::mem::take(&mut self.early);
-        self.finish_sends(&mut early);
-        self.early = early;
-    }
-
-    // Requests.
-
-    /// The kernel works on nothing of this resource any more: its descriptor can be closed.
-    fn end_request(&mut self, id: Id) {
-        let Some(number) = self.table.get(id).and_then(|incoming| incoming.request) else {
-            return;
-        };
-        let ours = self
-            .owner
-            .is_some_and(|(thread, _)| thread == thread_token());
-        if !ours {
-            // Closing the ring ends all of it.
-            self.lose_ring();
-            return;
-        }
-        self.make_room();
-        if let Some(ring) = &mut self.ring {
-            ring.cancel(number.into());
-        }
-        self.submit_now();
-    }
-
-    /// Room for one more request.
-    fn make_room(&mut self) {
-        if self.ring.as_mut().is_some_and(|ring| !ring.has_room()) {
-            self.submit_now();
-        }
-    }
-
-    /// Asks the ring for what is wanted, and no longer for what is not.
-    fn apply_touched(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for id in touched.drain(..) {
-            self.make_room();
-            self.apply(id);
-        }
-        // Answers that making room has brought may have touched more.
-        touched.append(&mut self.touched);
-        self.touched = touched;
-    }
-
-    fn apply(&mut self, id: Id) {
-        let (Some(ring), Some(incoming)) = (&mut self.ring, self.table.get_mut(id)) else {
-            return;
-        };
-        incoming.touched = false;
-        if !incoming.wanted {
-            incoming.keep(&mut ring.pool);
-        }
-        let number = if incoming.wants_request() {
-            self.inner.receiver(id)
-        } else {
-            None
-        };
-        match (incoming.request, number) {
-            (None, Some(fd)) => {
-                let request = self.requests.begin(id);
-                incoming.request = Some(request);
-                incoming.request_polls = incoming.polled;
-                if incoming.polled {
-                    ring.poll(fd, request.into(), false);
-                } else {
-                    ring.receive(fd, request.into());
-                }
-            }
-            (Some(request), number) if !incoming.ending => {
-                if number.is_none() || incoming.request_polls != incoming.polled {
-                    incoming.ending = true;
-                    ring.cancel(request.into());
-                }
-            }
-            (Some(_) | None, _) => {}
-        }
-    }
-
-    /// The ring watches the multiplexer and the waker.
-    fn watch_own(&mut self) {
-        if !self.hears_bell {
-            self.make_room();
-            if let Some(ring) = &mut self.ring {
-                ring.poll(self.inner.bell().number(), BELL, true);
-                self.hears_bell = true;
-            }
-        }
-        if !self.polls_inner && !self.inner_ready {
-            self.make_room();
-            if let Some(ring) = &mut self.ring {
-                ring.poll(self.inner.multiplexer(), INNER, false);
-                self.polls_inner = true;
-            }
-        }
-    }
-
-    // Answers.
-
-    /// Takes every answer that the kernel has. How many there were.
-    fn take_answers(&mut self) -> usize {
-        let mut count = 0;
-        loop {
-            let mut answers = std::mem::take(&mut self.answers);
-            if let Some(ring) = &mut self.ring {
-                ring.answers(&mut answers);
-            }
-            count += answers.len();
-            for answer in answers.drain(..) {
-                self.dispatch(answer);
-            }
-            self.answers = answers;
-            let Some(ring) = &mut self.ring else {
-                return count;
-            };
-            if !ring.has_overflown() || ring.enter(false, None).is_err() {
-                return count;
-            }
-        }
-    }
-
-    fn dispatch(&mut self, answer: Answer) {
-        let Some(ring) = &mut self.ring else {
-            return;
-        };
-        let buffer = answer.buffer.map(|number| ring.pool.taken(number));
-        match answer.tag {
-            NOBODY => {}
-            INNER => {
-                self.polls_inner = false;
-                self.inner_ready = true;
-            }
-            BELL => {
-                self.hears_bell = answer.more;
-                self.inner.bell().acknowledge();
-                self.woken = true;
-            }
-            tag if tag >= SENDS => self.sends.answer(tag - SENDS, answer.result),
-            tag => {
-                let number = tag as u32;
-                let owner = self.requests.owner(number);
-                if !answer.more {
-                    self.requests.end(number);
-                }
-                let incoming = owner.and_then(|id| Some((id, self.table.get_mut(id)?)));
-                match incoming.filter(|(_, incoming)| incoming.request == Some(number)) {
-                    Some((id, incoming)) => {
-                        if !answer.more {
-                            incoming.request = None;
-                            incoming.ending = false;
-                            if incoming.touch() {
-                                self.touched.push(id);
-                            }
-                        }
-                        if let Some(unused) = incoming.answered(&answer, buffer, &mut ring.pool) {
-                            ring.pool.give_back(unused);
-                        }
-                        if incoming.has_unread() && !incoming.listed {
-                            incoming.listed = true;
-                            self.unread.push(id);
-                        }
-                    }
-                    // Of a resource that is closed, or a socket that was released.
-                    None => {
-                        if let Some(unused) = buffer {
-                            ring.pool.give_back(unused);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn finish_sends(&mut self, completions: &mut Vec<Completion>) {
-        if self.sends.is_empty() {
-            return;
-        }
-        if let Some(ring) = &mut self.ring
-            && ring.is_submitted()
-        {
-            self.sends
-                .finish(&mut self.table, &mut self.inner, completions);
-        }
     }
 
     /// Reports what is there and has not been taken, and forgets about what is not.
@@ -837,100 +563,6 @@ impl Uring {
         };
         self.inner.wait(timeout, completions)
     }
-
-    fn send(&mut self, id: Id, bufs: &[io::IoSlice<'_>], soon: bool) -> Poll<Completion> {
-        if let Some(stream) = self.table.get(id) {
-            // One at a time, or they would overtake each other.
-            if stream.sending || (soon && stream.kind == Kind::Stream && self.stage(id, bufs)) {
-                return Poll::Pending;
-            }
-        }
-        self.inner.submit(Op::Send { id, bufs })
-    }
-
-    /// Puts a send among those of the next call, if it is small. False: it was not.
-    fn stage(&mut self, id: Id, bufs: &[io::IoSlice<'_>]) -> bool {
-        let bufs = &bufs[..bufs.len().min(oxlip_core::op::MAX_BUFFERS)];
-        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if length == 0 || length > ring::STAGED_AT_MOST || !self.claim() {
-            return false;
-        }
-        let Some(fd) = self.inner.sender(id) else {
-            return false;
-        };
-        if let Some(ring) = &mut self.ring
-            && !(ring.has_room() && ring.can_stage(length))
-        {
-            self.submit_now();
-        }
-        let (Some(ring), Some(stream)) = (&mut self.ring, self.table.get_mut(id)) else {
-            return false;
-        };
-        if !(ring.has_room() && ring.can_stage(length)) {
-            return false;
-        }
-        ring.send(fd, bufs, SENDS + self.sends.put(id, length));
-        stream.sending = true;
-        true
-    }
-}
-
-impl Drop for Uring {
-    fn drop(&mut self) {
-        // In a forked child the requests are the parent's.
-        let ours = self
-            .owner
-            .is_some_and(|owner| owner == (thread_token(), process::id()));
-        if ours && let Some(ring) = &mut self.ring {
-            // So that no file outlives its descriptor; closing the ring does the same, but later.
-            if !ring.has_room() {
-                let _ = ring.enter(false, None);
-            }
-            if ring.has_room() {
-                ring.cancel_all();
-                let _ = ring.enter(false, None);
-            }
-        }
-    }
-}
-
-/// Why there can be no ring, for people; a shortage of descriptors or memory stays what it is.
-fn refusal(error: io::Error) -> io::Error {
-    if is_shortage(&error) {
-        return error;
-    }
-    let (kind, why) = match error.kind() {
-        io::ErrorKind::PermissionDenied => (
-            io::ErrorKind::PermissionDenied,
-            "kernel.io_uring_disabled or a sandbox forbids it",
-        ),
-        _ if error.raw_os_error() == Some(libc::ENOSYS) => (
-            io::ErrorKind::Unsupported,
-            "the kernel has none, or a sandbox hides it",
-        ),
-        _ => (
-            io::ErrorKind::Unsupported,
-            "the kernel must be 6.1 or newer",
-        ),
-    };
-    io::Error::new(
-        kind,
-        format!("io_uring cannot be used here: {why} ({error})"),
-    )
-}
-
-/// A number of this thread that no other ever has.
-fn thread_token() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    thread_local! {
-        static TOKEN: Cell<u64> = const { Cell::new(0) };
-    }
-    TOKEN.with(|token| {
-        if token.get() == 0 {
-            token.set(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        token.get()
-    })
 }
 
 /// Whom a completion is about.

@@ -124,14 +124,14 @@ impl Ring {
     /// Every arrival is received into a buffer of the pool, until the end, an error or
     /// [`Ring::cancel`].
     pub(super) fn receive(&mut self, fd: RawFd, tag: Tag) {
-        self.push(opcode::RecvMulti::new(Fd(fd), GROUP).build().user_data(tag));
+        self.push(&opcode::RecvMulti::new(Fd(fd), GROUP).build().user_data(tag));
     }
 
     /// One answer when the descriptor can be read from; with `again`, one at each change.
     pub(super) fn poll(&mut self, fd: RawFd, tag: Tag, again: bool) {
         let readable = libc::POLLIN as u32;
         self.push(
-            opcode::PollAdd::new(Fd(fd), readable)
+            &opcode::PollAdd::new(Fd(fd), readable)
                 .multi(again)
                 .build()
                 .user_data(tag),
@@ -141,7 +141,7 @@ impl Ring {
     /// Ends a request, which still gets its last answer.
     pub(super) fn cancel(&mut self, tag: Tag) {
         self.push(
-            opcode::AsyncCancel::new(tag)
+            &opcode::AsyncCancel::new(tag)
                 .build()
                 .flags(squeue::Flags::SKIP_SUCCESS)
                 .user_data(NOBODY),
@@ -151,7 +151,7 @@ impl Ring {
     /// Ends all requests.
     pub(super) fn cancel_all(&mut self) {
         self.push(
-            opcode::AsyncCancel2::new(CancelBuilder::any())
+            &opcode::AsyncCancel2::new(CancelBuilder::any())
                 .build()
                 .user_data(NOBODY),
         );
@@ -182,7 +182,7 @@ impl Ring {
         // It never waits in the kernel (DONTWAIT), and less than everything counts as a failure
         // (WAITALL), which is answered although a success is not.
         self.push(
-            opcode::Send::new(Fd(fd), bytes, length)
+            &opcode::Send::new(Fd(fd), bytes, length)
                 .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
                 .build()
                 .flags(squeue::Flags::SKIP_SUCCESS)
@@ -190,10 +190,10 @@ impl Ring {
         );
     }
 
-    fn push(&mut self, entry: squeue::Entry) {
+    fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: what the entry points to, if anything, is in the stage or the pool. Both live
         // longer than the ring, and the stage is not written to again before the send is answered.
-        let pushed = unsafe { self.io.submission().push(&entry) };
+        let pushed = unsafe { self.io.submission().push(entry) };
         pushed.expect("asked for room before");
     }
 

@@ -1,12 +1,71 @@
 //! The sends that leave with the next call of the ring, and what became of them.
 
 use std::io;
+use std::task::Poll;
 
 use oxlip_core::id::Id;
-use oxlip_core::op::Completion;
+use oxlip_core::op::{Completion, MAX_BUFFERS, Op};
 
-use super::incoming::Table;
+use super::incoming::{Kind, Table};
+use super::ring::STAGED_AT_MOST;
+use super::{SENDS, Uring};
+use crate::Driver;
 use crate::readiness::Epoll;
+
+impl Uring {
+    pub(super) fn finish_sends(&mut self, completions: &mut Vec<Completion>) {
+        if self.sends.is_empty() {
+            return;
+        }
+        if let Some(ring) = &mut self.ring
+            && ring.is_submitted()
+        {
+            self.sends
+                .finish(&mut self.table, &mut self.inner, completions);
+        }
+    }
+
+    pub(super) fn send(
+        &mut self,
+        id: Id,
+        bufs: &[io::IoSlice<'_>],
+        soon: bool,
+    ) -> Poll<Completion> {
+        if let Some(stream) = self.table.get(id) {
+            // One at a time, or they would overtake each other.
+            if stream.sending || (soon && stream.kind == Kind::Stream && self.stage(id, bufs)) {
+                return Poll::Pending;
+            }
+        }
+        self.inner.submit(Op::Send { id, bufs })
+    }
+
+    /// Puts a send among those of the next call, if it is small. False: it was not.
+    fn stage(&mut self, id: Id, bufs: &[io::IoSlice<'_>]) -> bool {
+        let bufs = &bufs[..bufs.len().min(MAX_BUFFERS)];
+        let length: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if length == 0 || length > STAGED_AT_MOST || !self.claim() {
+            return false;
+        }
+        let Some(fd) = self.inner.sender(id) else {
+            return false;
+        };
+        if let Some(ring) = &mut self.ring
+            && !(ring.has_room() && ring.can_stage(length))
+        {
+            self.submit_now();
+        }
+        let (Some(ring), Some(stream)) = (&mut self.ring, self.table.get_mut(id)) else {
+            return false;
+        };
+        if !(ring.has_room() && ring.can_stage(length)) {
+            return false;
+        }
+        ring.send(fd, bufs, SENDS + self.sends.put(id, length));
+        stream.sending = true;
+        true
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Sends(Vec<Staged>);
