@@ -322,6 +322,7 @@ impl Driver for Uring {
                 if let Some(stream) = self.table.get_mut(id) {
                     // Whatever a receive has said before.
                     stream.end = None;
+                    stream.over = false;
                     if stream.touch() {
                         self.touched.push(id);
                     }
