@@ -72,9 +72,14 @@ BARRIERS = (
         "only the readiness driver knows the multiplexers",
         but=("crates/driver/src/readiness/*",),
     ),
-    Barrier("crates/driver/src/readiness/*", r"crate::(sim|uring)", "drivers do not see each other"),
-    Barrier("crates/driver/src/uring/*", r"crate::sim", "drivers do not see each other"),
-    Barrier("crates/driver/src/sim/*", r"crate::(readiness|uring)", "drivers do not see each other"),
+    *(
+        Barrier(f"crates/driver/src/{driver}/*", others, "drivers do not see each other")
+        for driver, others in (
+            ("readiness", r"crate::(sim|uring)"),
+            ("uring", r"crate::sim"),
+            ("sim", r"crate::(readiness|uring)"),
+        )
+    ),
     Barrier(
         "crates/driver/*",
         r"io_uring::",
@@ -97,7 +102,7 @@ UNSAFE = {
     "crates/selectors/src/backend/*.rs": "descriptors are plain numbers, borrowed for one call",
     "crates/driver/src/readiness/batch.rs": "recvmmsg(2) has no safe form",
     "crates/driver/src/uring/buffers.rs": "the kernel writes to memory of ours",
-    "crates/driver/src/uring/region.rs": "mmap(2): memory that outlives what the kernel does with it",
+    "crates/driver/src/uring/region.rs": "mmap(2): memory that no allocator gives to others",
     "crates/driver/src/uring/ring.rs": "requests point to memory",
     "crates/python/src/buffer.rs": "bytes of Python objects are sent without a copy",
     "crates/python/src/context/mod.rs": "entering and leaving a context has no safe call",
