@@ -1,11 +1,11 @@
-"""Answers of the last handle of a tick may leave with the wait, which nobody may notice."""
+"""Answers may leave with the wait, which nobody may notice."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from support.protocols import Recorder, connection
@@ -30,6 +30,22 @@ class Answering(Recorder):
         if self.then is not None:
             self.then(self.transport)
         super().data_received(data)
+
+
+@pytest.fixture(autouse=True, params=[False, True], ids=["idle", "busy"])
+def busy(request: pytest.FixtureRequest, loop: Loop) -> Iterator[None]:
+    """In a busy loop each tick has one more handle, which a write may wait for."""
+    timer: asyncio.TimerHandle | None = None
+
+    def again() -> None:
+        nonlocal timer
+        timer = loop.call_later(0, again)
+
+    if request.param:
+        again()
+    yield
+    if timer is not None:
+        timer.cancel()
 
 
 @pytest.fixture

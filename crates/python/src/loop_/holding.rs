@@ -28,7 +28,7 @@ pub(crate) struct Holding {
     since: Time,
     /// Until when nothing waits.
     wary_until: Option<Time>,
-    /// What waits leaves with the driver's wait: the last handle's writes wait, too (docs/adr/0010).
+    /// What waits for the end of the tick leaves with the driver's wait (docs/adr/0010).
     with_wait: bool,
 }
 
@@ -41,12 +41,10 @@ impl Holding {
         }
     }
 
-    /// Whether a write should wait for the handles that are still to run, or for the wait. With none
-    /// left only an answer does: what has just been asked for is on its way soon, while a program
-    /// that speaks first may go on to wait for what that leads to.
+    /// Whether a write should wait for the handles that are still to run.
     #[inline]
-    pub(crate) fn should_hold(&self, handles_left: usize, is_answer: bool) -> bool {
-        (handles_left > 0 || (self.with_wait && is_answer)) && self.wary_until.is_none()
+    pub(crate) fn should_hold(&self, handles_left: usize) -> bool {
+        handles_left > 0 && self.wary_until.is_none()
     }
 
     /// Whether sends may leave with the driver's wait, and be answered by it.

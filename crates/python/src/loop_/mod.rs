@@ -69,7 +69,7 @@ pub(crate) struct EventLoop {
 /// What belongs to the loop's thread. Python code never runs while it is borrowed.
 pub(crate) struct State {
     /// Gone once the loop is closed.
-    pub(crate) driver: Option<AnyDriver>,
+    driver: Option<AnyDriver>,
     pub(crate) scheduler: Scheduler<Runnable>,
     pub(crate) completions: Vec<Completion>,
     /// Waits since the GIL was last released for one.

@@ -18,8 +18,6 @@ pub(crate) struct Connection {
     pub(crate) stream: Stream<Chunk>,
     /// The protocol is a `BufferedProtocol`.
     pub(crate) buffered: bool,
-    /// Something was read since the last write: the next one is an answer.
-    pub(crate) asked: bool,
 }
 
 /// One resource of the driver's, and what the loop knows about it.

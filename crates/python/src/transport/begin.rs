@@ -232,7 +232,6 @@ pub(super) fn connect<'py>(
             transport: AnyTransport::Stream(transport.clone().unbind()),
             stream: Stream::new(),
             buffered,
-            asked: false,
         };
         Ok((transport, Resource::Connection(Box::new(connection))))
     })?;

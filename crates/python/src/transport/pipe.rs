@@ -83,7 +83,6 @@ pub(crate) fn wrap<'py>(
             transport,
             stream,
             buffered: false,
-            asked: false,
         };
         Ok((made, Resource::Connection(Box::new(connection))))
     })?;

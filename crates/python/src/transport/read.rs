@@ -83,7 +83,6 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
         if !connection.stream.wants_read() {
             return None;
         }
-        connection.asked = true;
         let got = if connection.buffered {
             Got::IntoBuffer
         } else if let AnyTransport::WritePipe(_) = connection.transport {

@@ -52,21 +52,12 @@ pub(super) fn write(transport: Link<'_, '_>, data: &Bound<'_, PyAny>) -> PyResul
     let running = this.event_loop.get().runs();
     let outcome = this.with_state(|state| {
         let run = state.run;
-        let left = state.scheduler.batch_left();
-        let State {
-            driver: Some(driver),
-            resources,
-            holding,
-            ..
-        } = state
-        else {
-            return this.late_write();
-        };
+        let hold = state.holding.should_hold(state.scheduler.batch_left());
+        let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
             return this.late_write();
         };
-        let is_answer = mem::take(&mut connection.asked);
-        let plan = if holding.should_hold(left, is_answer) {
+        let plan = if hold {
             connection.stream.plan_write_many()
         } else {
             connection.stream.plan_write(run)
