@@ -9,8 +9,8 @@ use oxlip_core::op::{Completion, Op};
 use super::buffers::{BUFFER, BufferId, Pool};
 use super::ring::Answer;
 
-/// A take of this much was worth a buffer larger than the pool's.
-const MUCH: usize = 4 * BUFFER;
+/// A take of this much had to be put together, and was worth a buffer larger than the pool's.
+const MUCH: usize = BUFFER + 1;
 /// After so many of them in a row the stream is polled, and received from directly.
 const MUCH_BEFORE_POLLING: u8 = 2;
 /// After so many takes in a row that one buffer of the pool would have held, it is not any longer.
