@@ -113,21 +113,18 @@ pub(super) fn refusal(error: io::Error) -> io::Error {
     let (kind, why) = match error.kind() {
         io::ErrorKind::PermissionDenied => (
             io::ErrorKind::PermissionDenied,
-            "kernel.io_uring_disabled or a sandbox forbids it",
+            "kernel.io_uring_disabled or a sandbox forbids it".to_owned(),
         ),
         _ if error.raw_os_error() == Some(libc::ENOSYS) => (
             io::ErrorKind::Unsupported,
-            "the kernel has none, or a sandbox hides it",
+            "the kernel has none, or a sandbox hides it".to_owned(),
         ),
         _ => (
             io::ErrorKind::Unsupported,
-            "the kernel must be 6.1 or newer",
+            format!("the kernel must be 6.1 or newer ({error})"),
         ),
     };
-    io::Error::new(
-        kind,
-        format!("io_uring cannot be used here: {why} ({error})"),
-    )
+    io::Error::new(kind, format!("io_uring cannot be used here: {why}"))
 }
 
 /// A number of this thread that no other ever has.
