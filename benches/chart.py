@@ -22,6 +22,7 @@ LIMIT = 4.0
 COLOURS = {
     "oxlip": "#c2410c",
     "oxlip-epoll": "#ea580c",
+    "oxlip-io_uring": "#c026d3",
     "oxlip-poll": "#f59e0b",
     "oxlip-select": "#fbbf24",
     "oxlip-installed": "#c2410c",

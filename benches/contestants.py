@@ -24,6 +24,7 @@ PROBE_SECONDS = 30
 REQUIREMENTS: dict[str, str | None] = {
     "oxlip": None,
     "oxlip-epoll": None,
+    "oxlip-io_uring": None,
     "oxlip-poll": None,
     "oxlip-select": None,
     "oxlip-installed": None,

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPENDENCIES = {
     "oxlip-selectors": {"rustix"},
     "oxlip-core": set(),
-    "oxlip-driver": {"oxlip-core", "oxlip-selectors", "libc", "rustix"},
+    "oxlip-driver": {"oxlip-core", "oxlip-selectors", "io-uring", "libc", "rustix"},
     "oxlip": {"oxlip-core", "oxlip-driver"},
     "oxlip-python": {
         "oxlip-core",
@@ -79,8 +79,20 @@ BARRIERS = (
         "only the readiness driver knows the multiplexers",
         but=("crates/driver/src/readiness/*",),
     ),
-    Barrier("crates/driver/src/readiness/*", r"crate::sim", "drivers do not see each other"),
-    Barrier("crates/driver/src/sim/*", r"crate::readiness", "drivers do not see each other"),
+    *(
+        Barrier(f"crates/driver/src/{driver}/*", others, "drivers do not see each other")
+        for driver, others in (
+            ("readiness", r"crate::(sim|uring)"),
+            ("uring", r"crate::sim"),
+            ("sim", r"crate::(readiness|uring)"),
+        )
+    ),
+    Barrier(
+        "crates/driver/*",
+        r"io_uring::",
+        "only its driver knows io_uring",
+        but=("crates/driver/src/uring/*",),
+    ),
     Barrier("crates/driver/src/sim/*", rf"{OS}|crate::net", "the simulation sees only the core"),
     Barrier("crates/driver/*", r"pyo3", "Python is known in one crate"),
     Barrier("crates/runtime/*", r"pyo3|oxlip_selectors", "the runtime stands on driver and core"),
@@ -96,6 +108,9 @@ BARRIERS = (
 UNSAFE = {
     "crates/selectors/src/backend/*.rs": "descriptors are plain numbers, borrowed for one call",
     "crates/driver/src/readiness/batch.rs": "recvmmsg(2) has no safe form",
+    "crates/driver/src/uring/buffers.rs": "the kernel writes to memory of ours",
+    "crates/driver/src/uring/region.rs": "mmap(2): memory that no allocator gives to others",
+    "crates/driver/src/uring/ring.rs": "requests point to memory",
     "crates/python/src/buffer.rs": "bytes of Python objects are sent without a copy",
     "crates/python/src/context/mod.rs": "entering and leaving a context has no safe call",
     "crates/python/src/context/snapshot.rs": "whether two contexts are equal has no call at all",

@@ -49,6 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_report_header() -> str | None:
+    reason = loops.why_no_rings() if sys.platform == "linux" else None
+    return f"not on the io_uring driver: {reason}" if reason else None
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     # Collections between tests then look only at what the tests made.
     gc.collect()

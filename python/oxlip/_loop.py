@@ -28,7 +28,7 @@ class EventLoop(UnixSockets, Datagrams, Sendfile, Subprocesses, StartTls, _nativ
 
     `driver` names what waits for the operating system (`oxlip doctor` lists them); `None` means
     what the environment variable `OXLIP_DRIVER` says, and without it the best that works here.
-    `ValueError` for a name that is not one.
+    `ValueError` for a name that is not one, `OSError` where the system does not allow it.
 
     One thread owns the loop while it runs; only `call_soon_threadsafe()` is for the others.
     """

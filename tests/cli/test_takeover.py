@@ -107,7 +107,7 @@ def test_names_the_driver(tmp_path: Path) -> None:
     assert result.stderr.startswith("oxlip run: driver poll (")
 
 
-@pytest.mark.parametrize("driver", ["poll", "select"])
+@pytest.mark.parametrize("driver", ["poll", "select", "io_uring"])
 def test_driver_from_the_environment(tmp_path: Path, driver: str) -> None:
     result = start("ours(asyncio.run(which()))", "-q", folder=tmp_path, driver=driver)
     assert result.stdout == f"ours {driver}\n"

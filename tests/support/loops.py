@@ -6,6 +6,7 @@ A *kind* names one: "asyncio", "oxlip-epoll", "oxlip-sim" and so on. It is what 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -20,8 +21,23 @@ Factory = Callable[[], asyncio.AbstractEventLoop]
 def drivers() -> tuple[str, ...]:
     """The drivers of this platform that wait on real descriptors."""
     if sys.platform == "linux":
-        return ("epoll", "poll", "select")
+        rings = () if why_no_rings() else ("io_uring",)
+        return ("epoll", *rings, "poll", "select")
     return ("poll", "select")
+
+
+@functools.cache
+def why_no_rings() -> str | None:
+    """Why nothing can run on io_uring here, or None."""
+    if STOCK_ONLY:
+        return None
+    import oxlip
+
+    try:
+        oxlip.EventLoop(driver="io_uring").close()
+    except OSError as error:
+        return str(error)
+    return None
 
 
 def all_kinds(*, sim: bool) -> list[str]:

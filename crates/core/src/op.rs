@@ -28,6 +28,15 @@ pub enum Op<'a> {
         /// At most [`MAX_BUFFERS`] are looked at.
         bufs: &'a [IoSlice<'a>],
     },
+    /// As [`Op::Send`], but the next thing asked of the driver is a wait, apart from more of these: if
+    /// it is pending, either something may have been taken and the wait tells how much by one
+    /// [`Completion::Sent`], or nothing was and one [`Completion::Sendable`] follows.
+    SendSoon {
+        /// The stream to send on.
+        id: Id,
+        /// At most [`MAX_BUFFERS`] are looked at.
+        bufs: &'a [IoSlice<'a>],
+    },
     /// Send these datagrams, in order. Answered at once with [`Completion::Sent`] and how many were
     /// taken (at least one), or with the error of the first, or pending: then none was taken and one
     /// [`Completion::Sendable`] follows.
@@ -75,7 +84,7 @@ pub enum Completion {
     /// A hint that `take_datagrams` may have something. Any number of times after
     /// [`Op::RecvStart`] on a datagram socket.
     Receivable(Id),
-    /// A pending [`Op::Send`], [`Op::SendDatagrams`] or [`Op::AwaitRoom`] is over: there is room
+    /// A pending [`Op::Send`], [`Op::SendSoon`], [`Op::SendDatagrams`] or [`Op::AwaitRoom`] is over: there is room
     /// again, send what is left.
     Sendable(Id),
     /// How many bytes a send took, or why the stream cannot be written any more; of a datagram

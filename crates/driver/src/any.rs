@@ -17,11 +17,12 @@ use oxlip_core::time::Time;
 
 use crate::readiness::{self, Readiness};
 use crate::sim::{Sim, SimSocket};
+use crate::uring::Uring;
 use crate::wake::Waker;
 use crate::{Driver, RawSocket, Received, Role, net};
 
 /// The names that [`AnyDriver::new`] takes on this platform, best first.
-pub const NAMES: &[&str] = &["epoll", "poll", "select", "sim"];
+pub const NAMES: &[&str] = &["epoll", "io_uring", "poll", "select", "sim"];
 
 /// Any driver of this platform.
 pub struct AnyDriver {
@@ -37,6 +38,7 @@ enum Choice {
     Epoll(readiness::Epoll),
     Poll(readiness::Poll),
     Select(readiness::Select),
+    Uring(Box<Uring>),
     Sim(Box<Sim>),
 }
 
@@ -59,6 +61,7 @@ macro_rules! with {
             Choice::Epoll($os) => $real,
             Choice::Poll($os) => $real,
             Choice::Select($os) => $real,
+            Choice::Uring($os) => $real,
             Choice::Sim($sim) => $simulated,
         }
     };
@@ -78,6 +81,7 @@ impl AnyDriver {
             "epoll" => Choice::Epoll(Readiness::new()?),
             "poll" => Choice::Poll(Readiness::new()?),
             "select" => Choice::Select(Readiness::new()?),
+            "io_uring" => Choice::Uring(Box::new(Uring::new()?)),
             "sim" => Choice::Sim(Box::new(Sim::new(0))),
             unknown => {
                 let message = format!(
@@ -120,7 +124,7 @@ impl AnyDriver {
     pub fn simulation(&mut self) -> Option<&mut Sim> {
         match &mut self.choice {
             Choice::Sim(sim) => Some(sim),
-            Choice::Epoll(_) | Choice::Poll(_) | Choice::Select(_) => None,
+            Choice::Epoll(_) | Choice::Poll(_) | Choice::Select(_) | Choice::Uring(_) => None,
         }
     }
 
@@ -191,6 +195,7 @@ impl Driver for AnyDriver {
             (Choice::Epoll(driver), AnySocket::Os(socket)) => driver.adopt(socket, role),
             (Choice::Poll(driver), AnySocket::Os(socket)) => driver.adopt(socket, role),
             (Choice::Select(driver), AnySocket::Os(socket)) => driver.adopt(socket, role),
+            (Choice::Uring(driver), AnySocket::Os(socket)) => driver.adopt(socket, role),
             (Choice::Sim(sim), AnySocket::Sim(socket)) => sim.adopt(socket, role),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -249,6 +254,11 @@ impl Driver for AnyDriver {
 
     fn waker(&self) -> Waker {
         with!(&self.choice, driver => driver.waker())
+    }
+
+    #[inline]
+    fn gathers_sends(&self) -> bool {
+        with!(&self.choice, driver => driver.gathers_sends())
     }
 
     fn after_fork(&mut self) -> io::Result<()> {

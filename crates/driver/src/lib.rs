@@ -2,7 +2,8 @@
 //!
 //! A [`Driver`] owns descriptors, buffers and the wait. It is driven by one thread, the owner of
 //! the loop; only its [`Waker`] may be used from others. Several drivers are compiled together and
-//! chosen at run time ([`AnyDriver`]): readiness over epoll, poll or select, and a simulation.
+//! chosen at run time ([`AnyDriver`]): readiness over epoll, poll or select, io_uring, and a
+//! simulation.
 //!
 //! # The contract
 //!
@@ -21,7 +22,7 @@
 //!    nothing to take from it. An op that does not suit the resource answers
 //!    `Failed(InvalidInput)`.
 
-#![deny(unsafe_code)] // One file may: readiness/batch.rs.
+#![deny(unsafe_code)] // Four files may: readiness/batch.rs, uring/{buffers,region,ring}.rs.
 
 mod any;
 pub mod clock;
@@ -29,6 +30,7 @@ pub mod net;
 pub mod readiness;
 mod shortage;
 pub mod sim;
+pub mod uring;
 mod wake;
 
 pub use any::{AnyDriver, AnySocket, NAMES};
@@ -51,7 +53,7 @@ pub trait Driver {
     /// What the driver adopts: an owned descriptor, or its simulated counterpart.
     type Socket;
 
-    /// `epoll`, `poll`, `select`, `sim`…
+    /// `epoll`, `io_uring`, `poll`, `select`, `sim`…
     fn name(&self) -> &'static str;
 
     /// The loop's clock.
@@ -131,6 +133,12 @@ pub trait Driver {
 
     /// A handle that ends a wait from any thread.
     fn waker(&self) -> Waker;
+
+    /// Whether [`Op::SendSoon`] is better than [`Op::Send`] wherever it can be used: what is sent so
+    /// leaves with the wait.
+    fn gathers_sends(&self) -> bool {
+        false
+    }
 
     /// To be called in a forked child before anything else: starts over with kernel objects of the
     /// child's own, and tells nothing to those it shares with the parent. What was adopted,

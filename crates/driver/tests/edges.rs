@@ -1,4 +1,4 @@
-//! What could be lost where TCP is watched edge-triggered, and is not: on every multiplexer.
+//! What could be lost where TCP is watched edge-triggered, and is not: on every driver.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 use oxlip_driver::readiness::{Epoll, Poll, Select};
+use oxlip_driver::uring::Uring;
 use oxlip_driver::{Driver, Received, Role};
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
@@ -113,6 +114,13 @@ macro_rules! on_every_multiplexer {
             #[test]
             fn select() {
                 super::$body(super::Select::new().expect("select"));
+            }
+            #[test]
+            fn io_uring() {
+                match super::Uring::new() {
+                    Ok(driver) => super::$body(driver),
+                    Err(error) => eprintln!("skipped: io_uring cannot be used here: {error}"),
+                }
             }
         }
     )*};

@@ -17,11 +17,9 @@ use super::BELL;
 use super::resource::{Resource, lost};
 use crate::wake::WakeDescriptor;
 
-/// A multiplexer that watches the waker.
-pub(super) fn new_backend<B: Backend>(bell: &WakeDescriptor) -> io::Result<B> {
-    let mut backend = B::new()?;
-    backend.add(bell.number(), BELL, Watched::READ)?;
-    Ok(backend)
+/// The backend watches the waker from here on.
+pub(super) fn hear<B: Backend>(backend: &mut B, bell: &WakeDescriptor) -> io::Result<()> {
+    backend.add(bell.number(), BELL, Watched::READ)
 }
 
 /// Tells the backend what to watch for, if that is not what it does already. After an error it

@@ -26,6 +26,7 @@ mod apply;
 #[expect(unsafe_code, reason = "recvmmsg(2) has no safe form")]
 mod batch;
 mod datagram;
+mod inside;
 mod receive;
 mod resource;
 mod transfer;
@@ -73,6 +74,8 @@ pub struct Readiness<B> {
     buffer: ReceiveBuffer,
     /// The same for datagrams, once one is to be received.
     batch: Option<Batch>,
+    /// Whether the backend watches the waker.
+    hears_bell: bool,
 }
 
 /// The waker's token. No id has this word: indices stay below 2^32 − 1.
@@ -84,10 +87,16 @@ impl<B: Backend> Readiness<B> {
     /// # Errors
     /// The system is out of descriptors or memory.
     pub fn new() -> io::Result<Self> {
-        let bell = WakeDescriptor::new()?;
+        let mut driver = Self::deaf()?;
+        driver.hear_bell()?;
+        Ok(driver)
+    }
+
+    /// As [`Readiness::new`], without its waker: somebody else watches it.
+    pub(crate) fn deaf() -> io::Result<Self> {
         let mut driver = Self {
-            backend: apply::new_backend(&bell)?,
-            bell,
+            backend: B::new()?,
+            bell: WakeDescriptor::new()?,
             resources: Arena::new(),
             holders: Holders::default(),
             changed: Vec::new(),
@@ -96,9 +105,17 @@ impl<B: Backend> Readiness<B> {
             events: Vec::new(),
             buffer: ReceiveBuffer::new(),
             batch: None,
+            hears_bell: false,
         };
         driver.events.reserve(64);
         Ok(driver)
+    }
+
+    /// From here on a wake ends this driver's waits.
+    pub(crate) fn hear_bell(&mut self) -> io::Result<()> {
+        apply::hear(&mut self.backend, &self.bell)?;
+        self.hears_bell = true;
+        Ok(())
     }
 
     /// The descriptor of an adopted socket, to ask for addresses or set options. It must not be
@@ -261,10 +278,43 @@ impl<B: Backend> Readiness<B> {
         true
     }
 
+    /// The first half of a wait: tells the backend what is wanted.
+    #[inline]
+    pub(crate) fn prepare(&mut self, completions: &mut Vec<Completion>) {
+        self.apply_changes(completions);
+        self.repeat_reports(completions);
+        completions.extend(
+            self.ousted
+                .drain(..)
+                .map(|id| Completion::Failed(id, resource::lost())),
+        );
+    }
+
+    /// The second half: asks it what is ready.
+    #[inline]
+    pub(crate) fn collect(
+        &mut self,
+        timeout: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        self.backend.wait(timeout, &mut self.events)?;
+        let mut events = mem::take(&mut self.events);
+        let mut orphans = false;
+        for event in &events {
+            orphans |= !self.dispatch(event, completions);
+        }
+        events.clear();
+        self.events = events;
+        if orphans { self.rebuild() } else { Ok(()) }
+    }
+
     /// Starts over with a new multiplexer, to be rid of a registration that has outlived its
     /// descriptor and that nothing can name any more.
     fn rebuild(&mut self) -> io::Result<()> {
-        self.backend = apply::new_backend(&self.bell)?;
+        self.backend = B::new()?;
+        if self.hears_bell {
+            apply::hear(&mut self.backend, &self.bell)?;
+        }
         let armed: Vec<Id> = self
             .resources
             .iter()
@@ -336,7 +386,7 @@ impl<B: Backend> Driver for Readiness<B> {
     #[inline(always)]
     fn submit(&mut self, op: Op<'_>) -> task::Poll<Completion> {
         match op {
-            Op::Send { id, bufs } => self.send(id, bufs),
+            Op::Send { id, bufs } | Op::SendSoon { id, bufs } => self.send(id, bufs),
             Op::RecvStart(id) => self.want_read(id, Kind::receives, true),
             Op::RecvStop(id) => self.want_read(id, Kind::receives, false),
             Op::AcceptStart(id) => self.want_read(id, Kind::accepts, true),
@@ -411,27 +461,13 @@ impl<B: Backend> Driver for Readiness<B> {
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
         let before = completions.len();
-        self.apply_changes(completions);
-        self.repeat_reports(completions);
-        completions.extend(
-            self.ousted
-                .drain(..)
-                .map(|id| Completion::Failed(id, resource::lost())),
-        );
+        self.prepare(completions);
         let timeout = if completions.len() > before {
             Some(Duration::ZERO)
         } else {
             timeout
         };
-        self.backend.wait(timeout, &mut self.events)?;
-        let mut events = mem::take(&mut self.events);
-        let mut orphans = false;
-        for event in &events {
-            orphans |= !self.dispatch(event, completions);
-        }
-        events.clear();
-        self.events = events;
-        if orphans { self.rebuild() } else { Ok(()) }
+        self.collect(timeout, completions)
     }
 
     fn waker(&self) -> Waker {
@@ -506,11 +542,11 @@ impl<B: Backend> Readiness<B> {
 }
 
 #[cold]
-fn dead(id: Id) -> task::Poll<Completion> {
+pub(crate) fn dead(id: Id) -> task::Poll<Completion> {
     task::Poll::Ready(Completion::Failed(id, io::ErrorKind::NotFound.into()))
 }
 
 #[cold]
-fn misuse(id: Id) -> task::Poll<Completion> {
+pub(crate) fn misuse(id: Id) -> task::Poll<Completion> {
     task::Poll::Ready(Completion::Failed(id, io::ErrorKind::InvalidInput.into()))
 }

@@ -337,7 +337,7 @@ impl Driver for Sim {
 
     fn submit(&mut self, op: Op<'_>) -> Poll<Completion> {
         match op {
-            Op::Send { id, bufs } => self.send(id, bufs),
+            Op::Send { id, bufs } | Op::SendSoon { id, bufs } => self.send(id, bufs),
             Op::RecvStart(id) => self.want_read(id, Role::Stream, true),
             Op::RecvStop(id) => self.want_read(id, Role::Stream, false),
             Op::AcceptStart(id) => self.want_read(id, Role::Listener, true),

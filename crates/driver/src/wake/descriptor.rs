@@ -57,6 +57,18 @@ impl WakeDescriptor {
         Waker::new(self.0.clone())
     }
 
+    /// As [`WakeDescriptor::clear`] for who is told of each write and needs no unreadable
+    /// descriptor for that.
+    pub(crate) fn acknowledge(&self) {
+        match self.0.channel {
+            // A counter that never gets full.
+            Channel::Eventfd(_) => {
+                self.0.rung.swap(false, Ordering::AcqRel);
+            }
+            Channel::Pipe { .. } => self.clear(),
+        }
+    }
+
     /// Makes the descriptor unreadable again: the next wake writes anew.
     pub(crate) fn clear(&self) {
         let mut word = [0u8; 8];

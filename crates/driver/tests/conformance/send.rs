@@ -20,6 +20,9 @@ on_every_driver!(
     nothing_goes_after_the_end,
     a_peer_that_is_gone_is_an_error_of_send,
     a_reset_ends_a_pending_send,
+    what_is_sent_soon_is_answered_by_the_wait_at_the_latest,
+    what_is_sent_soon_to_a_full_stream_waits_for_room,
+    what_is_sent_soon_leaves_before_the_end_and_the_close,
 );
 
 fn a_full_stream_is_sendable_exactly_once<W: World>() {
@@ -186,6 +189,71 @@ fn a_peer_that_is_gone_is_an_error_of_send<W: World>() {
     }
     assert!(errors > 2, "nobody is there, and it is hardly said");
     assert!(!signalled.load(Ordering::Relaxed));
+}
+
+/// How much was taken, once that is known; `None` if there is no room.
+fn send_soon<W: World>(world: &mut W, id: Id, parts: &[&[u8]]) -> Option<usize> {
+    let bufs: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let answer = world.ask(Op::SendSoon { id, bufs: &bufs });
+    let mut seen = answer.map_or_else(|| world.poll(), |answer| vec![answer]);
+    seen.retain(|seen| !matches!(seen, Seen::Readable(_)));
+    match seen[..] {
+        [] => None,
+        [Seen::Sent(sender, Ok(count))] if sender == id => Some(count),
+        // There was no room, and is again.
+        [Seen::Sendable(sender)] if sender == id => Some(0),
+        ref other => panic!("sending gave {other:?}"),
+    }
+}
+
+fn what_is_sent_soon_is_answered_by_the_wait_at_the_latest<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    let sent = send_soon(&mut world, a, &[b"head", b"", b"body"]);
+    assert_eq!(sent, Some(8));
+    assert_eq!(send_soon(&mut world, a, &[b"more"]), Some(4));
+    world.start(Op::RecvStart(b));
+    assert_eq!(world.receive(b, 12), b"headbodymore");
+    world.quiet();
+    world.close(a);
+    let bufs = [IoSlice::new(b"x")];
+    assert_eq!(
+        world.ask(Op::SendSoon { id: a, bufs: &bufs }),
+        Some(Seen::Failed(a, ErrorKind::NotFound))
+    );
+}
+
+fn what_is_sent_soon_to_a_full_stream_waits_for_room<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    let mut sent = 0;
+    while let Some(count) = send_soon(&mut world, a, &[&[b'x'; 10_000]]) {
+        sent += count;
+    }
+    world.start(Op::RecvStart(b));
+    drain(&mut world, b, sent);
+    while !world.until_any().contains(&Seen::Sendable(a)) {}
+    assert_eq!(send_soon(&mut world, a, &[b"more"]), Some(4));
+    assert_eq!(world.receive(b, 4), b"more");
+}
+
+fn what_is_sent_soon_leaves_before_the_end_and_the_close<W: World>() {
+    let bufs = [IoSlice::new(b"last words")];
+    for end in [false, true] {
+        let mut world = W::new();
+        let (a, b) = world.pair();
+        world.ask(Op::SendSoon { id: a, bufs: &bufs });
+        if end {
+            assert_eq!(world.ask(Op::Shutdown(a)), Some(Seen::Sent(a, Ok(0))));
+        } else {
+            world.close(a);
+        }
+        world.start(Op::RecvStart(b));
+        while !world.until_any().contains(&Seen::Readable(b)) {}
+        assert_eq!(world.receive(b, 10), b"last words");
+        world.until(Seen::Readable(b));
+        assert_eq!(world.take(b).expect("take"), Taken::Eof);
+    }
 }
 
 fn a_reset_ends_a_pending_send<W: World>() {

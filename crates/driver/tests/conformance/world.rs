@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Interest, Op};
 use oxlip_driver::readiness;
+use oxlip_driver::uring::Uring;
 use oxlip_driver::{Driver, Received, Role, Sim, net};
 
 /// One driver, and how to make sockets that it can adopt.
@@ -51,7 +52,7 @@ macro_rules! os_driver {
     )*};
 }
 
-os_driver!(readiness::Epoll, readiness::Poll, readiness::Select);
+os_driver!(readiness::Epoll, readiness::Poll, readiness::Select, Uring);
 
 /// A world of descriptors.
 pub(crate) trait OsWorld: World<Driver: Driver<Socket = OwnedFd>> {}
@@ -330,6 +331,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a wait must be empty for a body to believe it.
 const QUIET: Duration = Duration::from_millis(1);
 
+/// Whether this system lets us have rings; says so if not.
+pub(crate) fn has_io_uring() -> bool {
+    let refused = Uring::new().err();
+    if let Some(error) = &refused {
+        eprintln!("skipped: io_uring cannot be used here: {error}");
+    }
+    refused.is_none()
+}
+
 /// One test for each body and driver.
 macro_rules! on_every_driver {
     ($($body:ident),* $(,)?) => {
@@ -351,6 +361,13 @@ macro_rules! on_os_drivers {
         }
         mod select {
             $(#[test] fn $body() { super::$body::<$crate::world::Real<oxlip_driver::readiness::Select>>(); })*
+        }
+        mod io_uring {
+            $(#[test] fn $body() {
+                if $crate::world::has_io_uring() {
+                    super::$body::<$crate::world::Real<oxlip_driver::uring::Uring>>();
+                }
+            })*
         }
     };
 }

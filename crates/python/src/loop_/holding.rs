@@ -28,13 +28,35 @@ pub(crate) struct Holding {
     since: Time,
     /// Until when nothing waits.
     wary_until: Option<Time>,
+    /// What waits for the end of the tick leaves with the driver's wait (docs/adr/0010).
+    with_wait: bool,
 }
 
 impl Holding {
+    /// `with_wait`: the driver can send with its wait.
+    pub(super) fn new(with_wait: bool) -> Self {
+        Self {
+            with_wait,
+            ..Self::default()
+        }
+    }
+
     /// Whether a write should wait for the handles that are still to run.
     #[inline]
     pub(crate) fn should_hold(&self, handles_left: usize) -> bool {
         handles_left > 0 && self.wary_until.is_none()
+    }
+
+    /// Whether sends may leave with the driver's wait, and be answered by it.
+    #[inline]
+    pub(super) fn is_with_wait(&self) -> bool {
+        self.with_wait
+    }
+
+    /// After the last handle of a tick: whether what waits can be left to the next wait.
+    #[inline]
+    pub(super) fn is_for_wait(&self) -> bool {
+        self.with_wait || self.connections.is_empty()
     }
 
     /// Something is queued on a connection and waits.
@@ -77,11 +99,6 @@ impl Holding {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Id> {
         self.connections.pop_front()
-    }
-
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.connections.is_empty()
     }
 
     pub(super) fn clear(&mut self) {

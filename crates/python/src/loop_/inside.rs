@@ -138,7 +138,8 @@ pub(super) fn poll(event_loop: &Bound<'_, EventLoop>, timeout: Option<f64>) -> P
     if timeout != Some(Duration::ZERO) {
         this.drop_contexts(&owned);
     }
-    owned.with(|state| state.wait(py, timeout))?;
+    let settled = owned.with(|state| state.wait(py, timeout))?;
+    tick::settle(event_loop, &owned, settled)?;
     py.check_signals()?;
     this.drain_inbox(py);
     Ok(())

@@ -210,6 +210,7 @@ pub(super) fn clear(event_loop: &EventLoop) {
     let held = event_loop.state.with(|state| {
         let resources = std::mem::take(&mut state.resources);
         state.holding.clear();
+        state.unsettled.clear();
         state.watched_fds.clear();
         state.connected_fds.clear();
         state.waits.clear();

@@ -71,12 +71,14 @@ pub(crate) struct State {
     /// Gone once the loop is closed.
     driver: Option<AnyDriver>,
     pub(crate) scheduler: Scheduler<Runnable>,
-    completions: Vec<Completion>,
+    pub(crate) completions: Vec<Completion>,
     /// Waits since the GIL was last released for one.
     polls: u32,
     pub(crate) resources: Resources,
     /// Connections whose writes wait for the end of the tick.
     pub(crate) holding: Holding,
+    /// Sends that the last wait has answered, and that lead to more than that.
+    pub(crate) unsettled: Vec<(Id, std::io::Result<usize>)>,
     /// The number of the running handle.
     pub(crate) run: u64,
     /// Handles to use again; see [`Handle::recycle`].
@@ -159,6 +161,7 @@ impl EventLoop {
         };
         let driver =
             AnyDriver::new(driver.or(from_environment.as_deref())).map_err(errors::os_error)?;
+        let gathers_sends = driver.gathers_sends();
         Ok(Self {
             waker: Mutex::new(Some(driver.waker())),
             driver_name: driver.name(),
@@ -169,7 +172,8 @@ impl EventLoop {
                 completions: Vec::new(),
                 polls: 0,
                 resources: Resources::default(),
-                holding: Holding::default(),
+                holding: Holding::new(gathers_sends),
+                unsettled: Vec::new(),
                 run: 0,
                 spare_handles: Vec::new(),
                 snapshot: Snapshot::default(),

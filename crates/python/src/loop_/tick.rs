@@ -34,18 +34,20 @@ pub(super) fn tick(
     let this = event_loop.get();
     // A fork in the last tick may have left the loop behind.
     this.check_open()?;
-    // What was written outside of any callback must leave before the loop may sleep.
-    transport::flush(event_loop)?;
     this.drain_inbox(py);
     let poll = !sleep || this.stopping.load(Ordering::Relaxed);
     if !poll && !owned.with(|state| state.scheduler.has_ready()) {
         drop(runner.take());
         this.drop_contexts(owned);
     }
-    owned.with(|state| {
+    // What is written must leave before the loop may sleep. Last before the wait: from here on no
+    // program sees that some of it is on its way.
+    transport::flush_with_wait(event_loop)?;
+    let settled = owned.with(|state| {
         let timeout = state.timeout(poll);
         state.wait(py, timeout)
     })?;
+    settle(event_loop, owned, settled)?;
     // Python's own signal handlers run here, and Ctrl-C leaves from here. Also without a sleep: the
     // interpreter looks only between its instructions, and callbacks may all be native.
     py.check_signals()?;
@@ -63,6 +65,24 @@ pub(super) fn tick(
             Next::Over => return Ok(()),
         }
     }
+}
+
+/// Goes on with what a wait has answered to sends, unless that is done (`settled`), before any program
+/// runs; then queues what else has happened.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of a protocol.
+pub(super) fn settle(
+    event_loop: &Bound<'_, EventLoop>,
+    owned: &Ownership<'_, State>,
+    settled: bool,
+) -> PyResult<()> {
+    if settled {
+        return Ok(());
+    }
+    let outcome = transport::settle_sent(event_loop);
+    owned.with(State::queue_completions);
+    outcome
 }
 
 /// More than this many handles are not kept for reuse: a burst must not hold its memory for ever.
@@ -158,11 +178,12 @@ impl State {
         self.scheduler.timeout(now)
     }
 
-    /// Waits for I/O or a wake. The GIL is released if that may sleep, and now and then.
-    pub(super) fn wait(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<()> {
+    /// Waits for I/O or a wake. The GIL is released if that may sleep, and now and then. False: what
+    /// happened is not queued yet, because sends have led to something that [`settle`] has to do
+    /// first.
+    pub(super) fn wait(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
         let Self {
             driver,
-            scheduler,
             completions,
             polls,
             ..
@@ -176,6 +197,22 @@ impl State {
             py.detach(|| driver.wait(timeout, completions))
         };
         result.map_err(crate::errors::os_error)?;
+        if self.holding.is_with_wait() {
+            transport::note_sent(self);
+        }
+        let settled = self.unsettled.is_empty();
+        if settled {
+            self.queue_completions();
+        }
+        Ok(settled)
+    }
+
+    fn queue_completions(&mut self) {
+        let Self {
+            scheduler,
+            completions,
+            ..
+        } = self;
         for completion in completions.drain(..) {
             scheduler.push(match completion {
                 Completion::Readable(id) => Runnable::Readable(id),
@@ -184,13 +221,12 @@ impl State {
                 Completion::Acceptable(id) => Runnable::Acceptable(id),
                 Completion::Watched(id, ready) => Runnable::Watched(id, ready),
                 Completion::Failed(id, error) => Runnable::Failed(Box::new((id, error))),
-                // Answers to ops that this embedder takes at once, or does not use.
+                // Answers to ops that this embedder takes before, or at once, or does not use.
                 Completion::Sent(..) | Completion::Connected(..) | Completion::Closed(_) => {
                     continue;
                 }
             });
         }
-        Ok(())
     }
 
     fn begin(&mut self, now: Option<Time>) {
@@ -230,7 +266,7 @@ impl State {
         self.run += 1;
         match self.scheduler.next() {
             Some(runnable) => Next::Run(runnable),
-            None if self.holding.is_empty() => Next::Over,
+            None if self.holding.is_for_wait() => Next::Over,
             None => Next::Flush,
         }
     }

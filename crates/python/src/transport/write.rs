@@ -2,6 +2,7 @@
 //! there is room. The decision is `oxlip_core::stream`'s.
 
 use std::io::{self, IoSlice};
+use std::mem;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
@@ -177,13 +178,92 @@ pub(super) fn flush_one(transport: Link<'_, '_>) -> PyResult<()> {
 /// then still there.
 #[inline]
 pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    flush_all(event_loop, Pace::AtOnce)
+}
+
+/// As [`flush`] when the next thing is to wait: what can, leaves with the wait, and is answered by it
+/// ([`note_sent`]).
+///
+/// # Errors
+/// As [`flush`].
+#[inline]
+pub(crate) fn flush_with_wait(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    flush_all(event_loop, Pace::WithWait)
+}
+
+fn flush_all(event_loop: &Bound<'_, EventLoop>, pace: Pace) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
     // Nearly always all of it leaves in one access of the state.
-    while let Some((transport, outcome)) = this.state.with(|state| state.flush_held(py))? {
+    while let Some((transport, outcome)) = this.state.with(|state| state.flush_held(py, pace))? {
         act_and_settle(transport.bind(py), outcome, false)?;
     }
     Ok(())
+}
+
+/// The answers of a wait to sends. Nearly always all was sent, and nothing else is to be done; the
+/// others are left for [`settle_sent`].
+pub(crate) fn note_sent(state: &mut State) {
+    let State {
+        completions,
+        resources,
+        unsettled,
+        ..
+    } = state;
+    completions.retain_mut(|completion| {
+        let Completion::Sent(id, outcome) = completion else {
+            return true;
+        };
+        let Some(connection) = resources.connection(*id) else {
+            return false;
+        };
+        let stream = &mut connection.stream;
+        match outcome {
+            Ok(n)
+                if *n == stream.buffered()
+                    && !stream.is_ending()
+                    && !stream.is_writing_paused() =>
+            {
+                stream.unblocked();
+                stream.advance(*n, drop);
+            }
+            outcome => unsettled.push((*id, mem::replace(outcome, Ok(0)))),
+        }
+        false
+    });
+}
+
+/// Goes on with the sends that have come to something else: more is to be sent, or they failed.
+///
+/// # Errors
+/// `SystemExit` and `KeyboardInterrupt` of a protocol; what is left is then still there.
+pub(crate) fn settle_sent(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    let py = event_loop.py();
+    loop {
+        let next = event_loop.get().state.with(|state| {
+            let (id, sent) = state.unsettled.pop()?;
+            let (driver, resources) = state.parts();
+            let settled = resources.connection(id).map(|connection| {
+                connection.stream.unblocked();
+                let outcome = match sent {
+                    Ok(n) => {
+                        let told = connection.stream.advance(n, drop);
+                        flush_connection(driver, connection, id, told, Pace::AtOnce)
+                    }
+                    Err(error) => Outcome::Failed(error),
+                };
+                (connection.transport.clone_ref(py), outcome)
+            });
+            Some(settled)
+        })?;
+        match next {
+            None => return Ok(()),
+            Some(None) => {}
+            Some(Some((transport, outcome))) => {
+                act_and_settle(transport.bind(py), outcome, false)?;
+            }
+        }
+    }
 }
 
 /// The system has room again for a connection that it had turned away.
@@ -314,7 +394,14 @@ fn send_now(
     let (chunk, skip) = data.to_chunk(sent);
     let told = connection.stream.push(chunk, skip);
     // After a short send the next one is pending: that is what arms the driver.
-    flush_connection(driver, connection, id, told)
+    flush_connection(driver, connection, id, told, Pace::AtOnce)
+}
+
+/// When what is queued leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    AtOnce,
+    WithWait,
 }
 
 /// Sends what is queued until it is all gone or the system takes no more.
@@ -323,10 +410,15 @@ fn flush_connection(
     connection: &mut Connection,
     id: Id,
     told: Option<Flow>,
+    pace: Pace,
 ) -> Outcome {
     let mut told = told;
+    // What the protocol or the end of the stream waits for is not put off.
+    let soon = pace == Pace::WithWait
+        && !connection.stream.is_ending()
+        && !connection.stream.is_writing_paused();
     while connection.stream.needs_flush() {
-        match send_queued(driver, &connection.stream, id) {
+        match send_queued(driver, &connection.stream, id, soon) {
             Poll::Ready(Completion::Sent(_, Ok(n))) => {
                 // A chunk holds an exact bytes object or a copy: dropping it runs no Python code.
                 told = match (told, connection.stream.advance(n, drop)) {
@@ -345,11 +437,16 @@ fn flush_connection(
 
 /// One send of as much of the queue as a send takes.
 #[inline]
-fn send_queued(driver: &mut AnyDriver, stream: &Stream<Chunk>, id: Id) -> Poll<Completion> {
+fn send_queued(
+    driver: &mut AnyDriver,
+    stream: &Stream<Chunk>,
+    id: Id,
+    soon: bool,
+) -> Poll<Completion> {
     let mut unsent = stream.unsent();
     let first = IoSlice::new(unsent.next().unwrap_or_default());
     let Some(second) = unsent.next() else {
-        return driver.submit(Op::Send { id, bufs: &[first] });
+        return submit_send(driver, id, &[first], soon);
     };
     let mut slices = [IoSlice::new(&[]); MAX_BUFFERS];
     slices[0] = first;
@@ -359,9 +456,20 @@ fn send_queued(driver: &mut AnyDriver, stream: &Stream<Chunk>, id: Id) -> Poll<C
         *slot = IoSlice::new(bytes);
         count += 1;
     }
-    driver.submit(Op::Send {
-        id,
-        bufs: &slices[..count],
+    submit_send(driver, id, &slices[..count], soon)
+}
+
+#[inline(always)]
+fn submit_send(
+    driver: &mut AnyDriver,
+    id: Id,
+    bufs: &[IoSlice<'_>],
+    soon: bool,
+) -> Poll<Completion> {
+    driver.submit(if soon {
+        Op::SendSoon { id, bufs }
+    } else {
+        Op::Send { id, bufs }
     })
 }
 
@@ -398,13 +506,13 @@ impl State {
 
     /// Sends what is held for the end of the tick, up to the first connection with more to do than
     /// that: its transport, and what the sending has led to.
-    fn flush_held(&mut self, py: Python<'_>) -> Option<(AnyTransport, Outcome)> {
+    fn flush_held(&mut self, py: Python<'_>, pace: Pace) -> Option<(AnyTransport, Outcome)> {
         while let Some(id) = self.holding.pop() {
             let (driver, resources) = self.parts();
             let Some(connection) = resources.connection(id) else {
                 continue;
             };
-            let outcome = flush_connection(driver, connection, id, None);
+            let outcome = flush_connection(driver, connection, id, None, pace);
             if !matches!(outcome, Outcome::Nothing) || connection.stream.is_ending() {
                 return Some((connection.transport.clone_ref(py), outcome));
             }
@@ -416,7 +524,7 @@ impl State {
     fn flush(&mut self, id: Id, told: Option<Flow>) -> Outcome {
         let (driver, resources) = self.parts();
         match resources.connection(id) {
-            Some(connection) => flush_connection(driver, connection, id, told),
+            Some(connection) => flush_connection(driver, connection, id, told, Pace::AtOnce),
             None => Outcome::Nothing,
         }
     }

@@ -1,0 +1,72 @@
+//! What the io_uring driver, which stands on this one, asks and tells it.
+//!
+//! The ring receives and sends for streams; room to send, connecting, pipes and what others own stay
+//! with the multiplexer, and so does every descriptor.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use oxlip_core::id::Id;
+use oxlip_core::op::Interest;
+
+use super::resource::Kind;
+use super::{Epoll, Readiness};
+use crate::wake::WakeDescriptor;
+
+impl<B> Readiness<B> {
+    pub(crate) fn bell(&self) -> &WakeDescriptor {
+        &self.bell
+    }
+
+    /// Who holds a descriptor number.
+    pub(crate) fn holder(&self, number: RawFd) -> Option<Id> {
+        self.holders.get(number)
+    }
+
+    /// The number of a descriptor that is ours.
+    pub(crate) fn number(&self, id: Id) -> Option<RawFd> {
+        Some(self.resources.get(id)?.owned().ok()?.as_raw_fd())
+    }
+
+    /// The number of a connected stream, or of what else is ours: receiving would not fail for want
+    /// of a connection that is being made.
+    pub(crate) fn receiver(&self, id: Id) -> Option<RawFd> {
+        let resource = self.resources.get(id)?;
+        if resource.is_connecting() {
+            return None;
+        }
+        Some(resource.owned().ok()?.as_raw_fd())
+    }
+
+    /// The number of a stream on which a send may be tried.
+    pub(crate) fn sender(&self, id: Id) -> Option<RawFd> {
+        let stream = self.resources.get(id)?;
+        if stream.kind() != Kind::Stream || stream.is_full() || stream.is_connecting() {
+            return None;
+        }
+        Some(stream.owned().ok()?.as_raw_fd())
+    }
+
+    /// A send took less than it was given: the next one will wait for room.
+    pub(crate) fn set_full(&mut self, id: Id) {
+        if let Some(stream) = self.resources.get_mut(id) {
+            stream.set_full(true);
+        }
+    }
+
+    /// A send found no room: `Sendable` follows.
+    pub(crate) fn await_sendable(&mut self, id: Id) {
+        if let Some(stream) = self.resources.get_mut(id) {
+            stream.set_full(true);
+            if stream.want(Interest::WRITE, true) {
+                self.changed.push(id);
+            }
+        }
+    }
+}
+
+impl Epoll {
+    /// The multiplexer's own number: readable when it has something to report.
+    pub(crate) fn multiplexer(&self) -> RawFd {
+        self.backend.as_fd().as_raw_fd()
+    }
+}

@@ -1,0 +1,333 @@
+//! What comes in at one resource: how it is asked for, and what has arrived and not been taken.
+
+use std::collections::VecDeque;
+use std::io;
+
+use oxlip_core::id::Id;
+use oxlip_core::op::{Completion, Op};
+
+use super::buffers::{BUFFER, BufferId, Pool};
+use super::ring::Answer;
+
+/// A take of this much had to be put together, and was worth a buffer larger than the pool's.
+const MUCH: usize = BUFFER + 1;
+/// After so many of them in a row the stream is polled, and received from directly.
+const MUCH_BEFORE_POLLING: u8 = 2;
+/// After so many takes in a row that one buffer of the pool would have held, it is not any longer.
+const LITTLE_BEFORE_RECEIVING: u8 = 8;
+
+/// What the embedder is told when something is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Stream,
+    Datagram,
+    Listener,
+}
+
+/// Whose readiness to be read from the ring looks after.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) kind: Kind,
+    /// By the embedder.
+    pub(super) wanted: bool,
+    /// The ring polls, and takes go to the system. Otherwise the kernel receives.
+    pub(super) polled: bool,
+    /// The request that is under way.
+    pub(super) request: Option<u32>,
+    /// It is a poll.
+    pub(super) request_polls: bool,
+    /// It has been cancelled, and has not ended yet.
+    pub(super) ending: bool,
+    /// Listed for the next round of requests.
+    pub(super) touched: bool,
+    /// A send is among those of the next call.
+    pub(super) sending: bool,
+    /// Listed among those with something to take.
+    pub(super) listed: bool,
+    /// There may be something that only a take can find.
+    pub(super) hint: bool,
+    /// The end or an error has been taken: nothing more will come.
+    pub(super) over: bool,
+    pub(super) end: Option<End>,
+    pub(super) arrived: VecDeque<Piece>,
+    /// Takes in a row that speak for the other way of receiving.
+    habit: u8,
+}
+
+/// How the stream ended, behind everything that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Eof,
+    /// With this error number.
+    Error(i32),
+}
+
+/// Bytes that have arrived.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// In a buffer of the pool.
+    Pooled {
+        buffer: BufferId,
+        from: usize,
+        to: usize,
+    },
+    /// Kept back for a stream that does not want them now, or copied from a ring that is no more.
+    Owned { bytes: Box<[u8]>, from: usize },
+}
+
+impl Incoming {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            wanted: false,
+            polled: kind != Kind::Stream,
+            request: None,
+            request_polls: false,
+            ending: false,
+            touched: false,
+            sending: false,
+            listed: false,
+            hint: false,
+            over: false,
+            end: None,
+            arrived: VecDeque::new(),
+            habit: 0,
+        }
+    }
+
+    /// Whether a take would find something, as far as is known.
+    #[inline]
+    pub(super) fn has_unread(&self) -> bool {
+        self.hint || !self.arrived.is_empty() || (self.end.is_some() && !self.over)
+    }
+
+    /// Whether the kernel is to receive or poll.
+    pub(super) fn wants_request(&self) -> bool {
+        self.wanted && !self.hint && !self.over && self.end.is_none()
+    }
+
+    /// True: it must be listed for the next round of requests.
+    #[inline]
+    pub(super) fn touch(&mut self) -> bool {
+        !std::mem::replace(&mut self.touched, true)
+    }
+
+    /// What asks another driver for the same.
+    pub(super) fn start(&self, id: Id) -> Op<'static> {
+        match self.kind {
+            Kind::Listener => Op::AcceptStart(id),
+            Kind::Stream | Kind::Datagram => Op::RecvStart(id),
+        }
+    }
+
+    /// Notes an answer to its request. A buffer that holds nothing is given back.
+    pub(super) fn answered(
+        &mut self,
+        answer: &Answer,
+        buffer: Option<BufferId>,
+        pool: &mut Pool,
+    ) -> Option<BufferId> {
+        if self.request_polls {
+            // What went wrong, a take will tell.
+            self.hint |= answer.result != -libc::ECANCELED;
+            return buffer;
+        }
+        match (answer.result, buffer) {
+            (received @ 1.., Some(buffer)) => {
+                let to = received as usize;
+                self.arrived.push_back(Piece::Pooled {
+                    buffer,
+                    from: 0,
+                    to,
+                });
+                return None;
+            }
+            (0.., _) => self.end = Some(End::Eof),
+            (error, _) => match -error {
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+                libc::ENOBUFS => {
+                    pool.grow();
+                    self.hint = true;
+                }
+                // Not this kind of socket.
+                libc::EINVAL | libc::EOPNOTSUPP | libc::ENOTSOCK => self.polled = true,
+                number => self.end = Some(End::Error(number)),
+            },
+        }
+        buffer
+    }
+
+    pub(super) fn report(&self, id: Id) -> Completion {
+        match self.kind {
+            Kind::Stream => Completion::Readable(id),
+            Kind::Datagram => Completion::Receivable(id),
+            Kind::Listener => Completion::Acceptable(id),
+        }
+    }
+
+    /// Notes how much one take got. True: the other way of receiving is better from here on.
+    pub(super) fn has_taken(&mut self, length: usize) -> bool {
+        let (speaks, enough) = if self.polled {
+            (length < BUFFER, LITTLE_BEFORE_RECEIVING)
+        } else {
+            (length >= MUCH, MUCH_BEFORE_POLLING)
+        };
+        self.habit = if speaks { self.habit + 1 } else { 0 };
+        let change = self.kind == Kind::Stream && self.habit >= enough;
+        if change {
+            self.habit = 0;
+            self.polled = !self.polled;
+        }
+        change
+    }
+
+    /// Moves everything out of the pool.
+    pub(super) fn keep(&mut self, pool: &mut Pool) {
+        for piece in &mut self.arrived {
+            if let Piece::Pooled { buffer, from, to } = *piece {
+                *piece = Piece::Owned {
+                    bytes: pool.bytes(buffer, to)[from..].into(),
+                    from: 0,
+                };
+                pool.give_back(buffer);
+            }
+        }
+    }
+
+    /// Drops what has arrived.
+    pub(super) fn forget(&mut self, pool: Option<&mut Pool>) {
+        if let Some(pool) = pool {
+            for piece in &self.arrived {
+                if let Piece::Pooled { buffer, .. } = piece {
+                    pool.give_back(*buffer);
+                }
+            }
+        }
+        self.arrived.clear();
+    }
+
+    /// Copies what has arrived to the beginning of `into`, as much as fits: how much, and whether
+    /// more may wait in the system behind it.
+    pub(super) fn copy(&mut self, pool: Option<&mut Pool>, into: &mut [u8]) -> (usize, bool) {
+        let mut pool = pool;
+        let (mut copied, mut more) = (0, false);
+        while let Some(piece) = self.arrived.front_mut() {
+            let room = &mut into[copied..];
+            if room.is_empty() {
+                return (copied, false);
+            }
+            let bytes = match (&*piece, pool.as_deref()) {
+                (Piece::Owned { bytes, from }, _) => &bytes[*from..],
+                (Piece::Pooled { buffer, from, to }, Some(pool)) => {
+                    &pool.bytes(*buffer, *to)[*from..]
+                }
+                // Not without a ring: `keep` has been called.
+                (Piece::Pooled { .. }, None) => &[],
+            };
+            let count = bytes.len().min(room.len());
+            room[..count].copy_from_slice(&bytes[..count]);
+            let all = count == bytes.len();
+            copied += count;
+            match piece {
+                Piece::Pooled { from, .. } | Piece::Owned { from, .. } => *from += count,
+            }
+            if !all {
+                return (copied, false);
+            }
+            if let Some(Piece::Pooled { buffer, to, .. }) = self.arrived.pop_front() {
+                more = to == BUFFER;
+                if let Some(pool) = pool.as_deref_mut() {
+                    pool.give_back(buffer);
+                }
+            }
+        }
+        (copied, more && self.end.is_none())
+    }
+}
+
+impl End {
+    pub(super) fn error(self) -> io::Result<()> {
+        match self {
+            Self::Eof => Ok(()),
+            Self::Error(number) => Err(io::Error::from_raw_os_error(number)),
+        }
+    }
+}
+
+/// All of them, by the driver's ids.
+#[derive(Default)]
+pub(super) struct Table {
+    slots: Vec<Option<(Id, Box<Incoming>)>>,
+}
+
+impl Table {
+    pub(super) fn insert(&mut self, id: Id, incoming: Incoming) {
+        if self.slots.len() <= id.index() {
+            self.slots.resize_with(id.index() + 1, || None);
+        }
+        self.slots[id.index()] = Some((id, Box::new(incoming)));
+    }
+
+    pub(super) fn remove(&mut self, id: Id) -> Option<Box<Incoming>> {
+        let slot = self.slots.get_mut(id.index())?;
+        slot.take_if(|(known, _)| *known == id)
+            .map(|(_, incoming)| incoming)
+    }
+
+    #[inline]
+    pub(super) fn get(&self, id: Id) -> Option<&Incoming> {
+        match self.slots.get(id.index()) {
+            Some(Some((known, incoming))) if *known == id => Some(incoming),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Incoming> {
+        match self.slots.get_mut(id.index()) {
+            Some(Some((known, incoming))) if *known == id => Some(incoming),
+            _ => None,
+        }
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Id, &mut Incoming)> {
+        self.slots
+            .iter_mut()
+            .flatten()
+            .map(|(id, incoming)| (*id, &mut **incoming))
+    }
+}
+
+/// The requests under way, by number: a number is used again once the kernel has given the last
+/// answer, so that no late answer finds another's.
+#[derive(Default)]
+pub(super) struct Requests {
+    owners: Vec<Id>,
+    free: Vec<u32>,
+}
+
+impl Requests {
+    pub(super) fn begin(&mut self, id: Id) -> u32 {
+        if let Some(number) = self.free.pop() {
+            self.owners[number as usize] = id;
+            return number;
+        }
+        self.owners.push(id);
+        u32::try_from(self.owners.len() - 1).expect("fewer than 2^32 requests")
+    }
+
+    pub(super) fn owner(&self, number: u32) -> Option<Id> {
+        self.owners.get(number as usize).copied()
+    }
+
+    /// The last answer has come.
+    pub(super) fn end(&mut self, number: u32) {
+        self.free.push(number);
+    }
+
+    /// The ring is gone with all of them.
+    pub(super) fn clear(&mut self) {
+        self.owners.clear();
+        self.free.clear();
+    }
+}

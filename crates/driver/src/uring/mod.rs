@@ -1,0 +1,582 @@
+//! The driver over io_uring(7): one system call a tick receives, sends and waits.
+//!
+//! It stands on the readiness driver over epoll, which owns every descriptor and does what happens
+//! seldom: connecting, waiting for room, pipes, and watching what others own. The ring does what
+//! happens all the time:
+//!
+//! * What comes in on a stream is received by the kernel, into buffers of a pool, without being asked
+//!   each time ("multishot"). What the pool is too small for, and streams whose traffic is large,
+//!   are received directly: the ring then only says when.
+//! * Listeners and datagram sockets are polled.
+//! * Small sends that are not in a hurry (`Op::SendSoon`) are copied, and leave all together with the
+//!   call that waits.
+//! * The multiplexer's descriptor and the waker are polled like any other.
+//!
+//! What others own is not polled by the ring, because a request keeps its file open in the kernel:
+//! a peer would not see the end of a socket that the program has closed. What is ours is cancelled
+//! before it is closed, at once, for the same reason.
+//!
+//! The kernel does deferred work (`DEFER_TASKRUN`) only inside of our own calls, and every call is
+//! followed by taking all its answers. So nothing is received behind our back, and between two calls
+//! a direct receive gets exactly what follows on what has been taken: bytes stay in order whichever
+//! way they come. And without work that is due, a poll needs no system call.
+//!
+//! A ring belongs to one thread. A loop at rest may change its thread, and then gets a new ring; a
+//! forked child gets one, too. Where there can be none any more, epoll does it all.
+
+#[expect(unsafe_code, reason = "memory that the kernel writes to")]
+mod buffers;
+mod incoming;
+mod owner;
+#[expect(unsafe_code, reason = "memory of our own, for the kernel")]
+mod region;
+mod requests;
+#[expect(unsafe_code, reason = "requests that point to memory")]
+mod ring;
+mod sending;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::task::Poll;
+use std::time::Duration;
+
+use oxlip_core::address::Address;
+use oxlip_core::id::Id;
+use oxlip_core::op::{Completion, Op};
+use oxlip_core::time::Time;
+
+use self::buffers::{BUFFER, BufferId};
+use self::incoming::{End, Incoming, Kind, Piece, Requests, Table};
+use self::owner::refusal;
+use self::ring::{Answer, Ended, Ring, Tag};
+use self::sending::Sends;
+use crate::readiness::{Epoll, misuse};
+use crate::wake::Waker;
+use crate::{Driver, RawSocket, Received, Role};
+
+/// The driver over io_uring. See the module's head.
+pub struct Uring {
+    // Dropped before the descriptors: whatever the kernel still does for it ends.
+    ring: Option<Ring>,
+    /// The thread and the process that the ring belongs to, once it is in use.
+    owner: Option<(u64, u32)>,
+    /// There can be no ring any more.
+    forbidden: bool,
+    inner: Epoll,
+    table: Table,
+    requests: Requests,
+    /// Whose requests may differ from what is wanted.
+    touched: Vec<Id>,
+    /// Those with something to take.
+    unread: Vec<Id>,
+    sends: Sends,
+    /// What calls between two waits have led to.
+    early: Vec<Completion>,
+    /// The multiplexer and the waker are being polled.
+    polls_inner: bool,
+    hears_bell: bool,
+    inner_ready: bool,
+    woken: bool,
+    answers: Vec<Answer>,
+    /// Lent by the last take.
+    lent: Option<BufferId>,
+    /// Where a take that is not a single piece goes; empty until the first.
+    large: Vec<u8>,
+    /// What had arrived for released sockets, by the system's cookie.
+    left: Vec<(u64, Box<Incoming>)>,
+}
+
+const INNER: Tag = u64::MAX - 1;
+const BELL: Tag = u64::MAX - 2;
+/// A send, by its place among those of the next call.
+const SENDS: Tag = 1 << 32;
+
+/// The most that a take gets.
+const LARGE: usize = 256 * 1024;
+
+/// Released sockets of which something is kept. Who releases, adopts again soon.
+const LEFT_AT_MOST: usize = 64;
+
+impl Uring {
+    /// A driver with nothing in it but its waker.
+    ///
+    /// # Errors
+    /// The kernel is older than 6.1, has no io_uring, or a sandbox or an administrator forbids it;
+    /// out of descriptors or memory.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            ring: Some(Ring::new().map_err(refusal)?),
+            owner: None,
+            forbidden: false,
+            inner: Epoll::deaf()?,
+            table: Table::default(),
+            requests: Requests::default(),
+            touched: Vec::new(),
+            unread: Vec::new(),
+            sends: Sends::default(),
+            early: Vec::new(),
+            polls_inner: false,
+            hears_bell: false,
+            inner_ready: false,
+            woken: false,
+            answers: Vec::new(),
+            lent: None,
+            large: Vec::new(),
+            left: Vec::new(),
+        })
+    }
+
+    /// The descriptor of an adopted socket, to ask for addresses or set options. It must not be
+    /// closed or made blocking.
+    #[must_use]
+    pub fn descriptor(&self, id: Id) -> Option<BorrowedFd<'_>> {
+        self.inner.descriptor(id)
+    }
+
+    /// Reports what is there and has not been taken, and forgets about what is not.
+    fn report(&mut self, completions: &mut Vec<Completion>) {
+        let table = &mut self.table;
+        self.unread.retain(|id| {
+            let Some(incoming) = table.get_mut(*id) else {
+                return false;
+            };
+            incoming.listed = incoming.wanted && incoming.has_unread();
+            if incoming.listed {
+                completions.push(incoming.report(*id));
+            }
+            incoming.listed
+        });
+    }
+
+    /// Whether a report is due whatever the kernel says.
+    fn has_unread(&self) -> bool {
+        self.unread.iter().any(|id| {
+            let incoming = self.table.get(*id);
+            incoming.is_some_and(|incoming| incoming.wanted && incoming.has_unread())
+        })
+    }
+
+    // Taking.
+
+    #[inline]
+    fn give_back(&mut self) {
+        if let Some(lent) = self.lent.take()
+            && let Some(ring) = &mut self.ring
+        {
+            ring.pool.give_back(lent);
+        }
+    }
+
+    /// Asks for another request if one is missing.
+    #[inline]
+    fn touch(touched: &mut Vec<Id>, id: Id, incoming: &mut Incoming) {
+        if incoming.request.is_none() && incoming.touch() {
+            touched.push(id);
+        }
+    }
+
+    /// Adds to or takes from what is wanted to be read of a resource of the right kind.
+    fn want(
+        &mut self,
+        op: Op<'_>,
+        id: Id,
+        suits: impl FnOnce(Kind) -> bool,
+        wanted: bool,
+    ) -> Poll<Completion> {
+        let Some(incoming) = self.table.get_mut(id) else {
+            return self.inner.submit(op);
+        };
+        if !suits(incoming.kind) {
+            return misuse(id);
+        }
+        incoming.wanted = wanted;
+        if !wanted {
+            // Whether that is still so, a new request will tell.
+            incoming.hint = false;
+        }
+        if wanted && incoming.has_unread() && !incoming.listed {
+            incoming.listed = true;
+            self.unread.push(id);
+        }
+        if incoming.touch() {
+            self.touched.push(id);
+        }
+        if self.forbidden {
+            return self.inner.submit(op);
+        }
+        Poll::Pending
+    }
+
+    /// The resource is about to go: nothing of it is left in the ring, and what has arrived is given.
+    fn take_out(&mut self, id: Id) -> Option<Box<Incoming>> {
+        self.give_back();
+        if self.table.get(id)?.sending {
+            self.submit_now();
+        }
+        self.end_request(id);
+        self.early.retain(|completion| about(completion) != id);
+        self.table.remove(id)
+    }
+
+    fn close(&mut self, id: Id) {
+        if let Some(mut incoming) = self.take_out(id) {
+            incoming.forget(self.ring.as_mut().map(|ring| &mut ring.pool));
+        }
+    }
+
+    /// A number has got a new holder: the one before has lost its descriptor.
+    fn oust(&mut self, previous: Option<Id>) {
+        if let Some(previous) = previous {
+            self.close(previous);
+        }
+    }
+}
+
+impl Driver for Uring {
+    type Socket = OwnedFd;
+
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+
+    #[inline]
+    fn now(&self) -> Time {
+        crate::clock::monotonic()
+    }
+
+    fn gathers_sends(&self) -> bool {
+        !self.forbidden
+    }
+
+    fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
+        let kind = match role {
+            Role::Stream => Some(Kind::Stream),
+            Role::Datagram => Some(Kind::Datagram),
+            Role::Listener => Some(Kind::Listener),
+            Role::Pipe => None,
+        };
+        self.oust(self.inner.holder(socket.as_raw_fd()));
+        let cookie = (!self.left.is_empty()).then(|| rustix::net::sockopt::socket_cookie(&socket));
+        let id = self.inner.adopt(socket, role)?;
+        if let Some(kind) = kind {
+            let mut incoming = Incoming::new(kind);
+            if let Some(Ok(cookie)) = cookie
+                && let Some(at) = self.left.iter().position(|(of, _)| *of == cookie)
+            {
+                let (_, left) = self.left.swap_remove(at);
+                incoming.arrived = left.arrived;
+                incoming.end = left.end;
+            }
+            self.table.insert(id, incoming);
+        }
+        Ok(id)
+    }
+
+    fn borrow(&mut self, fd: RawSocket) -> io::Result<Id> {
+        let previous = self.inner.holder(fd);
+        let id = self.inner.borrow(fd)?;
+        self.oust(previous);
+        Ok(id)
+    }
+
+    fn release(&mut self, id: Id) -> Option<OwnedFd> {
+        self.inner.number(id)?;
+        let incoming = self.take_out(id);
+        let socket = self.inner.release(id)?;
+        if let Some(mut incoming) = incoming
+            && (!incoming.arrived.is_empty() || incoming.end.is_some())
+            && let Ok(cookie) = rustix::net::sockopt::socket_cookie(&socket)
+        {
+            if let Some(ring) = &mut self.ring {
+                incoming.keep(&mut ring.pool);
+            }
+            if self.left.len() == LEFT_AT_MOST {
+                self.left.remove(0);
+            }
+            self.left.push((cookie, incoming));
+        }
+        Some(socket)
+    }
+
+    #[inline]
+    fn submit(&mut self, op: Op<'_>) -> Poll<Completion> {
+        match op {
+            Op::Send { id, bufs } => self.send(id, bufs, false),
+            Op::SendSoon { id, bufs } => self.send(id, bufs, true),
+            Op::RecvStart(id) => self.want(op, id, |kind| kind != Kind::Listener, true),
+            Op::RecvStop(id) => self.want(op, id, |kind| kind != Kind::Listener, false),
+            Op::AcceptStart(id) => self.want(op, id, |kind| kind == Kind::Listener, true),
+            Op::AcceptStop(id) => self.want(op, id, |kind| kind == Kind::Listener, false),
+            Op::Close(id) => {
+                self.close(id);
+                self.inner.submit(op)
+            }
+            Op::Shutdown(id) => {
+                if self.table.get(id).is_some_and(|stream| stream.sending) {
+                    self.submit_now();
+                }
+                self.inner.submit(op)
+            }
+            Op::Connect { id, .. } => {
+                if let Some(stream) = self.table.get_mut(id) {
+                    // Whatever a receive has said before.
+                    stream.end = None;
+                    stream.over = false;
+                    if stream.touch() {
+                        self.touched.push(id);
+                    }
+                }
+                self.inner.submit(op)
+            }
+            Op::SendDatagrams { .. } | Op::AwaitRoom(_) | Op::Watch { .. } => self.inner.submit(op),
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, id: Id) -> io::Result<Received<'_>> {
+        self.give_back();
+        let Some(incoming) = self.table.get_mut(id) else {
+            return self.inner.take(id);
+        };
+        incoming.hint = false;
+        match incoming.arrived.front() {
+            None if incoming.end.is_some() && !incoming.over => {
+                incoming.over = true;
+                let end = incoming.end.unwrap_or(End::Eof);
+                return end.error().map(|()| Received::Eof);
+            }
+            None => {
+                let outcome = self.inner.take(id);
+                match &outcome {
+                    Ok(Received::Data(data)) => {
+                        incoming.has_taken(data.len());
+                    }
+                    Ok(Received::Nothing) => {}
+                    Ok(Received::Eof) | Err(_) => incoming.over = incoming.kind == Kind::Stream,
+                }
+                Self::touch(&mut self.touched, id, incoming);
+                return outcome;
+            }
+            Some(&Piece::Pooled { buffer, from, to })
+                if to < BUFFER && incoming.arrived.len() == 1 && self.ring.is_some() =>
+            {
+                incoming.arrived.clear();
+                incoming.has_taken(to - from);
+                self.lent = Some(buffer);
+                let ring = self.ring.as_ref().expect("asked for just now");
+                return Ok(Received::Data(&ring.pool.bytes(buffer, to)[from..]));
+            }
+            Some(_) => {}
+        }
+        // Several pieces, or one behind which there may be more.
+        if self.large.is_empty() {
+            self.large = vec![0; LARGE];
+        }
+        let mut large = std::mem::take(&mut self.large);
+        let taken = self.take_into(id, &mut large);
+        self.large = large;
+        Ok(match taken? {
+            None => Received::Nothing,
+            Some(0) => Received::Eof,
+            Some(count) => Received::Data(&self.large[..count]),
+        })
+    }
+
+    #[inline]
+    fn take_into(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        self.give_back();
+        let Some(incoming) = self.table.get_mut(id) else {
+            return self.inner.take_into(id, buffer);
+        };
+        if buffer.is_empty() {
+            return Ok(Some(0));
+        }
+        incoming.hint = false;
+        let pool = self.ring.as_mut().map(|ring| &mut ring.pool);
+        let (mut count, more) = incoming.copy(pool, buffer);
+        if count > 0 {
+            if more && let Ok(Some(behind)) = self.inner.take_into(id, &mut buffer[count..]) {
+                count += behind;
+            }
+            if incoming.has_taken(count) && incoming.touch() {
+                self.touched.push(id);
+            }
+            return Ok(Some(count));
+        }
+        if let Some(end) = incoming.end
+            && !incoming.over
+        {
+            incoming.over = true;
+            return end.error().map(|()| Some(0));
+        }
+        let outcome = self.inner.take_into(id, buffer);
+        match outcome {
+            Ok(Some(0)) | Err(_) => incoming.over = incoming.kind == Kind::Stream,
+            Ok(Some(count)) => {
+                incoming.has_taken(count);
+            }
+            Ok(None) => {}
+        }
+        Self::touch(&mut self.touched, id, incoming);
+        outcome
+    }
+
+    fn take_datagrams(
+        &mut self,
+        id: Id,
+        limit: usize,
+        each: impl FnMut(&[u8], Option<Address>),
+    ) -> io::Result<usize> {
+        self.look_again(id);
+        self.inner.take_datagrams(id, limit, each)
+    }
+
+    fn accept(&mut self, id: Id) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
+        self.look_again(id);
+        self.inner.accept(id)
+    }
+
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        self.give_back();
+        let before = completions.len();
+        if !self.claim() {
+            return self.wait_without_ring(timeout, completions);
+        }
+        self.inner.prepare(completions);
+        completions.append(&mut self.early);
+        let ready =
+            completions.len() > before || self.woken || self.inner_ready || self.has_unread();
+        let sleeps = !ready && timeout != Some(Duration::ZERO);
+        let deadline = timeout
+            .filter(|_| sleeps)
+            .map(|timeout| self.now().after(timeout));
+        let mut left = timeout;
+        loop {
+            self.apply_touched();
+            self.watch_own();
+            let Some(ring) = &mut self.ring else {
+                // Lost in the attempt: what is left of the time is not worth a second look.
+                return self.wait_without_ring(Some(Duration::ZERO), completions);
+            };
+            let ended = if sleeps || ring.is_due() {
+                match ring.enter(sleeps, left.filter(|_| sleeps)) {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        self.give_up();
+                        return self.wait_without_ring(Some(Duration::ZERO), completions);
+                    }
+                }
+            } else {
+                Ended::TimedOut
+            };
+            let answers = self.take_answers();
+            // What making room has led to comes first.
+            completions.append(&mut self.early);
+            self.finish_sends(completions);
+            if std::mem::take(&mut self.inner_ready) {
+                self.collect_inner(completions)?;
+            }
+            self.report(completions);
+            let woken = std::mem::take(&mut self.woken);
+            if !sleeps
+                || woken
+                || completions.len() > before
+                || ended != Ended::Answered
+                || answers == 0
+            {
+                return Ok(());
+            }
+            // Only answers that concern nobody.
+            if let Some(deadline) = deadline {
+                let now = self.now();
+                if now >= deadline {
+                    return Ok(());
+                }
+                left = Some(deadline.since(now));
+            }
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        self.inner.waker()
+    }
+
+    fn after_fork(&mut self) -> io::Result<()> {
+        // What had arrived is the parent's: it goes on with it.
+        for (_, incoming) in self.table.iter_mut() {
+            incoming.arrived.clear();
+            incoming.hint = false;
+        }
+        self.left.clear();
+        self.lose_ring();
+        self.inner_ready = false;
+        self.woken = false;
+        self.inner.after_fork()
+    }
+}
+
+impl Uring {
+    /// A hint has been followed: another request will say whether there is more.
+    fn look_again(&mut self, id: Id) {
+        if let Some(incoming) = self.table.get_mut(id) {
+            incoming.hint = false;
+            Self::touch(&mut self.touched, id, incoming);
+        }
+    }
+
+    fn collect_inner(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
+        let before = completions.len();
+        self.inner.collect(Some(Duration::ZERO), completions)?;
+        for completion in &completions[before..] {
+            if let Completion::Connected(id, _) = completion
+                && let Some(stream) = self.table.get_mut(*id)
+                && stream.touch()
+            {
+                self.touched.push(*id);
+            }
+        }
+        Ok(())
+    }
+
+    /// As `wait`, when epoll does it all.
+    #[cold]
+    fn wait_without_ring(
+        &mut self,
+        timeout: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<()> {
+        completions.append(&mut self.early);
+        self.touched.clear();
+        for (_, incoming) in self.table.iter_mut() {
+            incoming.touched = false;
+        }
+        let before = completions.len();
+        self.report(completions);
+        let timeout = if completions.len() > before {
+            Some(Duration::ZERO)
+        } else {
+            timeout
+        };
+        self.inner.wait(timeout, completions)
+    }
+}
+
+/// Whom a completion is about.
+fn about(completion: &Completion) -> Id {
+    match *completion {
+        Completion::Readable(id)
+        | Completion::Receivable(id)
+        | Completion::Sendable(id)
+        | Completion::Sent(id, _)
+        | Completion::Acceptable(id)
+        | Completion::Connected(id, _)
+        | Completion::Watched(id, _)
+        | Completion::Closed(id)
+        | Completion::Failed(id, _) => id,
+    }
+}

@@ -1,0 +1,55 @@
+//! Memory that the kernel and the driver both use: mapped for it alone, never moved.
+//!
+//! Not from the allocator: pages of a ring of buffers stay pinned by the kernel until it has torn the
+//! ring down, which may be after the driver has let go of them. A page of a mapping of our own is
+//! given to nobody else before that.
+
+use std::io;
+use std::ptr::{self, NonNull};
+
+/// Zeroed memory of at least the size asked for. Pages that are not used are not touched.
+pub(super) struct Region {
+    base: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: it owns the mapping, which belongs to no thread.
+unsafe impl Send for Region {}
+
+impl Region {
+    pub(super) fn new(size: usize) -> io::Result<Self> {
+        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that
+        // exists.
+        let base = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { base, size })
+    }
+
+    /// Where it begins: valid for reads and writes of all of its size for as long as it lives.
+    pub(super) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: exactly the mapping that `new` made, and nothing borrows from it any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.size) };
+    }
+}

@@ -1,0 +1,275 @@
+//! The ring itself: requests go in, answers come out, one system call does both.
+//!
+//! Safe to use: what a request points to belongs to the ring and lives longer than the request.
+//! Belongs to one thread from [`Ring::enable`] on; the kernel refuses others.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+
+use super::buffers::Pool;
+use super::region::Region;
+
+/// Requests that are submitted at once. More are submitted in parts.
+const REQUESTS: u32 = 256;
+/// Answers that the kernel has room for before it must keep them elsewhere.
+const ANSWERS: u32 = 2048;
+
+/// The longest bytes of one send that are copied, to leave with the next [`Ring::enter`].
+pub(super) const STAGED_AT_MOST: usize = 16 * 1024;
+/// What can be copied before one.
+const STAGE: usize = 256 * 1024;
+
+/// More than a kernel's word for time need hold.
+const FOREVER: Duration = Duration::from_secs(i32::MAX as u64);
+
+/// The only group of provided buffers.
+const GROUP: u16 = 0;
+
+/// Which request an answer belongs to.
+pub(super) type Tag = u64;
+
+/// The tag of requests whose answers tell nothing.
+pub(super) const NOBODY: Tag = u64::MAX;
+
+pub(super) struct Ring {
+    // Dropped first: from then on the kernel does not use what is below.
+    io: IoUring,
+    pub(super) pool: Pool,
+    stage: Region,
+    staged: usize,
+}
+
+/// What the kernel says of one request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answer {
+    pub(super) tag: Tag,
+    /// As a system call's: negative is an error.
+    pub(super) result: i32,
+    /// More answers of this request follow.
+    pub(super) more: bool,
+    /// The number of the provided buffer that it took.
+    pub(super) buffer: Option<u16>,
+}
+
+/// Why a wait in the kernel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Enough answers are there.
+    Answered,
+    /// Time is up.
+    TimedOut,
+    /// A signal has come.
+    Interrupted,
+}
+
+impl Ring {
+    /// A ring that no thread has used yet.
+    ///
+    /// # Errors
+    /// The kernel is older than 6.1, or has or may not have rings; out of descriptors or memory.
+    pub(super) fn new() -> io::Result<Self> {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_r_disabled()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_clamp()
+            .setup_cqsize(ANSWERS);
+        // One indirection less, since 6.6.
+        let io = builder
+            .clone()
+            .setup_no_sqarray()
+            .build(REQUESTS)
+            .or_else(|_| builder.build(REQUESTS))?;
+        let parameters = io.params();
+        if !(parameters.is_feature_ext_arg() && parameters.is_feature_skip_cqe_on_success()) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let ring = Self {
+            io,
+            pool: Pool::new()?,
+            stage: Region::new(STAGE)?,
+            staged: 0,
+        };
+        let (list, entries) = ring.pool.list();
+        // SAFETY: the list has that many entries, and the pool lives longer than the ring, which is
+        // dropped first.
+        unsafe {
+            ring.io
+                .submitter()
+                .register_buf_ring_with_flags(list, entries, GROUP, 0)?;
+        }
+        Ok(ring)
+    }
+
+    /// From here on the ring belongs to this thread.
+    ///
+    /// # Errors
+    /// A sandbox forbids it.
+    pub(super) fn enable(&self) -> io::Result<()> {
+        self.io.submitter().register_enable_rings()
+    }
+
+    /// Whether another request can be pushed.
+    pub(super) fn has_room(&mut self) -> bool {
+        !self.io.submission().is_full()
+    }
+
+    /// Every arrival is received into a buffer of the pool, until the end, an error or
+    /// [`Ring::cancel`].
+    pub(super) fn receive(&mut self, fd: RawFd, tag: Tag) {
+        self.push(&opcode::RecvMulti::new(Fd(fd), GROUP).build().user_data(tag));
+    }
+
+    /// One answer when the descriptor can be read from; with `again`, one at each change.
+    pub(super) fn poll(&mut self, fd: RawFd, tag: Tag, again: bool) {
+        let readable = libc::POLLIN as u32;
+        self.push(
+            &opcode::PollAdd::new(Fd(fd), readable)
+                .multi(again)
+                .build()
+                .user_data(tag),
+        );
+    }
+
+    /// Ends a request, which still gets its last answer.
+    pub(super) fn cancel(&mut self, tag: Tag) {
+        self.push(
+            &opcode::AsyncCancel::new(tag)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS)
+                .user_data(NOBODY),
+        );
+    }
+
+    /// Ends all requests.
+    pub(super) fn cancel_all(&mut self) {
+        self.push(
+            &opcode::AsyncCancel2::new(CancelBuilder::any())
+                .build()
+                .user_data(NOBODY),
+        );
+    }
+
+    /// Whether [`Ring::send`] has a place for so many bytes now.
+    pub(super) fn can_stage(&self, length: usize) -> bool {
+        self.staged + length <= self.stage.size()
+    }
+
+    /// A copy of the bytes is sent by the next [`Ring::enter`], which also answers: not at all if
+    /// the system takes everything, otherwise with how much it took, or its error.
+    pub(super) fn send(&mut self, fd: RawFd, parts: &[io::IoSlice<'_>], tag: Tag) {
+        let begin = self.staged;
+        for part in parts {
+            assert!(self.can_stage(part.len()), "more than can be staged");
+            // SAFETY: within the stage, as just checked; no other reference to it exists, and the
+            // kernel reads only what earlier sends have been given.
+            unsafe {
+                let place = self.stage.base().add(self.staged);
+                place.copy_from_nonoverlapping(part.as_ptr(), part.len());
+            }
+            self.staged += part.len();
+        }
+        // SAFETY: within the stage.
+        let bytes = unsafe { self.stage.base().add(begin) };
+        let length = u32::try_from(self.staged - begin).expect("the stage is small");
+        // It never waits in the kernel (DONTWAIT), and less than everything counts as a failure
+        // (WAITALL), which is answered although a success is not.
+        self.push(
+            &opcode::Send::new(Fd(fd), bytes, length)
+                .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+                .build()
+                .flags(squeue::Flags::SKIP_SUCCESS)
+                .user_data(tag),
+        );
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: what the entry points to, if anything, is in the stage or the pool. Both live
+        // longer than the ring, and the stage is not written to again before the send is answered.
+        let pushed = unsafe { self.io.submission().push(entry) };
+        pushed.expect("asked for room before");
+    }
+
+    /// Whether a call of [`Ring::enter`] that does not wait has anything to do.
+    pub(super) fn is_due(&mut self) -> bool {
+        let requests = self.io.submission();
+        let due = !requests.is_empty() || requests.taskrun() || requests.cq_overflow();
+        drop(requests);
+        due || !self.io.completion().is_empty()
+    }
+
+    /// Submits everything, and with `wait` waits for an answer, `timeout` at most.
+    ///
+    /// # Errors
+    /// The kernel refuses: another thread owns the ring, or a sandbox forbids it.
+    pub(super) fn enter(&mut self, wait: bool, timeout: Option<Duration>) -> io::Result<Ended> {
+        let timespec = timeout.map(|timeout| Timespec::from(timeout.min(FOREVER)));
+        loop {
+            let requests = self.io.submission().len();
+            let args = match &timespec {
+                Some(timespec) if wait => SubmitArgs::new().timespec(timespec),
+                _ => SubmitArgs::new(),
+            };
+            let flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+            // SAFETY: the flags say that the argument is of this type, and it and its time-out live
+            // through the call.
+            let entered = unsafe {
+                self.io.submitter().enter(
+                    u32::try_from(requests).expect("a ring is small"),
+                    u32::from(wait),
+                    flags.bits(),
+                    Some(&args),
+                )
+            };
+            let ended = match entered.map_err(|error| error.raw_os_error()) {
+                Ok(_) => Ended::Answered,
+                Err(Some(libc::ETIME)) => Ended::TimedOut,
+                Err(Some(libc::EINTR)) => Ended::Interrupted,
+                // Out of memory for now, or of room for answers, which the caller is about to take.
+                Err(Some(libc::EAGAIN | libc::EBUSY)) => return Ok(Ended::Answered),
+                Err(code) => {
+                    return Err(io::Error::from_raw_os_error(code.unwrap_or(libc::EINVAL)));
+                }
+            };
+            if self.io.submission().is_empty() {
+                // Every send has been answered.
+                self.staged = 0;
+                return Ok(ended);
+            }
+            if ended == Ended::Interrupted {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Takes all answers that are there.
+    pub(super) fn answers(&mut self, into: &mut Vec<Answer>) {
+        let answers = self.io.completion();
+        into.extend(answers.map(|answer| {
+            let flags = answer.flags();
+            Answer {
+                tag: answer.user_data(),
+                result: answer.result(),
+                more: cqueue::more(flags),
+                buffer: cqueue::buffer_select(flags),
+            }
+        }));
+    }
+
+    /// Whether the kernel keeps answers for which there was no room.
+    pub(super) fn has_overflown(&mut self) -> bool {
+        self.io.submission().cq_overflow()
+    }
+
+    /// Whether everything that was pushed has been submitted.
+    pub(super) fn is_submitted(&mut self) -> bool {
+        self.io.submission().is_empty()
+    }
+}
