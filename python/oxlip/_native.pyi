@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context
 from socket import socket
 from ssl import SSLContext
-from types import TracebackType
 from typing import Any, Protocol, TypeVar, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
@@ -23,7 +22,6 @@ __all__ = [
     "Pending",
     "ReadPipeTransport",
     "SSLTransport",
-    "StreamCall",
     "StreamReader",
     "StreamTransport",
     "StreamWriter",
@@ -260,35 +258,12 @@ class TimerHandle(asyncio.TimerHandle):
 class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     """One datagram socket."""
 
-@final
-class StreamCall(Coroutine[Any, Any, _T]):
-    """What the methods of a stream give that are to be awaited."""
-
-    def __iter__(self) -> Self: ...
-    def __await__(self) -> Generator[Any, Any, _T]: ...
-    def __next__(self) -> Any: ...
-    def send(self, value: Any, /) -> Any: ...
-    def throw(
-        self,
-        typ: type[BaseException] | BaseException,
-        val: BaseException | object = None,
-        tb: TracebackType | None = None,
-    ) -> Any: ...
-    def close(self) -> None: ...
-    @property
-    def __name__(self) -> str: ...
-    @property
-    def __qualname__(self) -> str: ...
-    @property
-    def cr_await(self) -> Any | None: ...
-    @property
-    def cr_frame(self) -> None: ...
-    @property
-    def cr_running(self) -> bool: ...
-
 @disjoint_base
 class StreamReader:
-    """The native half of `oxlip.StreamReader`, over attributes of asyncio's names."""
+    """The native half of `oxlip.StreamReader`, over attributes of asyncio's names.
+
+    What it does not answer is `NotImplemented`.
+    """
 
     _buffer: bytearray
     _eof: bool
@@ -296,29 +271,29 @@ class StreamReader:
     _waiter: asyncio.Future[None] | None
     _exception: Exception | None
     _transport: asyncio.BaseTransport | None
-    _loop: asyncio.AbstractEventLoop | None
+    _loop: asyncio.AbstractEventLoop
     _limit: int
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def feed_data(self, data: ReadableBuffer) -> None: ...
-    def read(self, n: int | None = None) -> StreamCall[bytes]: ...
-    def readexactly(self, n: int) -> StreamCall[bytes]: ...
-    def readline(self) -> StreamCall[bytes]: ...
-    def readuntil(
-        self, separator: bytes | tuple[bytes, ...] | None = None
-    ) -> StreamCall[bytes]: ...
+    def _feed(self, data: object) -> Any: ...
+    def _some(self, n: int, first: bool) -> Any: ...
+    def _exactly(self, n: int, first: bool) -> Any: ...
+    def _until(self, separator: bytes, searched: int, first: bool) -> Any: ...
+    def _line(self, searched: int, first: bool) -> Any: ...
+    def _arrival(self, caller: str) -> asyncio.Future[None]:
+        """What to wait on; whoever does sets `_waiter` to `None` afterwards."""
 
 @disjoint_base
 class StreamWriter:
     """The native half of `oxlip.StreamWriter`, over attributes of asyncio's names."""
 
-    _transport: asyncio.Transport | None
-    _protocol: asyncio.BaseProtocol | None
+    _transport: asyncio.WriteTransport
+    _protocol: asyncio.BaseProtocol
     _reader: asyncio.StreamReader | None
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
     def write(self, data: ReadableBuffer) -> None: ...
-    def drain(self) -> StreamCall[None]: ...
+    def _is_drained(self) -> bool: ...
 
 @final
 class StreamTransport(asyncio.Transport):
@@ -384,12 +359,11 @@ def live_objects() -> dict[str, int]:
 
 def own_streams(
     reader: type[StreamReader],
-    stock_reader: type[asyncio.StreamReader],
-    stock_writer: type[asyncio.StreamWriter],
-    stock_protocol: type[asyncio.StreamReaderProtocol],
+    writer: type[StreamWriter],
+    protocol: type[asyncio.StreamReaderProtocol],
     /,
 ) -> None:
-    """Tells which class stands on `StreamReader`, and asyncio's classes."""
+    """Tells which classes stand on these two, and asyncio's protocol of streams."""
 
 def own_scheduling(class_: type[EventLoop], /) -> None:
     """Gives a class its own `call_soon` and kin, which are called faster than inherited ones."""

@@ -33,9 +33,8 @@ class EventLoopPolicy(_DefaultPolicy):
 def install() -> None:
     """Makes every loop that asyncio creates from now on, in any thread, ours.
 
-    And every stream: `asyncio.open_connection()`, `start_server()`, their kin for Unix sockets and
-    the classes of reader and writer become oxlip's, which are asyncio's with native methods. What
-    has been imported by name before stays.
+    And every stream: `asyncio.open_connection()`, `start_server()` and their kin for Unix sockets
+    become oxlip's. What has been imported by name before stays.
     """
     if sys.version_info >= (3, 14):
         warnings.warn(

@@ -1,15 +1,15 @@
 """asyncio's streams with a native reader and writer: same functions, classes and meaning.
 
-`StreamReader` and `StreamWriter` are asyncio's classes with the methods that a busy connection
-calls replaced by native ones. They work on any loop. Only `open_connection()`, `start_server()` and
-the two for Unix sockets make them, until `take_over()` puts them behind asyncio's names as well.
+`StreamReader` and `StreamWriter` are asyncio's classes, whose methods that a busy connection calls
+ask a native half first. They work on any loop. Who calls `open_connection()`, `start_server()` or
+the two for Unix sockets gets them, after `take_over()` also by asyncio's functions of these names.
 """
 
 from __future__ import annotations
 
 import asyncio
 import asyncio.streams
-from abc import ABCMeta
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -24,40 +24,97 @@ _Protocol = asyncio.StreamReaderProtocol
 _Callback = Callable[[_Reader, _Writer], Awaitable[None] | None]
 
 
-class _Instead(ABCMeta):
-    """A class that stands where one of asyncio's was: objects of that one count as its own.
+class StreamReader(_native.StreamReader, _Reader):
+    """As `asyncio.StreamReader`."""
 
-    A library may have derived or used asyncio's class before the name was given to another, and may
-    mix an abstract class in.
-    """
+    # What the native half answers is told there: bytes, that it has to wait, an error that belongs
+    # to this call, or `NotImplemented`.
 
-    def __instancecheck__(cls, instance: object) -> bool:
-        return cls.__subclasscheck__(type(instance))
+    def feed_data(self, data: Any) -> None:
+        if self._feed(data) is NotImplemented:
+            super().feed_data(data)
 
-    def __subclasscheck__(cls, subclass: type) -> bool:
-        stock = vars(cls).get("_stands_for")
-        if stock is not None and stock in subclass.__mro__:
-            return True
-        return super().__subclasscheck__(subclass)
+    async def read(self, n: int = -1) -> bytes:
+        data = self._some(n, True)
+        if data is None:
+            waiter = self._arrival("read")
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+            data = self._some(n, False)
+        if data is NotImplemented:
+            return await super().read(n)
+        return data  # type: ignore[no-any-return]
+
+    async def readexactly(self, n: int) -> bytes:
+        data = self._exactly(n, True)
+        while data is None:
+            waiter = self._arrival("readexactly")
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+            data = self._exactly(n, False)
+        if type(data) is bytes:
+            return data
+        if data is NotImplemented:
+            return await super().readexactly(n)
+        raise data
+
+    async def readuntil(self, separator: Any = b"\n") -> bytes:
+        data = self._until(separator, 0, True)
+        while type(data) is int:
+            waiter = self._arrival("readuntil")
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+            data = self._until(separator, data, False)
+        if type(data) is bytes:
+            return data
+        if data is NotImplemented:
+            return await super().readuntil(separator)
+        raise data
+
+    async def readline(self) -> bytes:
+        data = self._line(0, True)
+        while type(data) is int:
+            waiter = self._arrival("readuntil")
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+            data = self._line(data, False)
+        if type(data) is bytes:
+            return data
+        if data is NotImplemented:
+            return await super().readline()
+        try:
+            raise data
+        except asyncio.LimitOverrunError as error:
+            # The line goes, or as much of it as there is.
+            if self._buffer.startswith(b"\n", error.consumed):
+                del self._buffer[: error.consumed + 1]
+            else:
+                self._buffer.clear()
+            self._maybe_resume_transport()  # type: ignore[attr-defined]
+            raise ValueError(error.args[0])  # noqa: B904 - asyncio's has it as its context
 
 
-class StreamReader(_native.StreamReader, _Reader, metaclass=_Instead):  # type: ignore[misc]
-    """As `asyncio.StreamReader`; what the reading methods give is awaited like a coroutine."""
-
-    _stands_for = _Reader
-
-
-class StreamWriter(_native.StreamWriter, _Writer, metaclass=_Instead):
+class StreamWriter(_native.StreamWriter, _Writer):
     """As `asyncio.StreamWriter`."""
 
-    _stands_for = _Writer
-
-
-_native.own_streams(StreamReader, _Reader, _Writer, _Protocol)
+    async def drain(self) -> None:
+        if not self._is_drained():
+            await super().drain()
 
 
 class StreamReaderProtocol(_Protocol):
-    """asyncio's, with a `StreamWriter` of ours for the callback of a server."""
+    """asyncio's, with a `StreamWriter` of ours for the callback of a server.
+
+    What becomes of the callback's task is Python 3.13's on every version.
+    """
 
     if TYPE_CHECKING:
         _client_connected_cb: _Callback | None
@@ -70,9 +127,8 @@ class StreamReaderProtocol(_Protocol):
         def _stream_reader(self) -> _Reader: ...
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # asyncio's would make a writer of its own class. Everything else is its business.
-        connected = self._client_connected_cb
-        self._client_connected_cb = None
+        # Without a callback asyncio's makes no writer; with one it would be of its own class.
+        connected, self._client_connected_cb = self._client_connected_cb, None
         try:
             super().connection_made(transport)
         finally:
@@ -81,6 +137,8 @@ class StreamReaderProtocol(_Protocol):
             return
         reader = self._stream_reader
         writer = StreamWriter(transport, self, reader, self._loop)
+        if sys.version_info < (3, 13):
+            self._stream_writer = writer  # Its end would close the transport from 3.11 on.
         result = connected(reader, writer)
         if asyncio.iscoroutine(result):
             self._task = self._loop.create_task(result)
@@ -100,6 +158,19 @@ class StreamReaderProtocol(_Protocol):
             )
         if error is not None or task.cancelled():
             transport.close()
+
+
+def _is_asyncios(function: Any) -> bool:
+    """Whether nobody has put another in its place."""
+    code = getattr(getattr(function, "fget", function), "__code__", None)
+    return code is not None and code.co_filename == asyncio.streams.__file__
+
+
+if all(
+    _is_asyncios(getattr(_Protocol, name))
+    for name in ("data_received", "_stream_reader", "_drain_helper")
+):
+    _native.own_streams(StreamReader, StreamWriter, _Protocol)
 
 
 async def open_connection(
@@ -170,10 +241,9 @@ def _pair(
     return reader, StreamReaderProtocol(reader, connected, loop=loop)
 
 
-# What `take_over()` puts behind asyncio's names. asyncio's protocol finds the writer there.
+# What `take_over()` puts behind asyncio's names. Not the classes: who derives from asyncio's, mocks
+# them or asks for them finds what has always been there.
 REPLACEMENTS: dict[str, Any] = {
-    "StreamReader": StreamReader,
-    "StreamWriter": StreamWriter,
     "open_connection": open_connection,
     "open_unix_connection": open_unix_connection,
     "start_server": start_server,
@@ -182,7 +252,7 @@ REPLACEMENTS: dict[str, Any] = {
 
 
 def take_over() -> None:
-    """From here on, asyncio's names give these streams, in every loop of the process."""
+    """From here on, asyncio's functions give these streams, in every loop of the process."""
     for name, replacement in REPLACEMENTS.items():
         for module in (asyncio, asyncio.streams):
             setattr(module, name, replacement)

@@ -1,4 +1,4 @@
-"""What is particular to our streams: the awaitable, derived classes, the way past the protocol.
+"""What is particular to our streams: attributes, derived classes, the way past the protocol.
 
 That they do what asyncio's do is shown by test_streams.py and by CPython's test_streams, which both
 run on them too, and by a comparison of the two readers here.
@@ -7,21 +7,20 @@ run on them too, and by a comparison of the two readers here.
 from __future__ import annotations
 
 import asyncio
-import collections.abc
 import gc
 import inspect
 import socket
+import sys
 import weakref
-from abc import ABC
 from collections.abc import Callable, Coroutine
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.loops import STOCK_ONLY
 from support.protocols import PATIENCE
-from support.streams import behind_asyncios_names
 from support.ticks import pause
 
 if STOCK_ONLY:
@@ -31,7 +30,6 @@ import oxlip
 
 Loop = asyncio.AbstractEventLoop
 StockReader = asyncio.StreamReader
-StockWriter = asyncio.StreamWriter
 
 
 def reader_on(loop: Loop, limit: int = 2**16) -> Any:
@@ -48,78 +46,32 @@ async def connected(
     return transport, theirs
 
 
-# The awaitable.
+# The calls.
 
 
-async def test_a_call_is_a_coroutine_to_asyncio(loop: Loop) -> None:
+async def test_calls_are_coroutines(loop: Loop) -> None:
+    """To asyncio, to `inspect`, to mocks and to debuggers."""
     reader = reader_on(loop)
-    reader.feed_data(b"0123456789")
-    call = reader.read(4)
-    assert isinstance(call, collections.abc.Coroutine)
-    assert asyncio.iscoroutine(call)
-    assert inspect.isawaitable(call)
-    assert await call == b"0123"
-    assert await asyncio.create_task(reader.readexactly(2)) == b"45"
-    assert await asyncio.wait_for(reader.read(2), PATIENCE) == b"67"
+    assert inspect.iscoroutinefunction(reader.read)
+    assert inspect.iscoroutinefunction(oxlip.StreamWriter.drain)
+    assert isinstance(mock.MagicMock(spec=oxlip.StreamReader).readline, mock.AsyncMock)
+    assert isinstance(mock.Mock(spec=asyncio.StreamReader), asyncio.StreamReader)
     task = asyncio.ensure_future(reader.readexactly(5))
     await pause()
     assert "StreamReader.readexactly()" in repr(task)
-    assert task.get_stack() == []
-    reader.feed_data(b"!!!")
-    assert await task == b"89!!!"
+    assert [frame.f_code.co_name for frame in task.get_stack()] == ["readexactly"]
+    reader.feed_data(b"12345")
+    assert await task == b"12345"
 
 
-async def test_nothing_happens_before_it_is_awaited(loop: Loop) -> None:
+async def test_a_waiting_call_that_is_dropped(loop: Loop) -> None:
     reader = reader_on(loop)
-    first, second = reader.read(1), reader.read(1)
-    reader.feed_data(b"ab")
-    assert await second == b"a"
-    assert await first == b"b"
-
-
-async def test_a_call_runs_once(loop: Loop) -> None:
-    reader = reader_on(loop)
-    reader.feed_data(b"ab")
-    call = reader.read(1)
-    await call
-    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
-        await call
-    call.close()
-
-
-async def test_a_call_that_is_never_awaited(loop: Loop) -> None:
-    with pytest.warns(RuntimeWarning, match=r"'StreamReader.readline' was never awaited"):
-        reader_on(loop).readline()
-    call = reader_on(loop).readline()
-    call.close()
-    with pytest.raises(RuntimeError):
-        await call
-
-
-async def test_sent_and_thrown_into(loop: Loop) -> None:
-    reader = reader_on(loop)
-    call = reader.read(1)
-    with pytest.raises(TypeError, match="just-started"):
-        call.send(1)
-    with pytest.raises(ZeroDivisionError):
-        call.throw(ZeroDivisionError)
-    call = reader.read(1)
-    with pytest.raises(ValueError, match="mine"):
-        call.throw(ValueError("mine"))
-    call = reader.read(1)
-    assert call.send(None) is reader._waiter
-    assert call.cr_await is not None
-    with pytest.raises(KeyError):
-        call.throw(KeyError("mine"))
-    assert reader._waiter is None
-    call = reader.read(1)
-    call.send(None)
-    call.close()
-    assert reader._waiter is None
+    for call in (reader.read(1), reader.readexactly(1), reader.readuntil(), reader.readline()):
+        call.send(None)
+        call.close()
+        assert reader._waiter is None
     reader.feed_data(b"x")
-    with pytest.raises(StopIteration) as stop:
-        reader.read(1).send(None)
-    assert stop.value.value == b"x"
+    assert await reader.read(1) == b"x"
 
 
 @pytest.mark.parametrize(
@@ -207,35 +159,117 @@ async def test_derived_classes_get_asyncios_methods(loop: Loop) -> None:
     assert reader.waits == 1
 
 
-async def test_mixed_with_an_abstract_class(loop: Loop) -> None:
-    class Mixed(oxlip.StreamReader, ABC):
-        pass
+@pytest.mark.parametrize("limit", [10.0, 2**70])
+async def test_a_limit_that_is_no_size(loop: Loop, limit: Any) -> None:
+    """It is a limit all the same."""
+    reader = reader_on(loop, limit)
+    reader.feed_data(b"a" * 100 + b"\n")
+    if limit == 10.0:
+        with pytest.raises(ValueError, match="longer than limit"):
+            await reader.readline()
+    else:
+        assert await reader.readline() == b"a" * 100 + b"\n"
 
-    reader = Mixed(loop=loop)
-    reader.feed_data(b"x")
-    assert await reader.read(1) == b"x"
+
+async def test_a_buffer_of_another_kind(loop: Loop) -> None:
+    reader = reader_on(loop)
+    reader._buffer = b"abc"
+    with pytest.raises(AttributeError):  # asyncio's: bytes cannot be extended
+        reader.feed_data(b"d")
 
 
-async def test_objects_of_asyncios_classes_count(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = StockReader(loop=loop)
-    behind_asyncios_names(monkeypatch)
-    assert isinstance(before, asyncio.StreamReader)
-    assert issubclass(StockReader, asyncio.StreamReader)
-    assert not isinstance(object(), asyncio.StreamReader)
-    assert isinstance(reader_on(loop), StockReader)
-    assert not issubclass(StockWriter, asyncio.StreamReader)
-    # A writer takes a reader of asyncio's.
-    transport, peer = await connected(loop, asyncio.StreamReaderProtocol(before, loop=loop))
-    writer = asyncio.StreamWriter(transport, transport.get_protocol(), before, loop)  # type: ignore
-    assert type(writer) is oxlip.StreamWriter
-    writer.write(b"x")
-    await writer.drain()
-    assert peer.recv(10) == b"x"
-    writer.close()
-    await writer.wait_closed()
+async def test_attributes_whose_end_runs_code(loop: Loop) -> None:
+    """What is replaced goes when nothing is held any more."""
+    reader = reader_on(loop)
+
+    class Ending:
+        def __del__(self) -> None:
+            reader.feed_data(b"x")
+
+    for name in ("_transport", "_exception", "_waiter"):
+        setattr(reader, name, Ending())
+        setattr(reader, name, None)
+    assert bytes(reader._buffer) == b"xxx"
+
+
+async def test_errors_have_their_context(loop: Loop) -> None:
+    reader = reader_on(loop, limit=4)
+    reader.feed_data(b"a" * 10 + b"\nbc")
+    with pytest.raises(ValueError, match="longer than limit") as caught:
+        await reader.readline()
+    assert isinstance(caught.value.__context__, asyncio.LimitOverrunError)
+    reader.feed_eof()
+    with pytest.raises(asyncio.IncompleteReadError) as incomplete:
+        try:
+            raise KeyError
+        except KeyError:
+            await reader.readexactly(3)
+    assert incomplete.value.partial == b"bc"
+    assert isinstance(incomplete.value.__context__, KeyError)
+
+
+async def test_arguments_are_asyncios(loop: Loop) -> None:
+    for name in ("read", "readexactly", "readuntil", "readline", "feed_data"):
+        ours, stock = getattr(oxlip.StreamReader, name), getattr(StockReader, name)
+        assert list(inspect.signature(ours).parameters) == list(inspect.signature(stock).parameters)
+    reader = reader_on(loop)
+    reader.feed_data(b"one;two")
+    for call in (reader.read(None), reader.readuntil(None), reader.readexactly("1")):
+        with pytest.raises(TypeError):
+            await call
+    assert bytes(reader._buffer) == b"one;two"
+
+
+async def test_writer_of_a_derived_class(loop: Loop) -> None:
+    transport, peer = await connected(loop, asyncio.Protocol())
+
+    class Derived(oxlip.StreamWriter):
+        @property
+        def _transport(self) -> Any:  # type: ignore[override]
+            return transport
+
+        @_transport.setter
+        def _transport(self, value: Any) -> None: ...
+
+    class Protocol:
+        """Delegates what asyncio asks of it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+    inner = asyncio.StreamReaderProtocol(None, loop=loop)  # type: ignore[arg-type]
+    derived = Derived(transport, Protocol(), None, loop)  # type: ignore[arg-type]
+    plain = oxlip.StreamWriter(transport, Protocol(), None, loop)  # type: ignore[arg-type]
+    for writer, data in ((derived, b"x"), (plain, b"y")):
+        writer.write(data)
+        await writer.drain()
+    await pause()
+    assert peer.recv(1) + peer.recv(1) == b"xy"
+    transport.close()
+    await pause()
     peer.close()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the writer's end closes the connection")
+async def test_a_server_that_keeps_only_the_reader(loop: Loop) -> None:
+    """The protocol keeps the writer."""
+    tasks: list[asyncio.Task[bytes]] = []
+
+    def connected(reader: Any, writer: Any) -> None:
+        tasks.append(asyncio.ensure_future(reader.readexactly(5)))
+
+    server = await oxlip.start_server(connected, "127.0.0.1", 0)
+    _, writer = await oxlip.open_connection(*server.sockets[0].getsockname())  # type: ignore
+    try:
+        writer.write(b"hello")
+        await pause(3)
+        gc.collect()
+        assert await asyncio.wait_for(tasks[0], PATIENCE) == b"hello"
+    finally:
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), *tasks, return_exceptions=True)
+        server.close()
+        await server.wait_closed()
 
 
 async def test_reader_is_collected(loop: Loop) -> None:
@@ -267,7 +301,9 @@ async def test_past_the_protocol(loop: Loop, reader_class: type[Any]) -> None:
     peer.close()
 
 
-@pytest.mark.parametrize("where", ["derived", "instance", "patched", "property"])
+@pytest.mark.parametrize(
+    "where", ["derived", "instance", "patched", "property", "connection_made", "reader"]
+)
 async def test_a_protocol_with_a_will_of_its_own(
     loop: Loop, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,8 +322,23 @@ async def test_a_protocol_with_a_will_of_its_own(
             seen.extend(b"abc")
             return reader
 
+    class Late(asyncio.StreamReaderProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.data_received = Derived(reader, loop=loop).data_received  # type: ignore
+
+    feed = reader.feed_data
+
+    def feed_noting(data: bytes) -> None:
+        seen.extend(data)
+        feed(data)
+
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    if where == "derived":
+    if where == "connection_made":
+        protocol = Late(reader, loop=loop)
+    elif where == "reader":
+        reader.feed_data = feed_noting
+    elif where == "derived":
         protocol = Derived(reader, loop=loop)
     elif where == "property":
         protocol = Other(reader, loop=loop)
@@ -399,7 +450,8 @@ async def behaviour(reader: Any, acts: list[tuple[Any, ...]], can_pause: bool) -
             task.cancel()
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         partial = getattr(result, "partial", None)
-        seen.append((repr(result), partial, getattr(result, "consumed", None)))
+        context = repr(getattr(result, "__context__", None))
+        seen.append((repr(result), partial, getattr(result, "consumed", None), context))
     seen.append((bytes(reader._buffer), reader._paused, transport.asked))
     return seen
 

@@ -26,6 +26,7 @@ from typing import Any
 from unittest import mock
 
 from support import loops
+from support.streams import replacements
 
 # Modules whose tests open descriptors: they run on every driver.
 ON_EVERY_DRIVER = {
@@ -144,12 +145,10 @@ def everywhere(real: type[Any], virtual: type[Any] | None) -> Iterator[None]:
 
 @contextmanager
 def streams(*, ours: bool) -> Iterator[None]:
-    """Within the block, asyncio's names of streams are ours, as `oxlip run` makes them."""
+    """Within the block, asyncio's names of streams are ours, those of the classes too."""
     with ExitStack() as stack:
         if ours:
-            from oxlip import _streams
-
-            for name, replacement in _streams.REPLACEMENTS.items():
+            for name, replacement in replacements().items():
                 for module in (asyncio, asyncio.streams):
                     stack.enter_context(mock.patch.object(module, name, replacement))
         yield

@@ -154,7 +154,8 @@ pub(crate) fn append(array: &Bound<'_, PyByteArray>, data: &[u8]) -> PyResult<()
     with_critical_section(array, || {
         let before = array.len();
         array.resize(before + data.len())?;
-        // SAFETY: as in `with_bytes`; `data` belongs to another, immutable object.
+        // SAFETY: as in `with_bytes`; `data` is not of this array: a view would have kept it from
+        // being resized.
         let bytes = unsafe { array.as_bytes_mut() };
         bytes[before..].copy_from_slice(data);
         Ok(())

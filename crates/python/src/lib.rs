@@ -36,7 +36,7 @@ mod _native {
     #[pymodule_export]
     use super::loop_::{EventLoop, Pending};
     #[pymodule_export]
-    use super::streams::{StreamCall, StreamReader, StreamWriter};
+    use super::streams::{StreamReader, StreamWriter};
     #[pymodule_export]
     use super::tls::{TlsProtocol, TlsTransport};
     #[pymodule_export]
@@ -58,17 +58,16 @@ mod _native {
         super::loop_::fastcall::install(class_)
     }
 
-    /// Tells which class stands on `StreamReader`, and asyncio's classes of a reader, a writer and
-    /// their protocol.
+    /// Tells which classes stand on `StreamReader` and `StreamWriter`, and asyncio's protocol of
+    /// streams.
     #[pyfunction]
-    #[pyo3(signature = (reader, stock_reader, stock_writer, stock_protocol, /))]
+    #[pyo3(signature = (reader, writer, protocol, /))]
     fn own_streams(
         reader: &Bound<'_, PyType>,
-        stock_reader: &Bound<'_, PyType>,
-        stock_writer: &Bound<'_, PyType>,
-        stock_protocol: &Bound<'_, PyType>,
+        writer: &Bound<'_, PyType>,
+        protocol: &Bound<'_, PyType>,
     ) -> PyResult<()> {
-        super::streams::own(reader, stock_reader, stock_writer, stock_protocol)
+        super::streams::own(reader, writer, protocol)
     }
 
     /// How many objects of each native class are alive: empty unless debug assertions are on.

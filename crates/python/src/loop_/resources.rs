@@ -96,10 +96,13 @@ impl Resource {
         }
     }
 
-    /// `connection_made` has been called.
-    pub(crate) fn start(&mut self) {
+    /// `connection_made` has been called; what arrives on a stream is this receiver's.
+    pub(crate) fn start(&mut self, receiver: Receiver) {
         match self {
-            Self::Connection(connection) => connection.stream.start(),
+            Self::Connection(connection) => {
+                connection.receiver = receiver;
+                connection.stream.start();
+            }
             Self::Endpoint(endpoint) => endpoint.machine.start(),
             Self::Listener(_) | Self::Watched(_) => {}
         }

@@ -2,15 +2,14 @@
 //!
 //! `StreamReaderProtocol.data_received()` does nothing but look up its reader and feed it. Where that
 //! method is asyncio's own, in the instance, its class and the class's bases, what it does is done here.
-//! Whether it is gets asked when a transport is given its protocol: one that is replaced on a living
-//! connection is replaced too late.
+//! Whether it is gets asked once the protocol has its transport: one that is replaced later on a
+//! living connection is replaced too late.
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyWeakrefMethods, PyWeakrefReference};
 
-use super::reader::StreamReader;
-use super::{CLASSES, classes};
+use super::CLASSES;
 use crate::ffi;
 
 /// Whether data for this protocol is data for its reader.
@@ -20,16 +19,29 @@ pub(crate) fn feeds_a_reader(protocol: &Bound<'_, PyAny>) -> bool {
         return false;
     };
     let is_stock = || -> PyResult<bool> {
-        let method = protocol.getattr(intern!(py, "data_received"))?;
+        // Most protocols have no such property.
         let property = protocol.get_type().getattr(intern!(py, "_stream_reader"))?;
-        Ok(method
-            .getattr(intern!(py, "__func__"))?
-            .is(&classes.data_received)
-            && method.getattr(intern!(py, "__self__"))?.is(protocol)
-            && property.is(&classes.reader_property))
+        if !property.is(&classes.reader_property) {
+            return Ok(false);
+        }
+        is_method_of(
+            protocol,
+            &protocol.getattr(intern!(py, "data_received"))?,
+            classes.data_received.bind(py),
+        )
     };
-    // Most protocols have no such property.
     is_stock().unwrap_or(false)
+}
+
+/// Whether this is the method of that object that the function makes.
+pub(super) fn is_method_of(
+    object: &Bound<'_, PyAny>,
+    method: &Bound<'_, PyAny>,
+    function: &Bound<'_, PyAny>,
+) -> PyResult<bool> {
+    let py = object.py();
+    Ok(method.getattr(intern!(py, "__func__"))?.is(function)
+        && method.getattr(intern!(py, "__self__"))?.is(object))
 }
 
 /// Does what `protocol.data_received(data)` would.
@@ -49,10 +61,5 @@ pub(crate) fn deliver(protocol: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) ->
     let Some(reader) = reader else {
         return Ok(()); // Collected: nobody will read this.
     };
-    if reader.get_type().is(&classes(py)?.reader) {
-        let reader = reader.cast::<StreamReader>()?;
-        StreamReader::feed(reader, data.as_bytes())
-    } else {
-        ffi::call_method(intern!(py, "feed_data"), [&reader, data.as_any()]).map(drop)
-    }
+    ffi::call_method(intern!(py, "feed_data"), [&reader, data.as_any()]).map(drop)
 }

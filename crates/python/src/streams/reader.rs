@@ -1,182 +1,273 @@
 //! `StreamReader`: what has arrived and was not read, and who waits for more.
 //!
 //! Its attributes are asyncio's and may be set from outside, by asyncio's own methods above all. None
-//! is borrowed while Python code runs.
+//! is borrowed while Python code runs, which includes the end of an object.
 
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyIterator, PyTuple};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyNotImplemented, PyTuple};
 
-use super::call::{Request, StreamCall};
-use super::{bytes, classes};
-use crate::buffer::Data;
+use super::{CLASSES, bytes};
 use crate::counts::{Counted, Kind};
 use crate::{ffi, names};
+
+type Any<'py> = Bound<'py, PyAny>;
+type Slot = Option<Py<PyAny>>;
 
 /// The native half of `oxlip.StreamReader`.
 #[pyclass(subclass, module = "oxlip._native")]
 pub(crate) struct StreamReader {
-    #[pyo3(get, set, name = "_buffer")]
-    buffer: Py<PyByteArray>,
-    #[pyo3(get, set, name = "_eof")]
-    eof: bool,
-    #[pyo3(get, set, name = "_paused")]
-    paused: bool,
-    #[pyo3(get, set, name = "_waiter")]
-    waiter: Option<Py<PyAny>>,
-    #[pyo3(get, set, name = "_exception")]
-    exception: Option<Py<PyAny>>,
-    #[pyo3(get, set, name = "_transport")]
-    transport: Option<Py<PyAny>>,
-    #[pyo3(get, set, name = "_loop")]
-    event_loop: Option<Py<PyAny>>,
+    /// A `bytearray`, unless the program knows better.
+    buffer: Slot,
+    waiter: Slot,
+    exception: Slot,
+    transport: Slot,
+    event_loop: Slot,
     /// As the program gave it.
-    #[pyo3(get, name = "_limit")]
-    given_limit: Option<Py<PyAny>>,
-    /// In bytes; what is no number that fits is no limit.
-    limit: usize,
+    limit: Slot,
+    /// The same in bytes, if it is an `int` that fits.
+    limit_size: Option<usize>,
+    eof: bool,
+    paused: bool,
     _counted: Counted,
 }
 
-/// What a call of one of the reading methods is after.
-pub(super) enum Want {
-    /// At least one byte and at most so many.
-    Some(usize),
-    Exactly(usize),
-    /// Everything up to the separator and with it. Before `searched` it is not.
-    Until {
-        separator: Py<PyBytes>,
-        searched: usize,
-    },
-    /// As `Until` a newline, and what is left at the end counts as a line.
-    Line {
-        searched: usize,
-    },
-}
-
-impl Want {
-    /// What `RuntimeError` calls it when two wait at once: asyncio's `readline()` is a `readuntil()`.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Some(_) => "read",
-            Self::Exactly(_) => "readexactly",
-            Self::Until { .. } | Self::Line { .. } => "readuntil",
-        }
-    }
+/// What the native reading methods work on.
+struct Held<'py> {
+    buffer: Bound<'py, PyByteArray>,
+    size: usize,
+    limit: usize,
+    eof: bool,
 }
 
 #[pymethods]
 impl StreamReader {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(
-        py: Python<'_>,
-        _args: &Bound<'_, PyTuple>,
-        _kwargs: Option<&Bound<'_, PyDict>>,
-    ) -> Self {
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
-            buffer: PyByteArray::new(py, &[]).unbind(),
-            eof: false,
-            paused: false,
+            buffer: None,
             waiter: None,
             exception: None,
             transport: None,
             event_loop: None,
-            given_limit: None,
-            limit: usize::MAX,
+            limit: None,
+            limit_size: None,
+            eof: false,
+            paused: false,
             _counted: Counted::new(Kind::StreamReader),
         }
     }
 
-    #[setter(_limit)]
-    fn set_limit(&mut self, limit: Bound<'_, PyAny>) {
-        self.limit = limit.extract().unwrap_or(usize::MAX);
-        self.given_limit = Some(limit.unbind());
-    }
-
-    /// Appends what has arrived, and wakes who waits for it.
-    fn feed_data(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Appends what has arrived, and wakes who waits for it. `NotImplemented` if that is asyncio's.
+    fn _feed<'py>(slf: &Bound<'py, Self>, data: &Any<'py>) -> PyResult<Any<'py>> {
         let py = slf.py();
-        if !is_plain(slf)? || slf.borrow().eof {
-            let method = classes(py)?.stock_reader.bind(py);
-            let method = method.getattr(intern!(py, "feed_data"))?;
-            return method.call1((slf, data)).map(drop);
-        }
-        let data = Data::any_buffer(data)?;
-        if data.as_slice().is_empty() {
-            return Ok(());
-        }
-        Self::feed(slf, data.as_slice())
-    }
-
-    /// Up to `n` bytes, as soon as there is one; all until the end if `n` is negative.
-    #[pyo3(signature = (n = None))]
-    fn read<'py>(
-        slf: &Bound<'py, Self>,
-        n: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        match n.and_then(positive) {
-            Some(size) if is_plain(slf)? => Self::call(slf, Want::Some(size)),
-            _ => stock(slf, "read", n),
-        }
-    }
-
-    /// Exactly `n` bytes; `IncompleteReadError` if the stream ends before.
-    fn readexactly<'py>(
-        slf: &Bound<'py, Self>,
-        n: &Bound<'py, PyAny>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        match positive(n) {
-            Some(size) if is_plain(slf)? => Self::call(slf, Want::Exactly(size)),
-            _ => stock(slf, "readexactly", Some(n)),
-        }
-    }
-
-    /// Everything up to the separator and with it; `LimitOverrunError` if that is more than the
-    /// limit, `IncompleteReadError` if the stream ends before.
-    #[pyo3(signature = (separator = None))]
-    fn readuntil<'py>(
-        slf: &Bound<'py, Self>,
-        separator: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        if !is_plain(slf)? {
-            return stock(slf, "readuntil", separator);
-        }
-        let separator = match separator {
-            None => PyBytes::new(slf.py(), b"\n"),
-            Some(separator) => match separator.cast_exact::<PyBytes>() {
-                Ok(bytes) if !bytes.as_bytes().is_empty() => bytes.clone(),
-                // Several of them, other types, errors.
-                _ => return stock(slf, "readuntil", Some(separator)),
-            },
+        let (Some(held), Ok(data)) = (Self::held(slf), data.cast_exact::<PyBytes>()) else {
+            return not_ours(slf);
         };
-        Self::call(
-            slf,
-            Want::Until {
-                separator: separator.unbind(),
-                searched: 0,
-            },
-        )
+        let data = data.as_bytes();
+        if held.eof {
+            return not_ours(slf);
+        }
+        if !data.is_empty() {
+            ffi::append(&held.buffer, data)?;
+            Self::wake(slf)?;
+            if held.buffer.len() > held.limit.saturating_mul(2) {
+                Self::pause(slf)?;
+            }
+        }
+        Ok(py.None().into_bound(py))
     }
 
-    /// A line with its newline, or what there is when the stream ends; `ValueError` if it is longer
-    /// than the limit.
-    fn readline<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        if is_plain(slf)? {
-            Self::call(slf, Want::Line { searched: 0 })
-        } else {
-            stock(slf, "readline", None)
+    /// Up to `n` bytes; `None` if there are none yet and it is the first look; `NotImplemented` if it
+    /// is asyncio's to answer.
+    fn _some<'py>(slf: &Bound<'py, Self>, n: &Any<'py>, first: bool) -> PyResult<Any<'py>> {
+        let Some((held, n)) = Self::ask(slf, first).zip(positive(n)) else {
+            return not_ours(slf);
+        };
+        if first && held.size == 0 && !held.eof {
+            return Ok(slf.py().None().into_bound(slf.py()));
         }
+        Self::take(slf, &held, n)
+    }
+
+    /// Exactly `n` bytes; `None` if there are fewer yet; an error to be raised; `NotImplemented`.
+    fn _exactly<'py>(slf: &Bound<'py, Self>, n: &Any<'py>, first: bool) -> PyResult<Any<'py>> {
+        let Some((held, n)) = Self::ask(slf, first).zip(positive(n)) else {
+            return not_ours(slf);
+        };
+        if held.size >= n {
+            Self::take(slf, &held, n)
+        } else if held.eof {
+            incomplete(&held, Some(n))
+        } else {
+            Ok(slf.py().None().into_bound(slf.py()))
+        }
+    }
+
+    /// What there is up to the separator, which is not before `searched`; an `int` if it is not there
+    /// yet: where to search on; an error to be raised; `NotImplemented`.
+    fn _until<'py>(
+        slf: &Bound<'py, Self>,
+        separator: &Any<'py>,
+        searched: usize,
+        first: bool,
+    ) -> PyResult<Any<'py>> {
+        // Several separators, other types and none are asyncio's.
+        let separator = separator.cast_exact::<PyBytes>().ok();
+        let separator = separator.filter(|separator| !separator.as_bytes().is_empty());
+        let Some((held, separator)) = Self::ask(slf, first).zip(separator) else {
+            return not_ours(slf);
+        };
+        match search(&held, separator.as_bytes(), searched) {
+            Search::Found(end) => Self::take(slf, &held, end),
+            Search::Overrun(message, at) => overrun(slf.py(), message, at),
+            Search::Missing(_) if held.eof => incomplete(&held, None),
+            Search::Missing(searched) => Ok(PyInt::new(slf.py(), searched).into_any()),
+        }
+    }
+
+    /// As `_until` a newline; at the end what is left is a line.
+    fn _line<'py>(slf: &Bound<'py, Self>, searched: usize, first: bool) -> PyResult<Any<'py>> {
+        let Some(held) = Self::ask(slf, first) else {
+            return not_ours(slf);
+        };
+        match search(&held, b"\n", searched) {
+            Search::Found(end) => Self::take(slf, &held, end),
+            Search::Overrun(message, at) => overrun(slf.py(), message, at),
+            // asyncio's readline() then gives the partial read as it is, and resumes nothing.
+            Search::Missing(_) if held.eof => {
+                bytes::take(&held.buffer, held.size).map(Bound::into_any)
+            }
+            Search::Missing(searched) => Ok(PyInt::new(slf.py(), searched).into_any()),
+        }
+    }
+
+    /// What to wait on for data or the end. Whoever does sets `_waiter` to `None` afterwards.
+    ///
+    /// # Errors
+    /// asyncio's `RuntimeError` if another call waits already.
+    fn _arrival<'py>(slf: &Bound<'py, Self>, caller: &str) -> PyResult<Any<'py>> {
+        let py = slf.py();
+        let (waits, paused) = {
+            let this = slf.borrow();
+            (this.waiter.is_some(), this.paused)
+        };
+        if waits {
+            return Err(PyRuntimeError::new_err(format!(
+                "{caller}() called while another coroutine is already waiting for incoming data"
+            )));
+        }
+        // Who waits while nothing comes in waits for ever: readexactly() of more than the limit.
+        if paused {
+            Self::resume(slf)?;
+        }
+        let event_loop = Self::look(slf, |this| &this.event_loop);
+        let waiter = ffi::call_method(intern!(py, "create_future"), [&event_loop])?;
+        Self::put(slf, |this| &mut this.waiter, Some(waiter.clone()));
+        Ok(waiter)
+    }
+
+    // asyncio's attributes.
+
+    #[getter(_buffer)]
+    fn buffer<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        Self::look(slf, |this| &this.buffer)
+    }
+
+    #[setter(_buffer)]
+    fn set_buffer(slf: &Bound<'_, Self>, buffer: Option<Any<'_>>) {
+        Self::put(slf, |this| &mut this.buffer, buffer);
+    }
+
+    #[getter(_waiter)]
+    fn waiter<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        Self::look(slf, |this| &this.waiter)
+    }
+
+    #[setter(_waiter)]
+    fn set_waiter(slf: &Bound<'_, Self>, waiter: Option<Any<'_>>) {
+        Self::put(slf, |this| &mut this.waiter, waiter);
+    }
+
+    #[getter(_exception)]
+    fn exception<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        Self::look(slf, |this| &this.exception)
+    }
+
+    #[setter(_exception)]
+    fn set_exception(slf: &Bound<'_, Self>, exception: Option<Any<'_>>) {
+        Self::put(slf, |this| &mut this.exception, exception);
+    }
+
+    #[getter(_transport)]
+    fn transport<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        Self::look(slf, |this| &this.transport)
+    }
+
+    #[setter(_transport)]
+    fn set_transport(slf: &Bound<'_, Self>, transport: Option<Any<'_>>) {
+        Self::put(slf, |this| &mut this.transport, transport);
+    }
+
+    #[getter(_loop)]
+    fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        Self::look(slf, |this| &this.event_loop)
+    }
+
+    #[setter(_loop)]
+    fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Any<'_>>) {
+        Self::put(slf, |this| &mut this.event_loop, event_loop);
+    }
+
+    #[getter(_limit)]
+    fn limit<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        Self::look(slf, |this| &this.limit)
+    }
+
+    #[setter(_limit)]
+    fn set_limit(slf: &Bound<'_, Self>, limit: Option<Any<'_>>) {
+        let size = limit.as_ref().and_then(|limit| {
+            let exact = limit.cast_exact::<PyInt>().ok()?;
+            exact.extract().ok()
+        });
+        slf.borrow_mut().limit_size = size;
+        Self::put(slf, |this| &mut this.limit, limit);
+    }
+
+    #[getter(_eof)]
+    fn eof(&self) -> bool {
+        self.eof
+    }
+
+    #[setter(_eof)]
+    fn set_eof(slf: &Bound<'_, Self>, eof: &Any<'_>) -> PyResult<()> {
+        let eof = eof.is_truthy()?;
+        slf.borrow_mut().eof = eof;
+        Ok(())
+    }
+
+    #[getter(_paused)]
+    fn paused(&self) -> bool {
+        self.paused
+    }
+
+    #[setter(_paused)]
+    fn set_paused(slf: &Bound<'_, Self>, paused: &Any<'_>) -> PyResult<()> {
+        let paused = paused.is_truthy()?;
+        slf.borrow_mut().paused = paused;
+        Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.buffer)?;
         visit.call(&self.waiter)?;
         visit.call(&self.exception)?;
         visit.call(&self.transport)?;
         visit.call(&self.event_loop)?;
-        visit.call(&self.given_limit)
+        visit.call(&self.limit)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
@@ -184,273 +275,175 @@ impl StreamReader {
             let mut this = slf.borrow_mut();
             let this = &mut *this;
             [
+                this.buffer.take(),
                 this.waiter.take(),
                 this.exception.take(),
                 this.transport.take(),
                 this.event_loop.take(),
-                this.given_limit.take(),
+                this.limit.take(),
             ]
         };
         drop(taken);
     }
 }
 
-/// Whether the program has not derived a class, whose methods asyncio's would call.
-fn is_plain(slf: &Bound<'_, StreamReader>) -> PyResult<bool> {
-    Ok(slf.get_type().is(&classes(slf.py())?.reader))
-}
-
-/// A size that is worth a native call.
-fn positive(n: &Bound<'_, PyAny>) -> Option<usize> {
-    n.extract().ok().filter(|n: &usize| *n > 0)
-}
-
-/// asyncio's coroutine of that name.
-fn stock<'py>(
-    slf: &Bound<'py, StreamReader>,
-    method: &str,
-    argument: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let class = classes(slf.py())?.stock_reader.bind(slf.py());
-    match argument {
-        Some(argument) => class.call_method1(method, (slf, argument)),
-        None => class.call_method1(method, (slf,)),
-    }
-}
-
 impl StreamReader {
-    fn call<'py>(slf: &Bound<'py, Self>, want: Want) -> PyResult<Bound<'py, PyAny>> {
-        StreamCall::create(slf.py(), Request::Read(slf.clone().unbind(), want))
-    }
-
-    /// The error to raise instead of reading or draining.
-    pub(super) fn error(slf: &Bound<'_, Self>) -> Option<PyErr> {
-        let exception = slf.borrow().exception.as_ref()?.clone_ref(slf.py());
-        Some(PyErr::from_value(exception.into_bound(slf.py())))
-    }
-
-    /// As `feed_data()` of data that is some, on an object of no derived class.
-    pub(super) fn feed(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+    fn look<'py>(slf: &Bound<'py, Self>, slot: impl FnOnce(&Self) -> &Slot) -> Any<'py> {
         let py = slf.py();
-        let (buffer, eof) = {
-            let this = slf.borrow();
-            (this.buffer.clone_ref(py).into_bound(py), this.eof)
-        };
-        if eof {
-            let method = classes(py)?.stock_reader.bind(py);
-            let data = PyBytes::new(py, data);
-            return method
-                .call_method1(intern!(py, "feed_data"), (slf, data))
-                .map(drop);
+        let value = slot(&slf.borrow()).as_ref().map(|it| it.clone_ref(py));
+        value.map_or_else(|| py.None().into_bound(py), |it| it.into_bound(py))
+    }
+
+    /// What was there is dropped outside of the borrow: its end may run Python code.
+    fn put(
+        slf: &Bound<'_, Self>,
+        slot: impl FnOnce(&mut Self) -> &mut Slot,
+        value: Option<Any<'_>>,
+    ) {
+        let value = value.map(Bound::unbind);
+        let before = std::mem::replace(slot(&mut slf.borrow_mut()), value);
+        drop(before);
+    }
+
+    /// Whether it is of no derived class.
+    fn is_plain(slf: &Bound<'_, Self>) -> bool {
+        let classes = CLASSES.get(slf.py());
+        classes.is_some_and(|classes| slf.get_type().is(&classes.reader))
+    }
+
+    /// What is there, or `None` if the reader is not what asyncio makes of it: of a derived class,
+    /// with another buffer or limit.
+    #[inline]
+    fn held<'py>(slf: &Bound<'py, Self>) -> Option<Held<'py>> {
+        let py = slf.py();
+        if !Self::is_plain(slf) {
+            return None;
         }
-        ffi::append(&buffer, data)?;
-        let waiter = slf.borrow_mut().waiter.take();
-        if let Some(waiter) = waiter {
-            let waiter = waiter.into_bound(py);
-            let cancelled = ffi::call_method(intern!(py, "cancelled"), [&waiter])?;
-            if !cancelled.is_truthy()? {
-                let nothing = py.None().into_bound(py);
-                ffi::call_method(intern!(py, "set_result"), [&waiter, &nothing])?;
-            }
+        let this = slf.borrow();
+        let buffer = this.buffer.as_ref()?.bind(py);
+        let buffer = buffer.cast_exact::<PyByteArray>().ok()?.clone();
+        Some(Held {
+            size: buffer.len(),
+            limit: this.limit_size?,
+            eof: this.eof,
+            buffer,
+        })
+    }
+
+    /// The same for a reading method, which only looks for an error at first.
+    #[inline]
+    fn ask<'py>(slf: &Bound<'py, Self>, first: bool) -> Option<Held<'py>> {
+        if first && slf.borrow().exception.is_some() {
+            return None;
         }
-        let too_much = {
-            let this = slf.borrow();
-            let much = !this.paused && buffer.len() > this.limit.saturating_mul(2);
-            let transport = this.transport.as_ref().filter(|_| much);
-            transport.map(|it| it.clone_ref(py).into_bound(py))
+        Self::held(slf)
+    }
+
+    /// Whether a `drain()` has nothing to ask this reader about.
+    pub(super) fn is_fine(slf: &Bound<'_, Self>) -> bool {
+        Self::is_plain(slf) && slf.borrow().exception.is_none()
+    }
+
+    /// The first `n` bytes, or what there is; the transport goes on if that leaves little.
+    fn take<'py>(slf: &Bound<'py, Self>, held: &Held<'py>, n: usize) -> PyResult<Any<'py>> {
+        let data = bytes::take(&held.buffer, n)?;
+        let low = slf.borrow().paused && held.buffer.len() <= held.limit;
+        if low {
+            Self::resume(slf)?;
+        }
+        Ok(data.into_any())
+    }
+
+    /// asyncio's `_wakeup_waiter()`.
+    fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let Some(waiter) = slf.borrow_mut().waiter.take() else {
+            return Ok(());
         };
-        if let Some(transport) = too_much {
-            match transport.call_method0(intern!(py, "pause_reading")) {
-                Ok(_) => slf.borrow_mut().paused = true,
-                // It can't be paused, and is not asked again.
-                Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
-                    let before = slf.borrow_mut().transport.take();
-                    drop(before);
-                }
-                Err(error) => return Err(error),
-            }
+        let waiter = waiter.into_bound(py);
+        if !ffi::call_method(intern!(py, "cancelled"), [&waiter])?.is_truthy()? {
+            let nothing = py.None().into_bound(py);
+            ffi::call_method(intern!(py, "set_result"), [&waiter, &nothing])?;
         }
         Ok(())
     }
 
-    /// What was asked for, if it is there by now; `None`: wait for more. `first`: nobody has waited yet.
-    ///
-    /// # Errors
-    /// Those of asyncio's methods.
-    pub(super) fn attempt<'py>(
-        slf: &Bound<'py, Self>,
-        want: &mut Want,
-        first: bool,
-    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    /// There is too much: the transport waits, if it can.
+    fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        if first && let Some(error) = Self::error(slf) {
-            return Err(error);
+        let transport = Self::look(slf, |this| &this.transport);
+        let paused = slf.borrow().paused;
+        if paused || transport.is_none() {
+            return Ok(());
         }
-        let (buffer, eof, limit) = {
-            let this = slf.borrow();
-            (
-                this.buffer.clone_ref(py).into_bound(py),
-                this.eof,
-                this.limit,
-            )
-        };
-        let held = buffer.len();
-        let size = match want {
-            Want::Some(_) if held == 0 && !eof && first => return Ok(None),
-            Want::Some(n) => *n,
-            Want::Exactly(n) if held >= *n => *n,
-            Want::Exactly(_) if !eof => return Ok(None),
-            Want::Exactly(n) => return Err(incomplete(&buffer, Some(*n))?),
-            Want::Until {
-                separator,
-                searched,
-            } => match search(&buffer, separator.as_bytes(py), searched, limit) {
-                Search::Found(end) => end,
-                Search::Overrun(message, at) => return Err(overrun(py, message, at)?),
-                Search::Missing if eof => return Err(incomplete(&buffer, None)?),
-                Search::Missing => return Ok(None),
-            },
-            Want::Line { searched } => match search(&buffer, b"\n", searched, limit) {
-                Search::Found(end) => end,
-                Search::Overrun(message, at) => {
-                    return Err(Self::drop_line(slf, &buffer, message, at)?);
-                }
-                // asyncio's readline() then gives the partial read as it is, and resumes nothing.
-                Search::Missing if eof => return bytes::take(&buffer, held).map(Some),
-                Search::Missing => return Ok(None),
-            },
-        };
-        let data = bytes::take(&buffer, size)?;
-        Self::resume_if_low(slf, &buffer)?;
-        Ok(Some(data))
-    }
-
-    /// A line is too long: it is dropped, or as much of it as there is.
-    fn drop_line(
-        slf: &Bound<'_, Self>,
-        buffer: &Bound<'_, PyByteArray>,
-        message: &'static str,
-        at: usize,
-    ) -> PyResult<PyErr> {
-        let ended = ffi::with_bytes(buffer, |bytes| bytes.get(at) == Some(&b'\n'));
-        bytes::drop_front(buffer, if ended { at + 1 } else { usize::MAX })?;
-        Self::resume_if_low(slf, buffer)?;
-        Ok(pyo3::exceptions::PyValueError::new_err(message))
-    }
-
-    /// asyncio's `_maybe_resume_transport()`.
-    fn resume_if_low(slf: &Bound<'_, Self>, buffer: &Bound<'_, PyByteArray>) -> PyResult<()> {
-        let low = {
-            let this = slf.borrow();
-            this.paused && buffer.len() <= this.limit
-        };
-        if low { Self::resume(slf) } else { Ok(()) }
+        match transport.call_method0(intern!(py, "pause_reading")) {
+            Ok(_) => slf.borrow_mut().paused = true,
+            // It can't, and is not asked again.
+            Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
+                Self::put(slf, |this| &mut this.transport, None);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let transport = {
-            let mut this = slf.borrow_mut();
-            this.paused = false;
-            this.transport.as_ref().map(|it| it.clone_ref(py))
-        };
-        match transport {
-            Some(transport) => transport
-                .bind(py)
-                .call_method0(intern!(py, "resume_reading"))
-                .map(drop),
-            None => Ok(()),
-        }
+        slf.borrow_mut().paused = false;
+        let transport = Self::look(slf, |this| &this.transport);
+        transport
+            .call_method0(intern!(slf.py(), "resume_reading"))
+            .map(drop)
     }
+}
 
-    /// Begins to wait for data or the end: what the event loop's task is to be given.
-    ///
-    /// # Errors
-    /// `RuntimeError` if another call waits already.
-    pub(super) fn begin_waiting<'py>(
-        slf: &Bound<'py, Self>,
-        want: &Want,
-    ) -> PyResult<Bound<'py, PyIterator>> {
-        let py = slf.py();
-        let (waits, paused, event_loop) = {
-            let this = slf.borrow();
-            let event_loop = this.event_loop.as_ref().map(|it| it.clone_ref(py));
-            (this.waiter.is_some(), this.paused, event_loop)
-        };
-        if waits {
-            return Err(PyRuntimeError::new_err(format!(
-                "{}() called while another coroutine is already waiting for incoming data",
-                want.name()
-            )));
-        }
-        // Who waits while nothing comes in waits for ever: readexactly() of more than the limit.
-        if paused {
-            Self::resume(slf)?;
-        }
-        let event_loop = event_loop.ok_or_else(|| PyRuntimeError::new_err("it has no loop"))?;
-        let waiter = ffi::call_method(intern!(py, "create_future"), [event_loop.bind(py)])?;
-        let iterator = waiter.try_iter()?;
-        let before = slf.borrow_mut().waiter.replace(waiter.unbind());
-        drop(before);
-        Ok(iterator)
-    }
+fn not_ours<'py>(slf: &Bound<'py, StreamReader>) -> PyResult<Any<'py>> {
+    Ok(PyNotImplemented::get(slf.py()).to_owned().into_any())
+}
 
-    /// The wait is over, however it ended.
-    pub(super) fn end_waiting(slf: &Bound<'_, Self>) {
-        let before = slf.borrow_mut().waiter.take();
-        drop(before);
-    }
+/// A size that is worth a native call.
+fn positive(n: &Any<'_>) -> Option<usize> {
+    let n = n.cast_exact::<PyInt>().ok()?;
+    n.extract().ok().filter(|n: &usize| *n > 0)
 }
 
 enum Search {
     /// Where the separator ends.
     Found(usize),
     Overrun(&'static str, usize),
-    Missing,
+    /// Where it may still begin.
+    Missing(usize),
 }
 
-/// Looks for the separator behind `searched`, which is set to where it may still begin.
-fn search(
-    buffer: &Bound<'_, PyByteArray>,
-    separator: &[u8],
-    searched: &mut usize,
-    limit: usize,
-) -> Search {
-    let held = buffer.len();
-    if held.saturating_sub(*searched) < separator.len() {
-        return Search::Missing;
+fn search(held: &Held<'_>, separator: &[u8], searched: usize) -> Search {
+    if held.size.saturating_sub(searched) < separator.len() {
+        return Search::Missing(searched);
     }
-    match bytes::find(buffer, separator, *searched) {
-        Some(at) if at > limit => {
+    if let Some(at) = bytes::find(&held.buffer, separator, searched) {
+        return if at > held.limit {
             Search::Overrun("Separator is found, but chunk is longer than limit", at)
-        }
-        Some(at) => Search::Found(at + separator.len()),
-        None => {
-            *searched = (held + 1).saturating_sub(separator.len());
-            if *searched > limit {
-                return Search::Overrun(
-                    "Separator is not found, and chunk exceed the limit",
-                    *searched,
-                );
-            }
-            Search::Missing
-        }
+        } else {
+            Search::Found(at + separator.len())
+        };
     }
+    let searched = (held.size + 1).saturating_sub(separator.len());
+    if searched > held.limit {
+        return Search::Overrun(
+            "Separator is not found, and chunk exceed the limit",
+            searched,
+        );
+    }
+    Search::Missing(searched)
 }
 
 /// The stream has ended too early: what was there is in the error.
-fn incomplete(buffer: &Bound<'_, PyByteArray>, expected: Option<usize>) -> PyResult<PyErr> {
-    let py = buffer.py();
-    let partial = bytes::take(buffer, usize::MAX)?;
-    let error = names::INCOMPLETE_READ_ERROR
-        .get(py)?
-        .call1((partial, expected))?;
-    Ok(PyErr::from_value(error))
+fn incomplete<'py>(held: &Held<'py>, expected: Option<usize>) -> PyResult<Any<'py>> {
+    let partial = bytes::take(&held.buffer, held.size)?;
+    let error = names::INCOMPLETE_READ_ERROR.get(held.buffer.py())?;
+    error.call1((partial, expected))
 }
 
-fn overrun(py: Python<'_>, message: &'static str, consumed: usize) -> PyResult<PyErr> {
-    let error = names::LIMIT_OVERRUN_ERROR
+fn overrun<'py>(py: Python<'py>, message: &'static str, consumed: usize) -> PyResult<Any<'py>> {
+    names::LIMIT_OVERRUN_ERROR
         .get(py)?
-        .call1((message, consumed))?;
-    Ok(PyErr::from_value(error))
+        .call1((message, consumed))
 }

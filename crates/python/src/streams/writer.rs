@@ -1,26 +1,27 @@
 //! `StreamWriter`: the transport as a stream's program sees it.
 
+use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::call::{Request, StreamCall};
-use super::classes;
+use super::CLASSES;
+use super::deliver::is_method_of;
 use super::reader::StreamReader;
 use crate::counts::{Counted, Kind};
 use crate::ffi;
 use crate::transport::{self, Link, StreamTransport};
 
+type Any<'py> = Bound<'py, PyAny>;
+type Slot = Option<Py<PyAny>>;
+
 /// The native half of `oxlip.StreamWriter`.
 #[pyclass(subclass, module = "oxlip._native")]
 pub(crate) struct StreamWriter {
-    #[pyo3(get, set, name = "_transport")]
-    transport: Option<Py<PyAny>>,
-    #[pyo3(get, set, name = "_protocol")]
-    protocol: Option<Py<PyAny>>,
-    #[pyo3(get, set, name = "_reader")]
-    reader: Option<Py<PyAny>>,
+    transport: Slot,
+    protocol: Slot,
+    reader: Slot,
     _counted: Counted,
 }
 
@@ -38,19 +39,60 @@ impl StreamWriter {
     }
 
     /// Sends bytes, or keeps what the system does not take at once. Never blocks.
-    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+    fn write(slf: &Bound<'_, Self>, data: &Any<'_>) -> PyResult<()> {
         let py = slf.py();
-        let transport = slf.borrow().transport.as_ref().map(|it| it.clone_ref(py));
-        let transport = transport.map_or_else(|| py.None().into_bound(py), |it| it.into_bound(py));
-        match transport.cast_exact::<StreamTransport>() {
-            Ok(transport) => transport::write(Link::Stream(transport), data),
-            Err(_) => ffi::call_method(intern!(py, "write"), [&transport, data]).map(drop),
+        let classes = CLASSES.get(py);
+        if classes.is_some_and(|classes| slf.get_type().is(&classes.writer)) {
+            let transport = Self::look(slf, |this| &this.transport);
+            if let Ok(transport) = transport.cast_exact::<StreamTransport>() {
+                return transport::write(Link::Stream(transport), data);
+            }
+        }
+        let transport = slf.getattr(intern!(py, "_transport"))?;
+        ffi::call_method(intern!(py, "write"), [&transport, data]).map(drop)
+    }
+
+    /// Whether `drain()` has nothing to wait for and nothing to raise, as far as can be told without
+    /// asyncio's: a transport of ours that is open, a reader of ours without an error, a protocol
+    /// that decides as asyncio's does and is not paused.
+    fn _is_drained(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        match Self::is_drained(slf) {
+            // asyncio's says what is missing, or does without.
+            Err(error) if error.is_instance_of::<PyAttributeError>(slf.py()) => Ok(false),
+            drained => drained,
         }
     }
 
-    /// Waits while the write buffer is over its high-water mark.
-    fn drain<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        StreamCall::create(slf.py(), Request::Drain(slf.clone().unbind()))
+    // asyncio's attributes.
+
+    #[getter(_transport)]
+    fn transport<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        Self::look(slf, |this| &this.transport)
+    }
+
+    #[setter(_transport)]
+    fn set_transport(slf: &Bound<'_, Self>, transport: Option<Any<'_>>) {
+        Self::put(slf, |this| &mut this.transport, transport);
+    }
+
+    #[getter(_protocol)]
+    fn protocol<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        Self::look(slf, |this| &this.protocol)
+    }
+
+    #[setter(_protocol)]
+    fn set_protocol(slf: &Bound<'_, Self>, protocol: Option<Any<'_>>) {
+        Self::put(slf, |this| &mut this.protocol, protocol);
+    }
+
+    #[getter(_reader)]
+    fn reader<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        Self::look(slf, |this| &this.reader)
+    }
+
+    #[setter(_reader)]
+    fn set_reader(slf: &Bound<'_, Self>, reader: Option<Any<'_>>) {
+        Self::put(slf, |this| &mut this.reader, reader);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -74,45 +116,51 @@ impl StreamWriter {
 }
 
 impl StreamWriter {
-    /// Whether `drain()` has nothing to wait for and nothing to raise, as far as can be told without
-    /// asyncio's: a transport of ours that is open, a reader of ours without an error, a protocol
-    /// that decides as asyncio's does and is not paused.
-    pub(super) fn is_drained(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    fn look<'py>(slf: &Bound<'py, Self>, slot: impl FnOnce(&Self) -> &Slot) -> Any<'py> {
         let py = slf.py();
-        let (transport, protocol, reader) = {
-            let this = slf.borrow();
-            let copy =
-                |it: &Option<Py<PyAny>>| it.as_ref().map(|it| it.clone_ref(py).into_bound(py));
-            (
-                copy(&this.transport),
-                copy(&this.protocol),
-                copy(&this.reader),
-            )
-        };
-        let (Some(transport), Some(protocol)) = (transport, protocol) else {
+        let value = slot(&slf.borrow()).as_ref().map(|it| it.clone_ref(py));
+        value.map_or_else(|| py.None().into_bound(py), |it| it.into_bound(py))
+    }
+
+    /// What was there is dropped outside of the borrow: its end may run Python code.
+    fn put(
+        slf: &Bound<'_, Self>,
+        slot: impl FnOnce(&mut Self) -> &mut Slot,
+        value: Option<Any<'_>>,
+    ) {
+        let value = value.map(Bound::unbind);
+        let before = std::mem::replace(slot(&mut slf.borrow_mut()), value);
+        drop(before);
+    }
+
+    fn is_drained(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        let Some(classes) = CLASSES.get(py) else {
             return Ok(false);
         };
-        if let Some(reader) = reader {
+        if !slf.get_type().is(&classes.writer) {
+            return Ok(false);
+        }
+        let reader = Self::look(slf, |this| &this.reader);
+        if !reader.is_none() {
             match reader.cast::<StreamReader>() {
-                Ok(reader) if StreamReader::error(reader).is_none() => {}
+                Ok(reader) if StreamReader::is_fine(reader) => {}
                 _ => return Ok(false),
             }
         }
+        let transport = Self::look(slf, |this| &this.transport);
         match transport.cast_exact::<StreamTransport>() {
             Ok(transport) if !transport.get().is_closing() => {}
             _ => return Ok(false),
         }
-        let helper = protocol.get_type().getattr(intern!(py, "_drain_helper"))?;
-        Ok(helper.is(&classes(py)?.drain_helper)
-            && !protocol
-                .getattr(intern!(py, "_connection_lost"))?
-                .is_truthy()?
-            && !protocol.getattr(intern!(py, "_paused"))?.is_truthy()?)
-    }
-
-    /// asyncio's coroutine.
-    pub(super) fn stock_drain<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let class = classes(slf.py())?.stock_writer.bind(slf.py());
-        class.call_method1(intern!(slf.py(), "drain"), (slf,))
+        let protocol = Self::look(slf, |this| &this.protocol);
+        let helper = protocol.getattr(intern!(py, "_drain_helper"))?;
+        let lost = protocol.getattr(intern!(py, "_connection_lost"))?;
+        let paused = protocol.getattr(intern!(py, "_paused"))?;
+        Ok(
+            is_method_of(&protocol, &helper, classes.drain_helper.bind(py))?
+                && !lost.is_truthy()?
+                && !paused.is_truthy()?,
+        )
     }
 }

@@ -74,6 +74,10 @@ fn complete(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
                 "Fatal error: protocol.connection_made() call failed.",
             );
         }
+        // Who receives is asked once more: connection_made() may have changed the protocol.
+        if let Some(protocol) = this.protocol(py)? {
+            this.set_protocol(&protocol)?;
+        }
     }
     wake(slf, None)?;
     // Records may have come with the last ones of the handshake.

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketType};
 
 use super::body::{Parts, Slots};
 use super::extra::{Addresses, Sockets};
-use super::link::AnyTransport;
+use super::link::{AnyTransport, Link};
 use super::{StreamTransport, end};
 use crate::errors::os_error;
 use crate::loop_::{Connection, EventLoop, Receiver, Resource, Runnable, watch};
@@ -212,7 +212,6 @@ pub(super) fn connect<'py>(
         waiter,
     } = origin;
     check_protocol(&protocol)?;
-    let receiver = Receiver::of(&protocol)?;
     let start_with = Start {
         socket,
         role: Role::Stream,
@@ -231,7 +230,7 @@ pub(super) fn connect<'py>(
         let connection = Connection {
             transport: AnyTransport::Stream(transport.clone().unbind()),
             stream: Stream::new(),
-            receiver,
+            receiver: Receiver::Protocol, // Until `begin`.
         };
         Ok((transport, Resource::Connection(Box::new(connection))))
     })?;
@@ -333,12 +332,17 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
         }
     }
     let this = transport.get();
+    // Not before: connection_made() may have changed the protocol.
+    let receiver = match (transport, transport.protocol()) {
+        (Link::Stream(_), Some(protocol)) => Receiver::of(&protocol)?,
+        _ => Receiver::Protocol,
+    };
     this.with_state(|state| {
         let (driver, resources) = state.parts();
         let Some(resource) = resources.get_mut(this.id) else {
             return;
         };
-        resource.start();
+        resource.start(receiver);
         if resource.wants_read() {
             let _ = driver.submit(Op::RecvStart(this.id));
         }
