@@ -336,9 +336,13 @@ def test_many_wait_for_a_running_callback(loop: Loop) -> None:
 
 @since_314
 def test_ctrl_c_ends_the_wait_for_a_callback(loop: Loop) -> None:
-    going_on = threading.Event()
+    started, asking, going_on = threading.Event(), threading.Event(), threading.Event()
+    answered = False
 
     def callback() -> None:
+        started.set()
+        assert asking.wait(PATIENCE)
+        time.sleep(0.02)  # The main thread has asked by then.
         os.kill(os.getpid(), signal.SIGINT)
         assert going_on.wait(PATIENCE)
         loop.stop()
@@ -347,11 +351,15 @@ def test_ctrl_c_ends_the_wait_for_a_callback(loop: Loop) -> None:
     handle = loop.call_soon_threadsafe(callback)
     with pytest.raises(KeyboardInterrupt):
         thread.start()
-        while not handle.cancelled():
-            pass
+        assert started.wait(PATIENCE)
+        asking.set()
+        handle.cancelled()
+        answered = True
+        going_on.wait(PATIENCE)
     going_on.set()
     thread.join(PATIENCE)
     assert not thread.is_alive()
+    assert not answered
 
 
 def test_a_callback_cancels_its_own_handle(loop: Loop) -> None:
