@@ -78,7 +78,7 @@ soak: $(CHECKED)/.oxlip ## The slow storms that `make test` leaves out
 test-asan: nightly $(SANITIZED)/.oxlip ## The Python tests under AddressSanitizer, where there is the nightly toolchain and gcc
 	@rm -rf build/asan && mkdir -p build/asan
 	@# Reports go to files: what a test process prints last is lost with it.
-	LD_PRELOAD=$$(readlink -f $$(gcc -print-file-name=libasan.so)) PYTHONMALLOC=malloc \
+	LD_PRELOAD=$$(readlink -f $$(gcc -print-file-name=libasan.so)) PYTHONMALLOC=malloc OXLIP_TESTS_PATIENCE=6 \
 		ASAN_OPTIONS=detect_leaks=0:log_path=$(CURDIR)/build/asan/report \
 		$(SANITIZED)/bin/python -m pytest -n $(JOBS) --timeout 180 -o faulthandler_timeout=400 \
 		$(or $(ARGS),tests/conformance tests/regressions tests/faults tests/cpython) || failed=1; \

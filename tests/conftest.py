@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import expectations, leaks, limits, loops
+from support import expectations, leaks, limits, loops, patience
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected.toml"
 # How many passes a loop gets to finish what a test has begun to end, such as a closed transport.
 SETTLING_TICKS = 20
-SECONDS_TO_END = 15
+SECONDS_TO_END = 15 * patience.FACTOR
 
 OF_CPYTHON = re.compile(r"cpython/.*\[(.+?)-(test_[^\]]+)\]")
 

@@ -152,7 +152,7 @@ async def test_random_bytes_to_a_server(loop: Loop, contexts: list[dict[str, Any
 async def test_many_connections_at_once(loop: Loop) -> None:
     """Handshakes that are finished, cancelled, reset and left alone, all at the same time."""
     server = await loop.create_server(
-        Recorder, "127.0.0.1", 0, ssl=tls.server_context(), ssl_handshake_timeout=1
+        Recorder, "127.0.0.1", 0, ssl=tls.server_context(), ssl_handshake_timeout=PATIENCE
     )
     address = server.sockets[0].getsockname()
     context = tls.client_context()

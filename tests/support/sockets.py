@@ -14,8 +14,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from support import patience
+
 # No peer waits longer: a test that needs more has failed.
-PATIENCE = 10.0
+PATIENCE = 10.0 * patience.FACTOR
 SMALL = 65536
 
 
