@@ -275,7 +275,7 @@ class StreamReader:
     _limit: int
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
-    def _feed(self, data: object) -> Any: ...
+    def feed_data(self, data: Any) -> None: ...
     def _some(self, n: int, first: bool) -> Any: ...
     def _exactly(self, n: int, first: bool) -> Any: ...
     def _until(self, separator: bytes, searched: int, first: bool) -> Any: ...
@@ -361,9 +361,10 @@ def own_streams(
     reader: type[StreamReader],
     writer: type[StreamWriter],
     protocol: type[asyncio.StreamReaderProtocol],
+    stock_protocol: type[asyncio.StreamReaderProtocol],
     /,
 ) -> None:
-    """Tells which classes stand on these two, and asyncio's protocol of streams."""
+    """Tells which classes stand on these two, and the protocols of streams, ours and asyncio's."""
 
 def own_scheduling(class_: type[EventLoop], /) -> None:
     """Gives a class its own `call_soon` and kin, which are called faster than inherited ones."""

@@ -30,10 +30,6 @@ class StreamReader(_native.StreamReader, _Reader):
     # What the native half answers is told there: bytes, that it has to wait, an error that belongs
     # to this call, or `NotImplemented`.
 
-    def feed_data(self, data: Any) -> None:
-        if self._feed(data) is NotImplemented:
-            super().feed_data(data)
-
     async def read(self, n: int = -1) -> bytes:
         data = self._some(n, True)
         if data is None:
@@ -170,7 +166,7 @@ if all(
     _is_asyncios(getattr(_Protocol, name))
     for name in ("data_received", "_stream_reader", "_drain_helper")
 ):
-    _native.own_streams(StreamReader, StreamWriter, _Protocol)
+    _native.own_streams(StreamReader, StreamWriter, StreamReaderProtocol, _Protocol)
 
 
 async def open_connection(

@@ -58,16 +58,16 @@ mod _native {
         super::loop_::fastcall::install(class_)
     }
 
-    /// Tells which classes stand on `StreamReader` and `StreamWriter`, and asyncio's protocol of
-    /// streams.
+    /// Tells which classes stand on `StreamReader` and `StreamWriter`, and the protocols of streams.
     #[pyfunction]
-    #[pyo3(signature = (reader, writer, protocol, /))]
+    #[pyo3(signature = (reader, writer, protocol, stock_protocol, /))]
     fn own_streams(
         reader: &Bound<'_, PyType>,
         writer: &Bound<'_, PyType>,
         protocol: &Bound<'_, PyType>,
+        stock_protocol: &Bound<'_, PyType>,
     ) -> PyResult<()> {
-        super::streams::own(reader, writer, protocol)
+        super::streams::own(reader, writer, protocol, stock_protocol)
     }
 
     /// How many objects of each native class are alive: empty unless debug assertions are on.

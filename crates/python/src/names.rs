@@ -78,6 +78,8 @@ impl Replaceable {
 }
 
 pub(crate) static FUTURE: Replaceable = Replaceable::new("asyncio.futures", "Future");
+/// `asyncio.StreamReader`, whatever its name stands for by now.
+pub(crate) static STOCK_READER: Imported = Imported::new("oxlip._streams", "_Reader");
 pub(crate) static INCOMPLETE_READ_ERROR: Imported = Imported::new("asyncio", "IncompleteReadError");
 pub(crate) static LIMIT_OVERRUN_ERROR: Imported = Imported::new("asyncio", "LimitOverrunError");
 pub(crate) static TASK: Replaceable = Replaceable::new("asyncio.tasks", "Task");

@@ -24,24 +24,13 @@ pub(crate) fn feeds_a_reader(protocol: &Bound<'_, PyAny>) -> bool {
         if !property.is(&classes.reader_property) {
             return Ok(false);
         }
-        is_method_of(
-            protocol,
-            &protocol.getattr(intern!(py, "data_received"))?,
-            classes.data_received.bind(py),
-        )
+        let method = protocol.getattr(intern!(py, "data_received"))?;
+        Ok(method
+            .getattr(intern!(py, "__func__"))?
+            .is(&classes.data_received)
+            && method.getattr(intern!(py, "__self__"))?.is(protocol))
     };
     is_stock().unwrap_or(false)
-}
-
-/// Whether this is the method of that object that the function makes.
-pub(super) fn is_method_of(
-    object: &Bound<'_, PyAny>,
-    method: &Bound<'_, PyAny>,
-    function: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
-    let py = object.py();
-    Ok(method.getattr(intern!(py, "__func__"))?.is(function)
-        && method.getattr(intern!(py, "__self__"))?.is(object))
 }
 
 /// Does what `protocol.data_received(data)` would.

@@ -26,16 +26,17 @@ pub(crate) use writer::StreamWriter;
 struct Classes {
     reader: Py<PyType>,
     writer: Py<PyType>,
-    /// `StreamReaderProtocol.data_received`, `._stream_reader` and `._drain_helper`: asyncio's.
+    /// asyncio's, and ours with the same flow control.
+    protocols: [Py<PyType>; 2],
+    /// `StreamReaderProtocol.data_received` and `._stream_reader`: asyncio's.
     data_received: Py<PyAny>,
     reader_property: Py<PyAny>,
-    drain_helper: Py<PyAny>,
 }
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
 
-/// Tells which classes stand on [`StreamReader`] and [`StreamWriter`], and what asyncio's protocol of
-/// streams has for methods.
+/// Tells which classes stand on [`StreamReader`] and [`StreamWriter`], and the protocols of streams:
+/// ours and asyncio's.
 ///
 /// # Errors
 /// `AttributeError` if it lacks what it has had since Python 3.8.
@@ -43,13 +44,14 @@ pub(crate) fn own(
     reader: &Bound<'_, PyType>,
     writer: &Bound<'_, PyType>,
     protocol: &Bound<'_, PyType>,
+    stock_protocol: &Bound<'_, PyType>,
 ) -> PyResult<()> {
     let classes = Classes {
         reader: reader.clone().unbind(),
         writer: writer.clone().unbind(),
-        data_received: protocol.getattr("data_received")?.unbind(),
-        reader_property: protocol.getattr("_stream_reader")?.unbind(),
-        drain_helper: protocol.getattr("_drain_helper")?.unbind(),
+        protocols: [stock_protocol.clone().unbind(), protocol.clone().unbind()],
+        data_received: stock_protocol.getattr("data_received")?.unbind(),
+        reader_property: stock_protocol.getattr("_stream_reader")?.unbind(),
     };
     // A second import (of a reloaded module) changes nothing.
     let _ = CLASSES.set(reader.py(), classes);

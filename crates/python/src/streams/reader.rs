@@ -61,16 +61,16 @@ impl StreamReader {
         }
     }
 
-    /// Appends what has arrived, and wakes who waits for it. `NotImplemented` if that is asyncio's.
-    fn _feed<'py>(slf: &Bound<'py, Self>, data: &Any<'py>) -> PyResult<Any<'py>> {
-        let py = slf.py();
-        let (Some(held), Ok(data)) = (Self::held(slf), data.cast_exact::<PyBytes>()) else {
-            return not_ours(slf);
+    /// Appends what has arrived, and wakes who waits for it.
+    fn feed_data(slf: &Bound<'_, Self>, data: &Any<'_>) -> PyResult<()> {
+        let held = Self::held(slf).filter(|held| !held.eof);
+        let (Some(held), Ok(bytes)) = (held, data.cast_exact::<PyBytes>()) else {
+            let stock = names::STOCK_READER.get(slf.py())?;
+            return stock
+                .call_method1(intern!(slf.py(), "feed_data"), (slf, data))
+                .map(drop);
         };
-        let data = data.as_bytes();
-        if held.eof {
-            return not_ours(slf);
-        }
+        let data = bytes.as_bytes();
         if !data.is_empty() {
             ffi::append(&held.buffer, data)?;
             Self::wake(slf)?;
@@ -78,7 +78,7 @@ impl StreamReader {
                 Self::pause(slf)?;
             }
         }
-        Ok(py.None().into_bound(py))
+        Ok(())
     }
 
     /// Up to `n` bytes; `None` if there are none yet and it is the first look; `NotImplemented` if it

@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::CLASSES;
-use super::deliver::is_method_of;
 use super::reader::StreamReader;
 use crate::counts::{Counted, Kind};
 use crate::ffi;
@@ -54,7 +53,7 @@ impl StreamWriter {
 
     /// Whether `drain()` has nothing to wait for and nothing to raise, as far as can be told without
     /// asyncio's: a transport of ours that is open, a reader of ours without an error, a protocol
-    /// that decides as asyncio's does and is not paused.
+    /// of asyncio's or ours that is not paused.
     fn _is_drained(slf: &Bound<'_, Self>) -> PyResult<bool> {
         match Self::is_drained(slf) {
             // asyncio's says what is missing, or does without.
@@ -154,13 +153,13 @@ impl StreamWriter {
             _ => return Ok(false),
         }
         let protocol = Self::look(slf, |this| &this.protocol);
-        let helper = protocol.getattr(intern!(py, "_drain_helper"))?;
+        // How a derived one decides is asyncio's to ask.
+        let class = protocol.get_type();
+        if !classes.protocols.iter().any(|known| class.is(known)) {
+            return Ok(false);
+        }
         let lost = protocol.getattr(intern!(py, "_connection_lost"))?;
         let paused = protocol.getattr(intern!(py, "_paused"))?;
-        Ok(
-            is_method_of(&protocol, &helper, classes.drain_helper.bind(py))?
-                && !lost.is_truthy()?
-                && !paused.is_truthy()?,
-        )
+        Ok(!lost.is_truthy()? && !paused.is_truthy()?)
     }
 }
