@@ -168,9 +168,10 @@ impl Uring {
         }
     }
 
-    /// Asks for another request if one is missing.
+    /// Somebody looks whether something is there: another request will say whether there is more.
     #[inline]
-    fn touch(touched: &mut Vec<Id>, id: Id, incoming: &mut Incoming) {
+    fn follow_hint(touched: &mut Vec<Id>, id: Id, incoming: &mut Incoming) {
+        incoming.hint = false;
         if incoming.request.is_none() && incoming.touch() {
             touched.push(id);
         }
@@ -339,7 +340,7 @@ impl Driver for Uring {
         let Some(incoming) = self.table.get_mut(id) else {
             return self.inner.take(id);
         };
-        incoming.hint = false;
+        Self::follow_hint(&mut self.touched, id, incoming);
         match incoming.arrived.front() {
             None if incoming.end.is_some() && !incoming.over => {
                 incoming.over = true;
@@ -355,7 +356,6 @@ impl Driver for Uring {
                     Ok(Received::Nothing) => {}
                     Ok(Received::Eof) | Err(_) => incoming.over = incoming.kind == Kind::Stream,
                 }
-                Self::touch(&mut self.touched, id, incoming);
                 return outcome;
             }
             Some(&Piece::Pooled { buffer, from, to })
@@ -392,7 +392,7 @@ impl Driver for Uring {
         if buffer.is_empty() {
             return Ok(Some(0));
         }
-        incoming.hint = false;
+        Self::follow_hint(&mut self.touched, id, incoming);
         let pool = self.ring.as_mut().map(|ring| &mut ring.pool);
         let (mut count, more) = incoming.copy(pool, buffer);
         if count > 0 {
@@ -418,7 +418,6 @@ impl Driver for Uring {
             }
             Ok(None) => {}
         }
-        Self::touch(&mut self.touched, id, incoming);
         outcome
     }
 
@@ -521,11 +520,10 @@ impl Driver for Uring {
 }
 
 impl Uring {
-    /// A hint has been followed: another request will say whether there is more.
+    /// A hint is followed, by other means than a take.
     fn look_again(&mut self, id: Id) {
         if let Some(incoming) = self.table.get_mut(id) {
-            incoming.hint = false;
-            Self::touch(&mut self.touched, id, incoming);
+            Self::follow_hint(&mut self.touched, id, incoming);
         }
     }
 

@@ -3,8 +3,11 @@
 use oxlip_core::id::Id;
 
 use super::owner::thread_token;
-use super::ring::{Answer, NOBODY};
+use super::ring::{Answer, NOBODY, Ring};
 use super::{BELL, INNER, SENDS, Uring};
+
+/// The kernel refuses requests while it has no memory. That does not last, or is not to be lived with.
+const ATTEMPTS: usize = 1000;
 
 impl Uring {
     /// Submits what has been asked for, and takes the answers.
@@ -45,9 +48,13 @@ impl Uring {
 
     /// Room for one more request.
     fn make_room(&mut self) {
-        if self.ring.as_mut().is_some_and(|ring| !ring.has_room()) {
+        for _ in 0..ATTEMPTS {
+            if self.ring.as_mut().is_none_or(Ring::has_room) {
+                return;
+            }
             self.submit_now();
         }
+        self.give_up();
     }
 
     /// Asks the ring for what is wanted, and no longer for what is not.
