@@ -10,11 +10,14 @@ PORT ?= 8080
 APP ?= examples/webapp.py
 # Test processes at a time.
 JOBS ?= 2
+# How long each fuzz target runs.
+SECONDS ?= 660
 # More words for pytest, for example: make test-python ARGS="tests/cli -x".
 ARGS ?=
 
 RELEASE := .venv
 CHECKED ?= .venv-test
+SANITIZED := .venv-asan
 SOURCES := $(shell find crates python -name __pycache__ -prune -o -type f -print 2>/dev/null) \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml)
 
@@ -23,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
-	@echo "Settings: PYTHON=$(or $(PYTHON),(none found)) HOST=$(HOST) PORT=$(PORT) APP=$(APP) JOBS=$(JOBS)"
+	@echo "Settings: PYTHON=$(or $(PYTHON),(none found)) HOST=$(HOST) PORT=$(PORT) APP=$(APP) JOBS=$(JOBS) SECONDS=$(SECONDS)"
 
 .PHONY: run
 run: $(RELEASE)/.oxlip ## Build, then serve the example page, or any program: APP=path HOST= PORT=
@@ -68,7 +71,34 @@ test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: 
 .PHONY: soak
 soak: $(CHECKED)/.oxlip ## The slow storms that `make test` leaves out
 	@# pytest's own limit knows no marks, and ends the process: a storm may take longer.
-	$(CHECKED)/bin/python -m pytest -n $(JOBS) -m soak -o faulthandler_timeout=1000 $(ARGS)
+	$(CHECKED)/bin/python -m pytest -n $(JOBS) -m soak -o faulthandler_timeout=1900 $(ARGS)
+
+# Leaks are not looked for: Python has some of its own, and the tests count what is ours.
+.PHONY: test-asan
+test-asan: nightly $(SANITIZED)/.oxlip ## The Python tests under AddressSanitizer, where there is the nightly toolchain and gcc
+	@rm -rf build/asan && mkdir -p build/asan
+	@# Reports go to files: what a test process prints last is lost with it.
+	LD_PRELOAD=$$(readlink -f $$(gcc -print-file-name=libasan.so)) PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0:log_path=$(CURDIR)/build/asan/report \
+		$(SANITIZED)/bin/python -m pytest -n $(JOBS) --timeout 180 -o faulthandler_timeout=400 \
+		$(or $(ARGS),tests/conformance tests/regressions tests/faults tests/cpython) || failed=1; \
+	cat build/asan/report.* 2>/dev/null && failed=1; test -z "$$failed"
+
+.PHONY: fuzz
+fuzz: nightly ## Every fuzz target for SECONDS, where there is cargo-fuzz: see fuzz/
+	@cargo fuzz --version >/dev/null 2>&1 \
+		|| { echo "oxlip: cargo-fuzz is missing: cargo install cargo-fuzz" >&2; exit 1; }
+	@# The code under test has no unsafe: without a sanitizer it is tried ten times as often.
+	@for target in $$(cargo fuzz list); do \
+		echo "$$target, for $(SECONDS) s"; \
+		cargo +nightly fuzz run --sanitizer none $$target -- \
+			-max_total_time=$(SECONDS) -len_control=10 -timeout=25 $(ARGS) || exit 1; \
+	done
+
+.PHONY: nightly
+nightly:
+	@RUSTUP_AUTO_INSTALL=0 rustc +nightly --version >/dev/null 2>&1 \
+		|| { echo "oxlip: the nightly toolchain is missing: rustup toolchain install nightly" >&2; exit 1; }
 
 .PHONY: test-pythons
 test-pythons: ## The Python tests on every other interpreter of 3.10 … 3.12 that is here
@@ -88,6 +118,19 @@ test-next: ## The Python tests on 3.14 and 3.15, which come from Debian sid (roo
 	done; \
 	if [ -n "$$failed" ]; then echo "oxlip: the tests fail on Python$$failed" >&2; exit 1; fi
 
+# No such Python need be here: PyO3 is told what it would be like (and knows none before 3.14).
+.PHONY: check-free-threaded
+check-free-threaded: ## Type-check for Pythons without a GIL, 3.14t and 3.15t
+	@tools/check-rust
+	@mkdir -p build
+	@for version in 3.14 3.15; do \
+		printf '%s\n' implementation=CPython version=$$version shared=true pointer_width=64 \
+			build_flags=Py_GIL_DISABLED suppress_build_script_link_lines=true > build/python-$${version}t; \
+		echo "Python $${version}t"; \
+		PYO3_CONFIG_FILE=$(CURDIR)/build/python-$${version}t cargo clippy --workspace --quiet \
+			--target-dir target/free-threaded -- -D warnings || exit; \
+	done
+
 .PHONY: lint
 lint: lint-rust lint-python ## Format, lints, types, stubs and architecture: warnings are errors
 
@@ -97,6 +140,9 @@ lint-rust:
 	@cargo metadata --locked --format-version 1 >/dev/null # Cargo.lock is complete
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	@# The fuzz targets are a workspace of their own; they are checked here, and linked by `make fuzz`.
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo clippy --manifest-path fuzz/Cargo.toml --locked --no-default-features --quiet -- -D warnings
 
 .PHONY: lint-python
 lint-python: $(CHECKED)/.oxlip
@@ -110,6 +156,7 @@ lint-python: $(CHECKED)/.oxlip
 .PHONY: format
 format: $(CHECKED)/.requirements ## Rewrite the sources in the project's format
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(CHECKED)/bin/ruff check --fix --quiet
 	$(CHECKED)/bin/ruff format
 
@@ -122,7 +169,7 @@ build: $(RELEASE)/.oxlip ## Build the wheel (build/wheels) and install it in .ve
 
 .PHONY: clean
 clean: ## Remove everything that was made
-	rm -rf .venv .venv-test* build target
+	rm -rf .venv .venv-test* $(SANITIZED) build target fuzz/target
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # An environment with the development tools; the first thing a fresh clone does.
@@ -137,12 +184,17 @@ clean: ## Remove everything that was made
 # The extension is installed as users get it, from a wheel, so that two builds can stand side by
 # side: the release in .venv, and for the tests one that is quick to build and checks itself.
 $(RELEASE)/.oxlip: PROFILE = release
-$(CHECKED)/.oxlip: PROFILE = dev
+$(CHECKED)/.oxlip $(SANITIZED)/.oxlip: PROFILE = dev
+$(SANITIZED)/.oxlip: export RUSTFLAGS = -Zsanitizer=address
+$(SANITIZED)/.oxlip: export RUSTUP_TOOLCHAIN = nightly
+$(SANITIZED)/.oxlip: export CARGO_TARGET_DIR = $(CURDIR)/target/asan
+# With a target of its own the flags are not those of build scripts and macros; the reports need names.
+$(SANITIZED)/.oxlip: MATURIN = --target $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p') --strip false
 %/.oxlip: %/.requirements $(SOURCES)
 	@tools/check-rust
 	@echo "Building oxlip in $* ($(PROFILE))"
 	@rm -rf build/wheels/$*
-	@$*/bin/maturin build --quiet --profile $(PROFILE) --compatibility linux \
+	@$*/bin/maturin build --quiet --profile $(PROFILE) $(MATURIN) --compatibility linux \
 		--interpreter $*/bin/python --out build/wheels/$*
 	@$*/bin/pip install --quiet --force-reinstall --no-deps build/wheels/$*/*.whl
 	@touch $@

@@ -25,6 +25,7 @@ COLOURS = {
     "oxlip-io_uring": "#c026d3",
     "oxlip-poll": "#f59e0b",
     "oxlip-select": "#fbbf24",
+    "oxlip-installed": "#c2410c",
     "asyncio": "#9ca3af",
     "uvloop-0.22.1": "#93c5fd",
     "uvloop": "#3b82f6",

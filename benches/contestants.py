@@ -27,6 +27,7 @@ REQUIREMENTS: dict[str, str | None] = {
     "oxlip-io_uring": None,
     "oxlip-poll": None,
     "oxlip-select": None,
+    "oxlip-installed": None,
     "asyncio": None,
     "uvloop-0.22.1": "uvloop==0.22.1",
     "uvloop": "uvloop",

@@ -22,14 +22,18 @@ def library(name: str) -> str:
 def new_loop(name: str) -> asyncio.AbstractEventLoop:
     """A new event loop by its name in the benchmark.
 
-    `oxlip-DRIVER` asks for that driver, `uvloop-RELEASE` insists on that release: another one on
-    the path is an ImportError, and so is a library that is not there.
+    `oxlip-installed` is after `oxlip.install()`, `oxlip-DRIVER` asks for that driver,
+    `uvloop-RELEASE` insists on that release: another one on the path is an ImportError, and so is a
+    library that is not there.
     """
     kind, _, detail = name.partition("-")
     if kind == "asyncio":
         return asyncio.SelectorEventLoop()
     module = importlib.import_module(kind)
     if kind == "oxlip":
+        if detail == "installed":
+            module.install()
+            detail = ""
         loop: asyncio.AbstractEventLoop = module.EventLoop(driver=detail or None)
         return loop
     found = importlib.metadata.version(kind)

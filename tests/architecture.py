@@ -30,7 +30,14 @@ DEPENDENCIES = {
     "oxlip-core": set(),
     "oxlip-driver": {"oxlip-core", "oxlip-selectors", "io-uring", "libc", "rustix"},
     "oxlip": {"oxlip-core", "oxlip-driver"},
-    "oxlip-python": {"oxlip-core", "oxlip-driver", "oxlip-selectors", "pyo3", "rustix"},
+    "oxlip-python": {
+        "oxlip-core",
+        "oxlip-driver",
+        "oxlip-selectors",
+        "memchr",
+        "pyo3",
+        "rustix",
+    },
 }
 
 
@@ -145,7 +152,8 @@ class Source(NamedTuple):
 
 def rust(root: Path) -> Iterator[Source]:
     """Every Rust file of the crates; `tests/`, `benches/` and `examples/` of a crate are not."""
-    for path in sorted([*root.glob("crates/*/src/**/*.rs"), *root.glob("benches/**/*.rs")]):
+    files = [*root.glob("crates/*/src/**/*.rs"), *root.glob("benches/**/*.rs")]
+    for path in sorted([*files, *root.glob("fuzz/fuzz_targets/**/*.rs")]):
         lines = path.read_text(encoding="utf-8").splitlines()
         name = path.relative_to(root).as_posix()
         # A folder's tests.rs is what `#[cfg(test)] mod tests` at a file's end would be.
@@ -316,6 +324,7 @@ def words(name: str) -> set[str]:
 def unfinished(root: Path) -> list[str]:
     """Nothing is left for later."""
     files = [*root.glob("crates/**/*.rs"), *root.glob("benches/**/*.rs"), *python(root)]
+    files += root.glob("fuzz/fuzz_targets/**/*.rs")
     return [
         f"{path.relative_to(root).as_posix()}:{number}: {found[0]}"
         for path in files

@@ -13,14 +13,30 @@ from ._native import __version__
 from ._policy import EventLoopPolicy, install
 from ._run import run
 from ._server import Server
+from ._streams import (
+    StreamReader,
+    StreamReaderProtocol,
+    StreamWriter,
+    open_connection,
+    open_unix_connection,
+    start_server,
+    start_unix_server,
+)
 
 __all__ = [
     "BatchDatagramProtocol",
     "EventLoop",
     "EventLoopPolicy",
     "Server",
+    "StreamReader",
+    "StreamReaderProtocol",
+    "StreamWriter",
     "__version__",
     "install",
     "new_event_loop",
+    "open_connection",
+    "open_unix_connection",
     "run",
+    "start_server",
+    "start_unix_server",
 ]

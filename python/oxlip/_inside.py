@@ -1,15 +1,17 @@
 """What libraries know of asyncio's own loop beyond the documentation, and use.
 
 `nest_asyncio` runs the loop itself, tick by tick, from `_ready`, `_scheduled` and `_selector`;
-`asynkit` rearranges `_ready`; debuggers read. All of it is made on demand, and the loop itself uses
-none of it. Runs on the loop's thread.
+`asynkit` rearranges `_ready`; `looptime` has a time of its own; debuggers read. All of it is made
+on demand, and the loop itself uses none of it. Runs on the loop's thread.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, MutableSequence
+from collections.abc import Callable, Iterable, MutableSequence
+from contextvars import Context
 from time import get_clock_info
+from types import FunctionType, MethodDescriptorType
 from typing import TYPE_CHECKING, Any, overload
 
 from ._base import LoopBase
@@ -27,6 +29,16 @@ class Inside(LoopBase):
 
     _clock_resolution = _CLOCK_RESOLUTION
     STATE: tuple[str, ...] = ("_running_thread", "_waiting")
+
+    # A subclass has overridden `time()`: its timers go by that.
+    _has_own_time = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if isinstance(getattr(cls, "time", None), FunctionType):
+            cls._has_own_time = True
+            if isinstance(cls.call_later, MethodDescriptorType):
+                cls.call_later = _call_later  # type: ignore[assignment, method-assign]
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,24 +106,28 @@ class Inside(LoopBase):
         """Whether a tick is one as it was built: neither it nor its wait has been replaced."""
         waiting = self._waiting
         return (
+            not self._has_own_time
             # (Whether it is in `__dict__`, which asking for it would make, shows here, too.)
-            getattr(self._run_once, "__func__", None) is Inside._run_once
+            and getattr(self._run_once, "__func__", None) is Inside._run_once
             and (waiting is None or (type(waiting) is Waiting and not vars(waiting)))
         )
 
     def _run_once(self) -> None:
         """One tick. If the wait has been replaced, it is asked as asyncio asks its selector."""
         waiting = self._waiting
-        if waiting is None or (type(waiting) is Waiting and not vars(waiting)):
+        if not self._has_own_time and (
+            waiting is None or (type(waiting) is Waiting and not vars(waiting))
+        ):
             self._tick(True)
             return
+        waiting = self._selector
         timeout: float | None = None
         if self._stopping or self._ready_len():
             timeout = 0
         elif timers := self._timers():
             timeout = max(0, min(timers).when() - self.time())
         self._process_events(waiting.select(timeout))
-        self._tick(False)
+        self._tick(False, self.time() + self._clock_resolution if self._has_own_time else None)
 
     def _process_events(self, event_list: Iterable[Any]) -> None:
         """What happened is in the queue when `_selector.select()` returns."""
@@ -128,6 +144,19 @@ class Inside(LoopBase):
         """The calling thread runs the loop from now on; `RuntimeError` if another one does."""
         self._claim()
         self._running_thread = threading.get_ident()
+
+
+def _call_later(
+    self: Inside,
+    delay: float,
+    callback: Callable[..., object],
+    *args: Any,
+    context: Context | None = None,
+) -> asyncio.TimerHandle:
+    """Calls callback(*args) after delay seconds of the class's own time."""
+    if delay is None:
+        raise TypeError("delay must not be None")
+    return self.call_at(self.time() + delay, callback, *args, context=context)
 
 
 class Ready(MutableSequence[Any]):

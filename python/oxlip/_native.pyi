@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context
 from socket import socket
 from ssl import SSLContext
+from types import TracebackType
 from typing import Any, Protocol, TypeVar, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
@@ -22,7 +23,10 @@ __all__ = [
     "Pending",
     "ReadPipeTransport",
     "SSLTransport",
+    "StreamCall",
+    "StreamReader",
     "StreamTransport",
+    "StreamWriter",
     "TimerHandle",
     "TlsProtocol",
     "WritePipeTransport",
@@ -30,6 +34,7 @@ __all__ = [
     "drivers",
     "live_objects",
     "own_scheduling",
+    "own_streams",
     "tls_codec",
 ]
 
@@ -65,7 +70,7 @@ class EventLoop:
 
     _stopping: bool
 
-    def _tick(self, sleep: bool) -> None: ...
+    def _tick(self, sleep: bool, now: float | None = None) -> None: ...
     def _set_running(self, running: bool) -> None: ...
     def _write_to_self(self) -> None: ...
     def _poll(self, timeout: float | None = None) -> None: ...
@@ -256,6 +261,66 @@ class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     """One datagram socket."""
 
 @final
+class StreamCall(Coroutine[Any, Any, _T]):
+    """What the methods of a stream give that are to be awaited."""
+
+    def __iter__(self) -> Self: ...
+    def __await__(self) -> Generator[Any, Any, _T]: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(
+        self,
+        typ: type[BaseException] | BaseException,
+        val: BaseException | object = None,
+        tb: TracebackType | None = None,
+    ) -> Any: ...
+    def close(self) -> None: ...
+    @property
+    def __name__(self) -> str: ...
+    @property
+    def __qualname__(self) -> str: ...
+    @property
+    def cr_await(self) -> Any | None: ...
+    @property
+    def cr_frame(self) -> None: ...
+    @property
+    def cr_running(self) -> bool: ...
+
+@disjoint_base
+class StreamReader:
+    """The native half of `oxlip.StreamReader`, over attributes of asyncio's names."""
+
+    _buffer: bytearray
+    _eof: bool
+    _paused: bool
+    _waiter: asyncio.Future[None] | None
+    _exception: Exception | None
+    _transport: asyncio.BaseTransport | None
+    _loop: asyncio.AbstractEventLoop | None
+    _limit: int
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def feed_data(self, data: ReadableBuffer) -> None: ...
+    def read(self, n: int | None = None) -> StreamCall[bytes]: ...
+    def readexactly(self, n: int) -> StreamCall[bytes]: ...
+    def readline(self) -> StreamCall[bytes]: ...
+    def readuntil(
+        self, separator: bytes | tuple[bytes, ...] | None = None
+    ) -> StreamCall[bytes]: ...
+
+@disjoint_base
+class StreamWriter:
+    """The native half of `oxlip.StreamWriter`, over attributes of asyncio's names."""
+
+    _transport: asyncio.Transport | None
+    _protocol: asyncio.BaseProtocol | None
+    _reader: asyncio.StreamReader | None
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def write(self, data: ReadableBuffer) -> None: ...
+    def drain(self) -> StreamCall[None]: ...
+
+@final
 class StreamTransport(asyncio.Transport):
     """One connected stream socket."""
 
@@ -316,6 +381,15 @@ def tls_codec() -> dict[str, str]:
 
 def live_objects() -> dict[str, int]:
     """How many native objects of each class exist; empty unless built with debug assertions."""
+
+def own_streams(
+    reader: type[StreamReader],
+    stock_reader: type[asyncio.StreamReader],
+    stock_writer: type[asyncio.StreamWriter],
+    stock_protocol: type[asyncio.StreamReaderProtocol],
+    /,
+) -> None:
+    """Tells which class stands on `StreamReader`, and asyncio's classes."""
 
 def own_scheduling(class_: type[EventLoop], /) -> None:
     """Gives a class its own `call_soon` and kin, which are called faster than inherited ones."""

@@ -1,14 +1,17 @@
 """The event loop policy, for programs that make their loop through asyncio's globals.
 
-Policies are deprecated from Python 3.14 on; `oxlip.run` and `oxlip.new_event_loop` need none.
+Policies are deprecated from Python 3.14 on, and what sets one warns; `oxlip.run` and
+`oxlip.new_event_loop` need none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import warnings
 from typing import TYPE_CHECKING
 
+from . import _streams
 from ._loop import EventLoop
 
 if TYPE_CHECKING:
@@ -28,7 +31,20 @@ class EventLoopPolicy(_DefaultPolicy):
 
 
 def install() -> None:
-    """Makes every loop that asyncio creates from now on, in any thread, ours."""
+    """Makes every loop that asyncio creates from now on, in any thread, ours.
+
+    And every stream: `asyncio.open_connection()`, `start_server()`, their kin for Unix sockets and
+    the classes of reader and writer become oxlip's, which are asyncio's with native methods. What
+    has been imported by name before stays.
+    """
+    if sys.version_info >= (3, 14):
+        warnings.warn(
+            "oxlip.install() sets an event loop policy, and Python 3.16 has none any more; use "
+            "oxlip.run() or loop_factory=oxlip.new_event_loop",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+    _streams.take_over()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(EventLoopPolicy())

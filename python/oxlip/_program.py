@@ -34,7 +34,8 @@ def run_path(path: str, arguments: list[str]) -> None:
     main = _begin([path, *arguments], os.path.dirname(os.path.realpath(path)))
     main.__file__ = absolute
     main.__loader__ = importlib.machinery.SourceFileLoader("__main__", absolute)
-    main.__dict__["__cached__"] = None
+    if sys.version_info < (3, 15):
+        main.__dict__["__cached__"] = None
     exec(compile(source, absolute, "exec", dont_inherit=True), main.__dict__)
 
 

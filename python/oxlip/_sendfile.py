@@ -43,7 +43,8 @@ class Sendfile(SocketCalls):
     ) -> int:
         """Sends `count` bytes of `file` (`None`: up to its end) from `offset` on; how many went.
 
-        Afterwards the file's position is behind the last byte that was sent, also after an error.
+        Afterwards the file's position is behind the last byte that was sent, also after an error,
+        and at `offset` if there was none.
         Without `fallback`, `SendfileNotAvailableError` tells that sendfile(2) does not work here.
         """
         if self.get_debug() and sock.gettimeout() != 0:
@@ -123,12 +124,13 @@ class Sendfile(SocketCalls):
             raise asyncio.SendfileNotAvailableError("not a regular file") from None
         left = count or size
         total = 0
+        works = False
         try:
             while left > 0:
                 try:
                     sent = os.sendfile(sock.fileno(), source, offset, min(left, _MOST_AT_ONCE))
                 except (BlockingIOError, InterruptedError):
-                    pass
+                    works = True
                 except OSError as exc:
                     if total == 0:
                         # Most likely a file that cannot be mapped; if not, a plain send tells.
@@ -138,6 +140,7 @@ class Sendfile(SocketCalls):
                         raise ConnectionError("socket is not connected", errno.ENOTCONN) from exc
                     raise
                 else:
+                    works = True
                     if sent == 0:
                         break
                     total += sent
@@ -153,7 +156,7 @@ class Sendfile(SocketCalls):
                 finally:
                     self._unwait(ready)
         finally:
-            if total:
+            if works:
                 os.lseek(source, offset, os.SEEK_SET)
         return total
 
@@ -219,7 +222,9 @@ class _Blocks:
         self._count = count
         self._buffer = memoryview(bytearray(min(count, size) if count else size))
         self.sent = 0
-        if offset:
+        # Also to the beginning, which is not where it must be now; a pipe has no positions.
+        self._has_positions = offset > 0 or _has_positions(file)
+        if self._has_positions:
             file.seek(offset)
 
     async def next(self) -> memoryview:
@@ -235,8 +240,13 @@ class _Blocks:
 
     def leave_position(self) -> None:
         """Puts the file's position behind what was sent."""
-        if self.sent and hasattr(self._file, "seek"):
+        if self._has_positions:
             self._file.seek(self._offset + self.sent)
+
+
+def _has_positions(file: IO[bytes]) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return hasattr(file, "seek") if seekable is None else bool(seekable())
 
 
 class _StandIn(asyncio.Protocol):

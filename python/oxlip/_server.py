@@ -8,7 +8,9 @@ them once. Runs on the loop's thread.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import errno
+import functools
 import itertools
 import os
 import socket
@@ -61,6 +63,8 @@ class Server(asyncio.Server):
         self._waiters: list[asyncio.Future[None]] | None = []
         # Weak: an abandoned transport is to be collected, and to warn of it.
         self._clients: weakref.WeakSet[StreamTransport] = weakref.WeakSet()
+        # Of which each connection gets a copy since 3.15; before, it is where serving has begun.
+        self._context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} sockets={self.sockets!r}>"
@@ -155,7 +159,10 @@ class Server(asyncio.Server):
         self._serving = True
         for sock in self._sockets:
             sock.listen(self._backlog)
-            self._keys.append(self._loop._listen(sock, self._protocol_factory, self, self._backlog))
+            listen: Callable[..., Any] = self._loop._listen
+            if self._context is not None:
+                listen = functools.partial(self._context.run, listen)
+            self._keys.append(listen(sock, self._protocol_factory, self, self._backlog))
 
     def _attach(self, transport: StreamTransport) -> None:  # type: ignore[override, unused-ignore]
         self._clients.add(transport)

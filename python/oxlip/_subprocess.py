@@ -201,7 +201,9 @@ class Subprocesses(Pipes):
         if debug:
             logger.debug("%s", " ".join([what, *_describe(stdin, stdout, stderr)]))
         watcher = _chosen_watcher()
-        with contextlib.nullcontext() if watcher is None else watcher:
+        with contextlib.nullcontext() if watcher is None else watcher as entered:
+            if sys.version_info < (3, 12):
+                watcher = entered  # Whom asyncio goes on with; since 3.12 it is the watcher itself.
             if watcher is not None and not watcher.is_active():
                 raise RuntimeError(
                     "asyncio.get_child_watcher() is not activated, "

@@ -8,7 +8,7 @@ make their loops in three ways, and each is led here:
 * by the class, as uvicorn does (`loop_factory=asyncio.SelectorEventLoop`);
 * through uvloop, if it is installed or not: a module of that name that gives our loops.
 
-A program that brings a loop class of its own keeps it.
+asyncio's streams are oxlip's as well. A program that brings a loop class of its own keeps it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Coroutine
 from types import ModuleType
 from typing import Any, TypeVar
 
+from . import _streams
 from ._loop import EventLoop
 from ._native import __version__, own_scheduling
 
@@ -60,6 +61,7 @@ def take_over() -> None:
             if hasattr(module, name):
                 setattr(module, name, SelectorEventLoop)
     sys.modules["uvloop"] = _uvloop()
+    _streams.take_over()
 
 
 def _uvloop() -> ModuleType:

@@ -152,6 +152,8 @@ class StartTls(LoopBase):
         # Nothing may arrive before connection_made() has run.
         below.pause_reading()
         below.set_protocol(tls)
+        if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
+            _hand_over_read(protocol, tls)
         steps = [self.call_soon(tls.connection_made, below), self.call_soon(below.resume_reading)]
         try:
             await waiter
@@ -163,6 +165,15 @@ class StartTls(LoopBase):
         finally:
             del waiter, tls  # An exception holds this frame: no cycle through it.
         return secured
+
+
+def _hand_over_read(protocol: asyncio.StreamReaderProtocol, tls: TlsProtocol) -> None:
+    """What a stream has received and its program not read is the first that belongs to TLS: a
+    client begins to shake hands as soon as it likes."""
+    reader = getattr(protocol, "_stream_reader", None)
+    if reader is not None and reader._buffer:
+        tls.data_received(bytes(reader._buffer))
+        reader._buffer.clear()
 
 
 def check_tls_arguments(

@@ -50,6 +50,11 @@ WAYS = {
     ),
     "isinstance": "assert isinstance(asyncio.new_event_loop(), asyncio.SelectorEventLoop)",
 }
+WAYS["streams"] = (
+    "import asyncio.streams\n"
+    "assert asyncio.start_server is asyncio.streams.start_server is oxlip.start_server\n"
+    "ours(asyncio.new_event_loop())"
+)
 if sys.version_info >= (3, 11):
     WAYS["Runner"] = "with asyncio.Runner() as runner: loop = runner.run(which())\nours(loop)"
 if sys.version_info >= (3, 12):

@@ -555,10 +555,13 @@ class TestEnd:
             loop.create_datagram_endpoint(iter([protocol]).__next__, local_addr=("127.0.0.1", 0))
         )
         reference = weakref.ref(transport)
-        with pytest.warns(ResourceWarning, match="unclosed"):
+        with pytest.warns(ResourceWarning, match="unclosed") as caught:
             loop.close()
             del transport, _, protocol
             gc.collect()
+        # A warning refers to the transport, and weak references outlive that since 3.15.
+        caught.clear()
+        gc.collect()
         assert reference() is None
 
     def test_cycles_are_collected(self, loop: Loop) -> None:

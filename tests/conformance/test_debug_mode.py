@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ def test_debug_by_the_environment(kind: str, way: list[str]) -> None:
     environment = {"PYTHONASYNCIODEBUG": "" if way else "1"}
     result = subprocess.run(
         [sys.executable, *way, "-c", program % kind],
-        env={**environment, "PYTHONPATH": ":".join(sys.path)},
+        env={**os.environ, **environment, "PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,
         timeout=20,

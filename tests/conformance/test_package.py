@@ -6,7 +6,9 @@ import asyncio
 import importlib.metadata
 import os
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +18,9 @@ from support import loops
 pytestmark = [
     pytest.mark.ours,
     pytest.mark.sim,
-    pytest.mark.filterwarnings("ignore:.*event_loop_policy:DeprecationWarning"),  # since 3.14
+    # Since 3.14.
+    pytest.mark.filterwarnings("ignore:.*event_loop_policy:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*sets an event loop policy:DeprecationWarning"),
 ]
 
 
@@ -48,6 +52,7 @@ def test_version(driver: str) -> None:
 
 def test_exports(driver: str) -> None:
     names = {"EventLoop", "EventLoopPolicy", "install", "new_event_loop", "run", "__version__"}
+    names |= {"open_connection", "start_server", "open_unix_connection", "start_unix_server"}
     assert names <= set(oxlip().__all__)
     assert all(hasattr(oxlip(), name) for name in oxlip().__all__)
 
@@ -180,11 +185,32 @@ def test_policy(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_install(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from oxlip import _streams
+
     monkeypatch.setenv("OXLIP_DRIVER", driver)
+    for name in _streams.REPLACEMENTS:
+        for module in (asyncio, asyncio.streams):
+            monkeypatch.setattr(module, name, getattr(module, name))  # To be put back.
     oxlip().install()
     loops_made = [asyncio.new_event_loop(), asyncio.run(running())]
     loops_made[0].close()
     assert [type(loop) for loop in loops_made] == [oxlip().EventLoop] * 2
+    assert asyncio.open_connection is oxlip().open_connection
+    assert asyncio.StreamReader is asyncio.streams.StreamReader is oxlip().StreamReader
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="policies are deprecated since 3.14")
+def test_what_sets_a_policy_warns(driver: str) -> None:
+    for set_policy in (
+        oxlip().install,
+        lambda: asyncio.set_event_loop_policy(oxlip().EventLoopPolicy()),
+    ):
+        with pytest.warns(DeprecationWarning, match=r"3\.16") as seen:
+            set_policy()
+        assert len(seen) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert type(oxlip().run(running())) is oxlip().EventLoop
 
 
 def test_virtual_time(driver: str) -> None:

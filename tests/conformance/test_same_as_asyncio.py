@@ -359,6 +359,8 @@ def run(kind: str, program: Program, debug: bool) -> list[str]:
             warnings.simplefilter("always")
             loop: Any = loops.factory(kind)()
             loop.set_debug(debug)
+            # A busy machine makes anything slow; the one program about that sets its own.
+            loop.slow_callback_duration = 60
 
             def note(loop: Loop, context: dict[str, Any]) -> None:
                 what = f"{context['message']} {context.get('exception')!r}"

@@ -70,6 +70,21 @@ async def test_parts(
         assert source.tell() == offset + len(expected)
 
 
+@pytest.mark.parametrize("offset", [0, len(DATA)])
+@pytest.mark.parametrize("in_memory", [False, True])
+async def test_where_the_file_stands_says_nothing(
+    loop: Loop, file: IO[bytes], offset: int, in_memory: bool
+) -> None:
+    source: IO[bytes] = io.BytesIO(DATA) if in_memory else file
+    source.seek(123)
+    with pair() as (near, far):
+        sending = asyncio.ensure_future(loop.sock_sendfile(near, source, offset))
+        expected = DATA[offset:]
+        assert await receive(loop, far, len(expected)) == expected
+        assert await sending == len(expected)
+        assert source.tell() == len(DATA)
+
+
 async def test_over_unix_sockets(loop: Loop, file: IO[bytes]) -> None:
     near, far = socket.socketpair()
     with near, far:

@@ -238,8 +238,9 @@ def test_error_of_a_plain_handler_leaves_the_loop(loop: Loop) -> None:
 
     signal.signal(signal.SIGUSR1, raising)
     timer = threading.Timer(0.02, send, [signal.SIGUSR1])
-    loop.call_soon(timer.start)
     with pytest.raises(OnPurpose):
+        # Not from a callback, which the signal could then find still running.
+        timer.start()
         loop.run_forever()
     timer.join()
     assert not loop.is_running()

@@ -246,6 +246,27 @@ async def test_streams(loop: asyncio.AbstractEventLoop) -> None:
     await asyncio.wait_for(server.wait_closed(), PATIENCE)
 
 
+@since_311
+async def test_streams_with_an_eager_client(loop: asyncio.AbstractEventLoop) -> None:
+    # cpython#142352: what the client has sent before the server begins belongs to TLS.
+    async def serve(reader: Any, writer: Any) -> None:
+        await reader._wait_for_data("test")
+        await writer.start_tls(tls.server_context())
+        writer.write((await reader.readline()).upper())
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    reader, plain = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer: Any = plain
+    await asyncio.wait_for(writer.start_tls(tls.client_context(), server_hostname=HOST), PATIENCE)
+    writer.write(b"hello\n")
+    assert await reader.readline() == b"HELLO\n"
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await asyncio.wait_for(server.wait_closed(), PATIENCE)
+
+
 class Foreign(asyncio.Transport):
     """A transport that is nobody's: what is written goes through a thread-free socket by hand."""
 

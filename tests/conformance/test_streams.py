@@ -1,4 +1,5 @@
-"""asyncio's streams on the loop: StreamReader, StreamWriter, open_connection, start_server."""
+"""Streams on the loop, asyncio's and ours in their place: open_connection, start_server, and what
+they give."""
 
 from __future__ import annotations
 
@@ -9,11 +10,23 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from support.loops import STOCK_ONLY
 from support.sockets import PATIENCE, unused_port
+from support.streams import behind_asyncios_names
 
 Loop = asyncio.AbstractEventLoop
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture(params=["asyncio", "oxlip"], autouse=True)
+def streams(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio's names stand for asyncio's streams or, as after `oxlip.install()`, for ours."""
+    if request.param == "asyncio":
+        return
+    if STOCK_ONLY:
+        pytest.skip("without oxlip")
+    behind_asyncios_names(monkeypatch)
 
 
 @asynccontextmanager

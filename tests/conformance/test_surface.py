@@ -369,6 +369,26 @@ def test_replaced_wait_is_asked(loop: Any) -> None:
     assert any(timeout for timeout in asked)
 
 
+def test_time_of_a_subclass(loop: Any) -> None:
+    """As libraries do that put a class of theirs on the loop."""
+
+    class Jumping(type(loop)):  # type: ignore[misc]
+        ahead = 0.0
+
+        def time(self) -> float:
+            return super().time() + self.ahead  # type: ignore[no-any-return]
+
+    loop.__class__ = Jumping
+    seen: list[str] = []
+    loop.call_later(3600, seen.append, "an hour later")
+    loop.call_at(loop.time() + 3601, seen.append, "then")
+    loop.call_later(3602, loop.stop)
+    loop.call_later(7200, seen.append, "too early")
+    loop.call_soon(setattr, loop, "ahead", 3602)
+    loop.run_forever()
+    assert seen == ["an hour later", "then"]
+
+
 def test_replaced_call_soon_takes_effect_for_tasks(loop: Any) -> None:
     seen: list[str] = []
     original = loop.call_soon

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
+import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -259,3 +263,121 @@ def test_wrong_thread_in_debug_mode(loop: Loop, method: str) -> None:
     joined[0].join(PATIENCE)
     assert len(errors) == 1
     assert "thread" in errors[0].lower()
+
+
+# Handles of call_soon_threadsafe that exclude each other's methods.
+since_314 = pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio has it since 3.14")
+
+
+class Long:
+    """A callback that goes on while other threads ask about its handle."""
+
+    def __init__(self, loop: Loop, askers: int = 1) -> None:
+        self.loop = loop
+        self.order: list[str] = []
+        self.started = threading.Event()
+        self.askers = threading.Barrier(askers + 1)
+        self.handle: asyncio.Handle | None = None
+
+    def __call__(self) -> None:
+        self.started.set()
+        self.askers.wait(PATIENCE)
+        # Time for whoever would not wait to be faster.
+        time.sleep(0.02)
+        self.order.append("over")
+
+    def ask(self, method: str) -> None:
+        """From another thread, in the middle of the callback."""
+        assert self.started.wait(PATIENCE)
+        self.askers.wait(PATIENCE)
+        self.order.append(f"{method}: {getattr(self.handle, method)()}")
+
+
+@since_314
+@pytest.mark.parametrize("method", ["cancel", "cancelled"])
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_running_callback_is_waited_for(loop: Loop, method: str, debug: bool) -> None:
+    loop.set_debug(debug)
+    loop.slow_callback_duration = PATIENCE
+    callback = Long(loop)
+    callback.handle = loop.call_soon_threadsafe(callback)
+    loop.call_soon_threadsafe(loop.stop)
+    with threads(1, lambda _: callback.ask(method)):
+        loop.run_forever()
+    assert callback.order == ["over", f"{method}: {False if method == 'cancelled' else None}"]
+
+
+@since_314
+def test_a_callback_runs_in_one_thread_at_a_time(loop: Loop) -> None:
+    callback = Long(loop, askers=0)
+    callback.handle = loop.call_soon_threadsafe(callback)
+    loop.call_soon_threadsafe(loop.stop)
+
+    def run(_: int) -> None:
+        assert callback.started.wait(PATIENCE)
+        callback.handle._run()  # type: ignore[union-attr]
+        callback.order.append("ran")
+
+    with threads(1, run):
+        loop.run_forever()
+    assert callback.order == ["over", "over", "ran"]
+
+
+@since_314
+def test_many_wait_for_a_running_callback(loop: Loop) -> None:
+    callback = Long(loop, askers=4)
+    callback.handle = loop.call_soon_threadsafe(callback)
+    loop.call_soon_threadsafe(loop.stop)
+    with threads(4, lambda _: callback.ask("cancel")):
+        loop.run_forever()
+    assert callback.order == ["over", *["cancel: None"] * 4]
+    assert callback.handle.cancelled()
+
+
+@since_314
+def test_ctrl_c_ends_the_wait_for_a_callback(loop: Loop) -> None:
+    going_on = threading.Event()
+
+    def callback() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert going_on.wait(PATIENCE)
+        loop.stop()
+
+    thread = threading.Thread(target=loop.run_forever)
+    handle = loop.call_soon_threadsafe(callback)
+    with pytest.raises(KeyboardInterrupt):
+        thread.start()
+        while not handle.cancelled():
+            pass
+    going_on.set()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_callback_cancels_its_own_handle(loop: Loop) -> None:
+    seen: list[bool] = []
+
+    def callback() -> None:
+        seen.append(handles[0].cancelled())
+        handles[0].cancel()
+        seen.append(handles[0].cancelled())
+        loop.stop()
+
+    handles = [loop.call_soon_threadsafe(callback)]
+    loop.run_forever()
+    assert seen == [False, True]
+
+
+def test_the_class_of_a_handle(loop: Loop) -> None:
+    handle = loop.call_soon_threadsafe(print)
+    expected = getattr(asyncio.events, "_ThreadSafeHandle", asyncio.Handle)
+    assert isinstance(handle, expected)
+    assert isinstance(handle, asyncio.Handle)
+    assert repr(handle).startswith(f"<{expected.__name__} ")
+    handle.cancel()
+    # A handle that the loop takes for another call.
+    loop.call_soon_threadsafe(print)
+    turn(loop, ticks=2)
+    again = loop.call_soon(print)
+    assert type(again) is asyncio.Handle or again.__class__ is asyncio.Handle
+    again.cancel()

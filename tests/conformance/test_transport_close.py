@@ -266,8 +266,11 @@ def test_forgotten_transport_warns(loop: Loop) -> None:
             loop.close()
             del near
             gc.collect()
-        assert watch() is None
         messages = [str(warning.message) for warning in caught]
+        # A warning refers to the transport, and weak references outlive that since 3.15.
+        caught.clear()
+        gc.collect()
+        assert watch() is None
         assert any(message.startswith("unclosed transport") for message in messages), messages
         assert far.recv(1) == b"", "and the connection is closed"
 

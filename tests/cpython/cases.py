@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.base_events
+import asyncio.streams
 import asyncio.unix_events
 import gc
 import importlib
@@ -39,6 +40,8 @@ ON_EVERY_DRIVER = {
     "test_subprocess",
     "test_unix_events",
 }
+# Modules that are run once more with our streams behind asyncio's names.
+WITH_OUR_STREAMS = {"test_streams", "test_subprocess"}
 # The same tests once more, on another selector of asyncio; ours run them on every driver.
 OTHER_SELECTORS = {"EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"}
 # The names under which asyncio has loop classes.
@@ -72,14 +75,14 @@ class Case:
         """What the data files call it."""
         return f"{self.module}.{self.cls.__name__}.{self.method}"
 
-    def run(self, kind: str) -> Outcome:
+    def run(self, kind: str, *, our_streams: bool = False) -> Outcome:
         """Runs it with its class and module fixtures on loops of this kind."""
         result = unittest.TestResult()
         made: list[str] = []
         real = _loop_class(kind, made)
         keep = kind == loops.STOCK or self.module in OF_ASYNCIOS_METHODS
         virtual = None if keep else _virtual_loop_class(real)
-        with everywhere(real, virtual), bounded_cleanup():
+        with everywhere(real, virtual), streams(ours=our_streams), bounded_cleanup():
             case = _on_loop(self.cls, real)(self.method)
             unittest.TestSuite([case]).run(result)
         return Outcome(result, len(made))
@@ -126,12 +129,29 @@ def everywhere(real: type[Any], virtual: type[Any] | None) -> Iterator[None]:
         policy = policy or asyncio.unix_events._DefaultEventLoopPolicy  # type: ignore[attr-defined]
         stack.enter_context(mock.patch.object(policy, "_loop_factory", real))
         _set_policy(policy())
+        if sys.version_info < (3, 14):
+            # Tests of 3.12 know the state that earlier ones leave: without a loop, and none is made
+            # unasked.
+            asyncio.set_event_loop(None)
         stack.callback(_set_policy, None)
         if virtual is not None:
             stack.enter_context(mock.patch.object(utils, "TestLoop", virtual))
             for module in (asyncio, asyncio.base_events, asyncio.unix_events):
                 for name in CLASSES & vars(module).keys():
                     stack.enter_context(mock.patch.object(module, name, real))
+        yield
+
+
+@contextmanager
+def streams(*, ours: bool) -> Iterator[None]:
+    """Within the block, asyncio's names of streams are ours, as `oxlip run` makes them."""
+    with ExitStack() as stack:
+        if ours:
+            from oxlip import _streams
+
+            for name, replacement in _streams.REPLACEMENTS.items():
+                for module in (asyncio, asyncio.streams):
+                    stack.enter_context(mock.patch.object(module, name, replacement))
         yield
 
 

@@ -30,26 +30,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for module in cases.modules():
         for case in cases.find(module):
             names.add(case.name)
-            for kind in kinds if module in cases.ON_EVERY_DRIVER else kinds[:1]:
+            runs = [
+                (kind, False) for kind in kinds[: None if module in cases.ON_EVERY_DRIVER else 1]
+            ]
+            if module in cases.WITH_OUR_STREAMS and kinds[0] != loops.STOCK:
+                runs.append((kinds[0], True))
+            for kind, our_streams in runs:
                 entry = expectations.find(entries, case.name, kind)
                 marks = (
                     [pytest.mark.xfail(reason=entry.text(), run=entry.run, strict=True)]
                     if entry is not None
                     else []
                 )
-                name = f"{kind}-{case.name}"
-                parameters.append(pytest.param(kind, case, id=name, marks=marks))
+                name = f"{kind}{'-streams' if our_streams else ''}-{case.name}"
+                parameters.append(pytest.param(kind, our_streams, case, id=name, marks=marks))
     for entry in entries:
         if names and not any(map(entry.names, names)):
             raise pytest.UsageError(f"an entry speaks of no test of CPython: {entry.test}")
-    metafunc.parametrize(("loop_kind", "case"), parameters)
+    metafunc.parametrize(("loop_kind", "our_streams", "case"), parameters)
 
 
-def test_of_cpython(loop_kind: str, case: cases.Case) -> None:
-    outcome = case.run(loop_kind)
+def test_of_cpython(loop_kind: str, our_streams: bool, case: cases.Case) -> None:
+    outcome = case.run(loop_kind, our_streams=our_streams)
     # The port that test.support found unused may be taken meanwhile, by a test in another process.
     if any("Address already in use" in traceback for _, traceback in outcome.result.errors):
-        outcome = case.run(loop_kind)
+        outcome = case.run(loop_kind, our_streams=our_streams)
     result = outcome.result
     for _, traceback in [*result.errors, *result.failures]:
         pytest.fail(traceback, pytrace=False)

@@ -33,7 +33,8 @@ async def main(contexts: list[dict[str, Any]]) -> None:
         for descriptor in taken:
             os.close(descriptor)
         await asyncio.sleep(1.2)  # when the server would have tried again
-    assert len(contexts) <= 3, contexts
+    # asyncio 3.14 accepts once more than the backlog, and comes to grief in vain each time.
+    assert len(contexts) <= 4, contexts
 
 
 def refused(kind: str) -> None:

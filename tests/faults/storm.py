@@ -13,6 +13,7 @@ import asyncio
 import faulthandler
 import random
 import socket
+import ssl
 import struct
 import sys
 import warnings
@@ -39,6 +40,7 @@ class Storm:
         self.dice = random.Random(seed)
         self.count: Counter[str] = Counter()
         self.tags = 0
+        self.ticks = TICKS
 
     def tag(self) -> bytes:
         """Four bytes that no other connection has."""
@@ -60,7 +62,7 @@ class Storm:
         """Runs an operation, and cancels it after a random number of ticks or not at all."""
         task = asyncio.ensure_future(operation)
         try:
-            for _ in range(self.dice.randrange(TICKS)):
+            for _ in range(self.dice.randrange(self.ticks)):
                 await asyncio.sleep(0)
             if self.dice.random() < 0.7:
                 task.cancel()
@@ -70,7 +72,7 @@ class Storm:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             self.count["cancelled"] += 1
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             self.count["failed"] += 1
 
     def end(self, sock: socket.socket) -> None:
@@ -275,7 +277,7 @@ async def connects(storm: Storm) -> None:
             tag = storm.tag()
             _, end = await loop.create_connection(lambda: Tagged(storm, tag, tag), *address)
             try:
-                await end.lost
+                await asyncio.shield(end.lost)
             finally:
                 end.transport.abort()
 
@@ -309,6 +311,36 @@ async def run(storm: Storm, scene: Scene, rounds: int) -> None:
     await asyncio.gather(*(play() for _ in range(AT_ONCE)))
 
 
+def weather(loop: asyncio.AbstractEventLoop, storm: Storm, scene: Scene, rounds: int) -> list[str]:
+    """Plays the scene, and lets the loop finish what has ended."""
+    loop.run_until_complete(run(storm, scene, rounds))
+    for _ in range(10):
+        loop.run_until_complete(asyncio.sleep(0))
+    return []
+
+
+Play = Callable[[asyncio.AbstractEventLoop, Storm], list[str]]
+
+
+def judged(kind: str, storm: Storm, play: Play) -> None:
+    """Plays on a new loop, and exits with everything that went wrong or was left behind."""
+    warnings.simplefilter("error")
+    before = leaks.take()
+    problems: list[str] = []
+    sys.unraisablehook = lambda problem: problems.append(f"{problem.exc_value!r}")
+    loop = loops.factory(kind)()
+    loop.set_exception_handler(lambda _, context: problems.append(str(context)))
+    try:
+        problems += play(loop, storm)
+    finally:
+        loop.close()
+    del loop
+    print(dict(storm.count))
+    problems += leaks.grown(before, leaks.take())
+    if problems:
+        sys.exit("\n".join([f"{len(problems)} problems, such as", *problems[:20]]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind")
@@ -317,25 +349,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     options = parser.parse_args()
     faulthandler.dump_traceback_later(750, exit=True)
-    warnings.simplefilter("error")
-
-    before = leaks.take()
-    storm = Storm(options.seed)
-    problems: list[str] = []
-    sys.unraisablehook = lambda problem: problems.append(f"{problem.exc_value!r}")
-    loop = loops.factory(options.kind)()
-    loop.set_exception_handler(lambda _, context: problems.append(str(context)))
-    try:
-        loop.run_until_complete(run(storm, SCENES[options.scene], options.rounds))
-        for _ in range(10):
-            loop.run_until_complete(asyncio.sleep(0))
-    finally:
-        loop.close()
-    del loop
-    print(dict(storm.count))
-    problems += leaks.grown(before, leaks.take())
-    if problems:
-        sys.exit("\n".join([f"{len(problems)} problems, such as", *problems[:20]]))
+    scene = SCENES[options.scene]
+    judged(
+        options.kind,
+        Storm(options.seed),
+        lambda loop, storm: weather(loop, storm, scene, options.rounds),
+    )
 
 
 if __name__ == "__main__":

@@ -134,6 +134,10 @@ def running(loop: Loop, server: asyncio.Server) -> None:
         future = loop.create_future()
         loop.call_later(0.05, future.set_result, None)
         await future
+        # To asyncio it is again the loop that runs, as these find out.
+        assert asyncio.get_running_loop() is loop
+        await asyncio.sleep(0.01)
+        await asyncio.gather(loop.create_task(asyncio.sleep(0)), asyncio.to_thread(int))
         return child
 
     child = loop.run_until_complete(main())

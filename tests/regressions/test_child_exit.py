@@ -249,6 +249,7 @@ def test_loop_closed_before_the_thread_knows(
     popen = child.transport.get_extra_info("subprocess")
     child.transport.close()
     join_waiters()
+    monkeypatch.undo()  # Popen uses pidfds itself, since 3.15.
     assert popen.wait(10) == -signal.SIGKILL
     popen.stdin.close()
     assert len(caplog.messages) == 1

@@ -53,7 +53,7 @@ def test_forced(codec: str) -> None:
     [
         ("import _ssl; del _ssl.__file__", "_ssl is a part of the interpreter"),
         (
-            "import _ssl, math; _ssl.__file__ = math.__file__",
+            "import _ssl; _ssl.__file__ = _native.__file__",
             "SSL_read_ex is not among what _ssl was linked with",
         ),
         ("import ssl; ssl.OPENSSL_VERSION = 'OpenSSL 9'", "not OpenSSL 9"),

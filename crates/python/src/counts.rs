@@ -16,11 +16,13 @@ pub(crate) enum Kind {
     TlsProtocol,
     TlsTransport,
     DatagramTransport,
+    StreamReader,
+    StreamWriter,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 9] = [
+    pub(crate) const ALL: [(Self, &'static str); 11] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
@@ -30,6 +32,8 @@ impl Kind {
         (Self::TlsProtocol, "TlsProtocol"),
         (Self::TlsTransport, "TlsTransport"),
         (Self::DatagramTransport, "DatagramTransport"),
+        (Self::StreamReader, "StreamReader"),
+        (Self::StreamWriter, "StreamWriter"),
     ];
 }
 

@@ -2,7 +2,8 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::sync::critical_section::with_critical_section;
+use pyo3::types::{PyByteArray, PyString, PyTuple};
 use pyo3::{ffi, intern};
 
 /// `callable(*arguments)`; the last `keywords.len()` arguments are keyword arguments.
@@ -132,4 +133,43 @@ impl WritableBuffer<'_> {
         // SAFETY: as in `Buffer::as_slice`, and PyBUF_WRITABLE says that it may be written.
         unsafe { std::slice::from_raw_parts_mut(self.0.view.buf.cast(), len) }
     }
+}
+
+/// Shows the bytes of a `bytearray`; `look` must not run Python code.
+#[inline]
+pub(crate) fn with_bytes<R>(array: &Bound<'_, PyByteArray>, look: impl FnOnce(&[u8]) -> R) -> R {
+    with_critical_section(array, || {
+        // SAFETY: nobody changes the array meanwhile: `look` runs no Python code, and another thread
+        // would need the GIL, or without one the array's critical section.
+        look(unsafe { array.as_bytes() })
+    })
+}
+
+/// Appends to a `bytearray`.
+///
+/// # Errors
+/// `BufferError` while somebody holds a view of it, `MemoryError`.
+#[inline]
+pub(crate) fn append(array: &Bound<'_, PyByteArray>, data: &[u8]) -> PyResult<()> {
+    with_critical_section(array, || {
+        let before = array.len();
+        array.resize(before + data.len())?;
+        // SAFETY: as in `with_bytes`; `data` belongs to another, immutable object.
+        let bytes = unsafe { array.as_bytes_mut() };
+        bytes[before..].copy_from_slice(data);
+        Ok(())
+    })
+}
+
+/// `del array[:n]`; `n` is at most its length.
+///
+/// # Errors
+/// As [`append`].
+pub(crate) fn delete_front(array: &Bound<'_, PyByteArray>, n: usize) -> PyResult<()> {
+    let end = ffi::Py_ssize_t::try_from(n)?;
+    // SAFETY: a live object, and a call that reports its errors as Python does.
+    if unsafe { ffi::PySequence_DelSlice(array.as_ptr(), 0, end) } != 0 {
+        return Err(PyErr::fetch(array.py()));
+    }
+    Ok(())
 }

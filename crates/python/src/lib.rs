@@ -18,6 +18,7 @@ mod handle;
 mod loop_;
 mod names;
 mod owner;
+mod streams;
 mod tls;
 mod transport;
 
@@ -34,6 +35,8 @@ mod _native {
     use super::handle::{Handle, TimerHandle};
     #[pymodule_export]
     use super::loop_::{EventLoop, Pending};
+    #[pymodule_export]
+    use super::streams::{StreamCall, StreamReader, StreamWriter};
     #[pymodule_export]
     use super::tls::{TlsProtocol, TlsTransport};
     #[pymodule_export]
@@ -53,6 +56,19 @@ mod _native {
     #[pyo3(signature = (class_, /))]
     fn own_scheduling(class_: &Bound<'_, PyType>) -> PyResult<()> {
         super::loop_::fastcall::install(class_)
+    }
+
+    /// Tells which class stands on `StreamReader`, and asyncio's classes of a reader, a writer and
+    /// their protocol.
+    #[pyfunction]
+    #[pyo3(signature = (reader, stock_reader, stock_writer, stock_protocol, /))]
+    fn own_streams(
+        reader: &Bound<'_, PyType>,
+        stock_reader: &Bound<'_, PyType>,
+        stock_writer: &Bound<'_, PyType>,
+        stock_protocol: &Bound<'_, PyType>,
+    ) -> PyResult<()> {
+        super::streams::own(reader, stock_reader, stock_writer, stock_protocol)
     }
 
     /// How many objects of each native class are alive: empty unless debug assertions are on.

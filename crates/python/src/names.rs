@@ -37,6 +37,11 @@ impl Imported {
 }
 
 pub(crate) static HANDLE: Imported = Imported::new("asyncio", "Handle");
+/// From 3.14 on.
+pub(crate) static THREAD_SAFE_HANDLE: Imported =
+    Imported::new("asyncio.events", "_ThreadSafeHandle");
+pub(crate) static GET_RUNNING_LOOP: Imported = Imported::new("asyncio.events", "_get_running_loop");
+pub(crate) static ALLOCATE_LOCK: Imported = Imported::new("_thread", "allocate_lock");
 pub(crate) static TIMER_HANDLE: Imported = Imported::new("asyncio", "TimerHandle");
 /// A name of a module that programs replace (nest_asyncio puts Python's own `Task` there): looked up
 /// at each use, as asyncio's loops do.
@@ -73,6 +78,8 @@ impl Replaceable {
 }
 
 pub(crate) static FUTURE: Replaceable = Replaceable::new("asyncio.futures", "Future");
+pub(crate) static INCOMPLETE_READ_ERROR: Imported = Imported::new("asyncio", "IncompleteReadError");
+pub(crate) static LIMIT_OVERRUN_ERROR: Imported = Imported::new("asyncio", "LimitOverrunError");
 pub(crate) static TASK: Replaceable = Replaceable::new("asyncio.tasks", "Task");
 pub(crate) static TRANSPORT: Imported = Imported::new("asyncio", "Transport");
 pub(crate) static DATAGRAM_TRANSPORT: Imported = Imported::new("asyncio", "DatagramTransport");

@@ -15,14 +15,17 @@ use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::args::Args;
+use super::turn::{self, Turn};
 use crate::context::{self, Chosen};
 use crate::counts::{Counted, Kind};
-use crate::loop_::EventLoop;
+use crate::loop_::{EventLoop, fork};
 use crate::names;
 
 /// The callback a handle stands for, and what is known about it.
 pub(super) struct Callback {
     pub(super) cancelled: AtomicBool,
+    /// Whether its end may be waited for: see `turn.rs`.
+    takes_turns: AtomicBool,
     slots: UnsafeCell<Slots>,
     pub(super) event_loop: Py<EventLoop>,
     _counted: Counted,
@@ -32,15 +35,17 @@ pub(super) struct Slots {
     pub(super) call: Option<(Py<PyAny>, Args)>,
     /// Gone only while the handle waits to be used again.
     pub(super) context: Option<Chosen>,
-    /// Only in debug mode.
-    pub(super) debug: Option<Box<Debug>>,
+    pub(super) rare: Option<Box<Rare>>,
 }
 
+/// What most handles never have: most of it is for debug mode.
 #[derive(Default)]
-pub(super) struct Debug {
+pub(super) struct Rare {
     source_traceback: Option<Py<PyAny>>,
     /// What the handle looked like before it was cancelled.
     repr: Option<Py<PyString>>,
+    /// While the callback runs, if others may wait for its end.
+    pub(super) turn: Option<Turn>,
 }
 
 // SAFETY: `slots` is reached only through `with_slots`, inside the object's critical section, and
@@ -66,13 +71,33 @@ impl Callback {
     ) -> Self {
         Self {
             cancelled: AtomicBool::new(false),
+            takes_turns: AtomicBool::new(false),
             slots: UnsafeCell::new(Slots {
                 call: Some((callback, args)),
                 context: Some(context),
-                debug: None,
+                rare: None,
             }),
             event_loop,
             _counted: Counted::new(kind),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// asyncio's handles do since 3.14.
+    #[inline]
+    pub(super) fn takes_turns(&self) -> bool {
+        cfg!(Py_3_14) && self.takes_turns.load(Ordering::Relaxed)
+    }
+
+    /// Before the handle is queued.
+    #[inline]
+    pub(super) fn set_takes_turns(&self, takes_turns: bool) {
+        if cfg!(Py_3_14) {
+            self.takes_turns.store(takes_turns, Ordering::Relaxed);
         }
     }
 
@@ -84,8 +109,11 @@ impl Callback {
             visit.call(callback)?;
             args.traverse(visit)?;
         }
-        if let Some(debug) = &slots.debug {
-            visit.call(&debug.source_traceback)?;
+        if let Some(rare) = &slots.rare {
+            visit.call(&rare.source_traceback)?;
+            if let Some(turn) = &rare.turn {
+                turn.traverse(visit)?;
+            }
         }
         if let Some(context) = &slots.context {
             context.traverse(visit)?;
@@ -100,34 +128,45 @@ pub(super) fn with_slots<H: HasCallback, R>(
 ) -> R {
     with_critical_section(handle.as_any(), || {
         // SAFETY: inside the object's critical section, and `access` runs no Python code (every
-        // caller in this file only moves or clones references).
+        // caller in this folder only moves, counts or clones references).
         access(unsafe { &mut *handle.get().callback().slots.get() })
     })
 }
 
 /// Clears the callback and remembers that it was cancelled; false if it was before.
 pub(super) fn cancel<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<bool> {
-    if handle.get().callback().cancelled.load(Ordering::Relaxed) {
-        return Ok(false);
-    }
-    let repr = if handle.get().callback().event_loop.get().is_debug() {
+    let callback = handle.get().callback();
+    let repr = if callback.event_loop.get().is_debug() && !callback.is_cancelled() {
         Some(repr(handle)?)
     } else {
         None
     };
-    handle
-        .get()
-        .callback()
-        .cancelled
-        .store(true, Ordering::Relaxed);
-    let cleared = with_slots(handle, |slots| {
-        if let Some(repr) = repr {
-            slots.debug.get_or_insert_default().repr = Some(repr);
+    // In one step: who comes to run it finds it cancelled, or has begun before.
+    let clear = |slots: &mut Slots| {
+        if callback.cancelled.swap(true, Ordering::Relaxed) {
+            return None;
         }
-        slots.call.take()
-    });
-    drop(cleared);
-    Ok(true)
+        if let Some(repr) = repr {
+            slots.rare.get_or_insert_default().repr = Some(repr);
+        }
+        Some(slots.call.take())
+    };
+    let cleared = if callback.takes_turns() {
+        turn::wait(handle, clear)?
+    } else {
+        with_slots(handle, clear)
+    };
+    Ok(cleared.is_some())
+}
+
+/// As a program asks for it.
+pub(super) fn cancelled<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<bool> {
+    let callback = handle.get().callback();
+    if callback.takes_turns() {
+        turn::wait(handle, |_| callback.is_cancelled())
+    } else {
+        Ok(callback.is_cancelled())
+    }
 }
 
 /// `(callback, args)` as new references, unless cancelled.
@@ -155,7 +194,7 @@ pub(super) fn source_traceback<H: HasCallback>(handle: &Bound<'_, H>) -> Option<
     let py = handle.py();
     with_slots(handle, |slots| {
         slots
-            .debug
+            .rare
             .as_ref()?
             .source_traceback
             .as_ref()
@@ -169,6 +208,16 @@ pub(super) fn source_traceback<H: HasCallback>(handle: &Bound<'_, H>) -> Option<
 /// `SystemExit` and `KeyboardInterrupt`, which end the loop.
 #[inline]
 pub(super) fn run<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<()> {
+    if handle.get().callback().takes_turns() {
+        let _turn = turn::take(handle)?;
+        run_now(handle)
+    } else {
+        run_now(handle)
+    }
+}
+
+#[inline]
+fn run_now<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<()> {
     let Some((callback, args)) = call_of(handle) else {
         return Ok(());
     };
@@ -197,8 +246,13 @@ pub(super) fn context_of<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<Opti
         Chosen::Own(own) => return Ok(Some(own)),
         Chosen::Shared(snapshot) => context::copy(py, &snapshot)?,
     };
-    let before = with_slots(handle, |slots| {
-        slots.context.replace(Chosen::Own(own.clone_ref(py)))
+    let (own, before) = with_slots(handle, |slots| match &slots.context {
+        // Another thread has asked meanwhile.
+        Some(Chosen::Own(first)) => (first.clone_ref(py), Some(Chosen::Own(own))),
+        _ => {
+            let before = slots.context.replace(Chosen::Own(own.clone_ref(py)));
+            (own, before)
+        }
     });
     drop(before);
     Ok(Some(own))
@@ -216,6 +270,12 @@ pub(super) fn report<H: HasCallback>(
         return Err(error);
     }
     let event_loop = handle.get().callback().event_loop.bind(py);
+    let Some(error) = fork::error_of_callback(event_loop, callback, error)? else {
+        return Ok(());
+    };
+    if crate::errors::ends_the_loop(py, &error) {
+        return Err(error);
+    }
     let source = format_source(event_loop.get(), callback, &args.tuple(py)?)?;
     let context = PyDict::new(py);
     context.set_item("message", format!("Exception in callback {source}"))?;
@@ -251,7 +311,7 @@ pub(super) fn repr<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<Py<PyStrin
     let py = handle.py();
     let kept = with_slots(handle, |slots| {
         slots
-            .debug
+            .rare
             .as_ref()?
             .repr
             .as_ref()
@@ -260,8 +320,13 @@ pub(super) fn repr<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<Py<PyStrin
     if let Some(kept) = kept {
         return Ok(kept);
     }
-    let mut text = format!("<{}", <H as PyClass>::NAME);
-    if handle.get().callback().cancelled.load(Ordering::Relaxed) {
+    let class = if handle.get().callback().takes_turns() {
+        turn::NAME
+    } else {
+        <H as PyClass>::NAME
+    };
+    let mut text = format!("<{class}");
+    if handle.get().callback().is_cancelled() {
         text.push_str(" cancelled");
     }
     if let Some(when) = handle.get().when() {
@@ -292,7 +357,7 @@ pub(super) fn remember_source<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult
     let stack = names::EXTRACT_STACK.get(py)?.call1((frame,))?.unbind();
     let before = with_slots(handle, |slots| {
         slots
-            .debug
+            .rare
             .get_or_insert_default()
             .source_traceback
             .replace(stack)

@@ -5,6 +5,7 @@ mod callback;
 pub(crate) mod collector;
 mod soon;
 mod timer;
+mod turn;
 
 pub(crate) use args::Args;
 pub(crate) use callback::format_source;

@@ -8,8 +8,8 @@ use pyo3::types::{PyString, PyTuple};
 
 use super::args::Args;
 use super::callback::{
-    Callback, HasCallback, args_of, call_of, cancel, context_of, remember_source, report, repr,
-    run, source_traceback, with_slots,
+    Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, remember_source,
+    report, repr, run, source_traceback, with_slots,
 };
 use super::collector::{self, is_alone};
 use crate::context::{self, Chosen, Runner};
@@ -60,6 +60,7 @@ impl Handle {
         args: Args,
         context: Chosen,
     ) -> PyResult<Bound<'py, Self>> {
+        spare.get().0.set_takes_turns(false);
         with_slots(&spare, |slots| {
             slots.call = Some((callback.unbind(), args));
             slots.context = Some(context);
@@ -81,7 +82,7 @@ impl Handle {
         handle: Bound<'py, Self>,
         runner: &mut Option<Runner>,
     ) -> PyResult<Option<Bound<'py, Self>>> {
-        let watched = with_slots(&handle, |slots| slots.debug.is_some());
+        let watched = with_slots(&handle, |slots| slots.rare.is_some());
         if watched || !is_alone(&handle) {
             collector::show(&handle);
             run(&handle)?;
@@ -138,7 +139,13 @@ impl Handle {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.0.cancelled.load(Ordering::Relaxed)
+        self.0.is_cancelled()
+    }
+
+    /// The handle belongs to `call_soon_threadsafe`, and is not queued yet.
+    #[inline]
+    pub(crate) fn take_turns(&self) {
+        self.0.set_takes_turns(true);
     }
 
     pub(crate) fn cancel_now(handle: &Bound<'_, Self>) -> PyResult<()> {
@@ -152,17 +159,22 @@ impl Handle {
     /// handle: `isinstance` asks for this where the type itself does not answer.
     #[getter]
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<&'py Bound<'py, PyAny>> {
+        if slf.get().0.takes_turns() {
+            return names::THREAD_SAFE_HANDLE.get(slf.py());
+        }
         names::HANDLE.get(slf.py())
     }
 
-    /// Prevents the callback from being run; harmless if it has run or was cancelled before.
+    /// Prevents the callback from being run; harmless if it has run or was cancelled before. Of a
+    /// handle of `call_soon_threadsafe` (since Python 3.14): if another thread is running it, waits
+    /// until that is over.
     fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         cancel(slf).map(drop)
     }
 
-    /// Whether `cancel()` was called.
-    fn cancelled(&self) -> bool {
-        self.is_cancelled()
+    /// Whether `cancel()` was called; waits as that does.
+    fn cancelled(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        cancelled(slf)
     }
 
     /// The context the callback runs in.
@@ -214,7 +226,7 @@ impl Handle {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         drop(with_slots(slf, |slots| {
-            (slots.call.take(), slots.debug.take())
+            (slots.call.take(), slots.rare.take())
         }));
     }
 }

@@ -227,7 +227,7 @@ impl TimerHandle {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         drop(with_slots(slf, |slots| {
-            (slots.call.take(), slots.debug.take())
+            (slots.call.take(), slots.rare.take())
         }));
     }
 }

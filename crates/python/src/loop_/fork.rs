@@ -6,6 +6,10 @@
 //!
 //! It cannot if it was running in another thread: that thread is not in the child, and may have been
 //! in the middle of anything.
+//!
+//! To asyncio no loop runs in the child, so that what it calls there may run one of its own, such as
+//! `multiprocessing` with `asyncio.run`. If it returns into the loop that ran instead, the loop goes
+//! on, and is the running one again from the next handle on.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -13,10 +17,14 @@ use std::sync::atomic::Ordering;
 use oxlip_driver::Driver as _;
 use pyo3::PyErr;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{EventLoop, lifecycle};
-use crate::transport;
+use super::{EventLoop, Runnable, lifecycle};
+use crate::context::{self, Chosen};
+use crate::handle::{Args, Handle, collector};
+use crate::owner::thread_token;
+use crate::{errors, names, transport};
 
 /// `EventLoop::life`: it can be used.
 pub(super) const OPEN: u8 = 0;
@@ -51,6 +59,10 @@ pub(super) fn after(event_loop: &Bound<'_, EventLoop>) -> bool {
         Some(Some(Ok(waker))) => {
             let mut slot = this.waker.lock().unwrap_or_else(PoisonError::into_inner);
             *slot = Some(waker);
+            drop(slot);
+            if let Err(error) = run_on(event_loop) {
+                error.write_unraisable(py, Some(event_loop));
+            }
             true
         }
         Some(None) => false,
@@ -72,6 +84,55 @@ pub(super) fn after(event_loop: &Bound<'_, EventLoop>) -> bool {
             false
         }
     }
+}
+
+/// If this thread runs the loop: the next handle says so to asyncio.
+fn run_on(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    let py = event_loop.py();
+    let this = event_loop.get();
+    if !this.runs() || this.running_thread.load(Ordering::Relaxed) != thread_token() {
+        return Ok(());
+    }
+    let set = py
+        .import(intern!(py, "asyncio.events"))?
+        .getattr(intern!(py, "_set_running_loop"))?;
+    let itself = Args::One(event_loop.clone().into_any().unbind());
+    let own = Chosen::Own(context::copy_current(py)?);
+    let handle = Handle::new(event_loop, set, itself, own)?;
+    collector::hide(&handle);
+    let mut first = Some(Runnable::Call(handle.unbind()));
+    this.state.with(|state| {
+        if let Some(first) = first.take() {
+            state.scheduler.ready_mut().push_front(first);
+        }
+    })?;
+    Ok(())
+}
+
+/// What a callback has raised, or nothing if only asyncio has: since 3.14 it complains at the end of
+/// a task's step that the loop does not run, if the step has forked and this is the child. The task
+/// itself is well. (`SystemExit` and `KeyboardInterrupt` are all that a step raises.)
+#[cold]
+pub(crate) fn error_of_callback(
+    event_loop: &Bound<'_, EventLoop>,
+    callback: &Bound<'_, PyAny>,
+    error: PyErr,
+) -> PyResult<Option<PyErr>> {
+    let py = event_loop.py();
+    if !cfg!(Py_3_14) || !error.is_instance_of::<PyRuntimeError>(py) {
+        return Ok(Some(error));
+    }
+    let runs = names::GET_RUNNING_LOOP.get(py)?.call0()?;
+    let of_task = match callback.getattr(intern!(py, "__self__")) {
+        Ok(owner) => owner.is_instance(&names::TASK.get(py)?)?,
+        Err(_) => false,
+    };
+    if runs.is(event_loop) || !of_task {
+        return Ok(Some(error));
+    }
+    Ok(error
+        .context(py)
+        .filter(|context| errors::ends_the_loop(py, context)))
 }
 
 /// Why a loop that is not open cannot be used.

@@ -56,7 +56,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let owned = own(event_loop)?;
     let mut runner = None;
     let result = loop {
-        match tick::tick(event_loop, &owned, &mut runner, true) {
+        match tick::tick(event_loop, &owned, &mut runner, true, None) {
             Ok(()) if this.stopping.load(Ordering::Relaxed) => break Ok(()),
             Ok(()) => {}
             Err(error) => break Err(error),

@@ -141,8 +141,9 @@ impl EventLoop {
     // What libraries know of asyncio's own loop: inside.rs
 
     /// One tick.
-    fn _tick(slf: &Bound<'_, Self>, sleep: bool) -> PyResult<()> {
-        inside::tick(slf, sleep)
+    #[pyo3(signature = (sleep, now=None))]
+    fn _tick(slf: &Bound<'_, Self>, sleep: bool, now: Option<f64>) -> PyResult<()> {
+        inside::tick(slf, sleep, now)
     }
 
     #[getter]

@@ -6,7 +6,7 @@
 //! does it.
 
 pub(crate) mod fastcall;
-mod fork;
+pub(crate) mod fork;
 mod holding;
 mod inside;
 mod lifecycle;
@@ -31,7 +31,7 @@ use pyo3::prelude::*;
 
 use self::holding::Holding;
 pub(crate) use self::inside::Pending;
-pub(crate) use self::resources::{Connection, Descriptors, Resource, Resources};
+pub(crate) use self::resources::{Connection, Descriptors, Receiver, Resource, Resources};
 pub(crate) use self::watch::Watched;
 use crate::context::Snapshot;
 use crate::counts::{Counted, Kind};

@@ -6,18 +6,65 @@ use oxlip_core::id::Id;
 use oxlip_core::stream::Stream;
 use oxlip_core::write_queue::Flow;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use super::Watched;
 use crate::buffer::Chunk;
 use crate::transport::{Accepting, AnyTransport, Endpoint};
+use crate::{ffi, names, streams};
 
 /// A connected stream.
 pub(crate) struct Connection {
     pub(crate) transport: AnyTransport,
     pub(crate) stream: Stream<Chunk>,
-    /// The protocol is a `BufferedProtocol`.
-    pub(crate) buffered: bool,
+    pub(crate) receiver: Receiver,
+}
+
+/// Who gets what arrives on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receiver {
+    /// `data_received()` of the protocol.
+    Protocol,
+    /// The buffer of a `BufferedProtocol`.
+    Buffer,
+    /// The reader behind asyncio's `StreamReaderProtocol`.
+    Reader,
+}
+
+impl Receiver {
+    /// That of a protocol.
+    ///
+    /// # Errors
+    /// Those of `isinstance()`.
+    pub(crate) fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffered = names::BUFFERED_PROTOCOL.get(protocol.py())?;
+        Ok(if protocol.is_instance(buffered)? {
+            Self::Buffer
+        } else if streams::feeds_a_reader(protocol) {
+            Self::Reader
+        } else {
+            Self::Protocol
+        })
+    }
+
+    /// Gives it data, which is never asked of [`Receiver::Buffer`].
+    ///
+    /// # Errors
+    /// What the protocol or the reader raises.
+    #[inline]
+    pub(crate) fn give(
+        self,
+        protocol: &Bound<'_, PyAny>,
+        data: &Bound<'_, PyBytes>,
+    ) -> PyResult<()> {
+        if self == Self::Reader {
+            return streams::deliver(protocol, data);
+        }
+        let name = intern!(protocol.py(), "data_received");
+        ffi::call_method(name, [protocol, data.as_any()]).map(drop)
+    }
 }
 
 /// One resource of the driver's, and what the loop knows about it.

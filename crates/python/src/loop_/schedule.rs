@@ -47,7 +47,7 @@ pub(super) fn call_soon<'py>(
         check_thread(this)?;
         check_callback(&callback, "call_soon")?;
     }
-    this.schedule(event_loop, callback, args, context)
+    this.schedule(event_loop, callback, args, context, |_| {})
 }
 
 pub(super) fn call_soon_threadsafe<'py>(
@@ -62,7 +62,7 @@ pub(super) fn call_soon_threadsafe<'py>(
         check_callback(&callback, "call_soon_threadsafe")?;
     }
     // On the loop's own thread this is call_soon, so that both keep one order, as in asyncio.
-    this.schedule(event_loop, callback, args, context)
+    this.schedule(event_loop, callback, args, context, Handle::take_turns)
 }
 
 pub(super) fn call_later<'py>(
@@ -147,7 +147,7 @@ pub(super) fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyRes
 }
 
 impl EventLoop {
-    /// Makes a handle, or takes one that is spare, and queues it.
+    /// Makes a handle, or takes one that is spare, has it prepared, and queues it.
     #[inline]
     fn schedule<'py>(
         &self,
@@ -155,13 +155,14 @@ impl EventLoop {
         callback: Bound<'py, PyAny>,
         args: Args,
         context: Option<Bound<'py, PyAny>>,
+        prepare: impl FnOnce(&Handle),
     ) -> PyResult<Bound<'py, Handle>> {
         let py = event_loop.py();
         let lent = self
             .state
             .with(|state| (state.spare_handles.pop(), state.snapshot.take()));
         let Ok((spare, mut snapshot)) = lent else {
-            return self.schedule_from_elsewhere(event_loop, callback, args, context);
+            return self.schedule_from_elsewhere(event_loop, callback, args, context, prepare);
         };
         let context = Chosen::new(context, &mut snapshot, py)?;
         let handle = match spare {
@@ -174,6 +175,7 @@ impl EventLoop {
                 handle
             }
         };
+        prepare(handle.get());
         let mut queued = Some((Runnable::Call(handle.clone().unbind()), snapshot));
         let replaced = self.state.with(|state| {
             queued.take().map(|(runnable, snapshot)| {
@@ -195,12 +197,14 @@ impl EventLoop {
         callback: Bound<'py, PyAny>,
         args: Args,
         context: Option<Bound<'py, PyAny>>,
+        prepare: impl FnOnce(&Handle),
     ) -> PyResult<Bound<'py, Handle>> {
         let context = self.choose_elsewhere(context, event_loop.py())?;
         let handle = Handle::new(event_loop, callback, args, context)?;
         if self.runs() {
             collector::hide(&handle);
         }
+        prepare(handle.get());
         self.send(Runnable::Call(handle.clone().unbind()));
         Ok(handle)
     }

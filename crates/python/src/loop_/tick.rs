@@ -18,6 +18,7 @@ use crate::owner::Ownership;
 use crate::{names, transport};
 
 /// Runs one tick of a loop that this thread owns; `sleep` lets it wait for something to happen.
+/// `now` is what the loop's clock is to show then, if not the time.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a callback or a signal handler; `OSError` if the
@@ -27,6 +28,7 @@ pub(super) fn tick(
     owned: &Ownership<'_, State>,
     runner: &mut Option<Runner>,
     sleep: bool,
+    now: Option<Time>,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
@@ -50,7 +52,7 @@ pub(super) fn tick(
     // interpreter looks only between its instructions, and callbacks may all be native.
     py.check_signals()?;
     this.drain_inbox(py);
-    owned.with(State::begin);
+    owned.with(|state| state.begin(now));
     let mut spare = None;
     loop {
         match owned.with(|state| state.next(spare.take())) {
@@ -227,7 +229,7 @@ impl State {
         }
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, now: Option<Time>) {
         let Self {
             driver,
             scheduler,
@@ -235,10 +237,10 @@ impl State {
             ..
         } = self;
         let driver = driver.as_ref().expect("a running loop is open");
-        let now = if scheduler.timers_len() == 0 {
-            Time::ZERO
-        } else {
-            driver.now()
+        let now = match now {
+            Some(now) => now,
+            None if scheduler.timers_len() == 0 => Time::ZERO,
+            None => driver.now(),
         };
         scheduler.begin(now);
         holding.begin(|| driver.now());

@@ -165,6 +165,10 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     let Some(lower) = this.lower(py) else {
         return Ok(());
     };
+    // What was written leaves first, for which a peer that does not read can make it wait for ever.
+    if this.with(|inner| inner.timer.is_none())? {
+        TlsProtocol::start_timer(slf, &this.shutdown_timeout)?;
+    }
     let close = lower.getattr(intern!(py, "close"))?;
     if parted {
         this.call_soon(py, &close, &[])

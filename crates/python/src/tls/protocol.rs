@@ -14,8 +14,7 @@ use super::codec::Codec;
 use super::{TlsTransport, end, handshake, read, write};
 use crate::buffer::Chunk;
 use crate::counts::{Counted, Kind};
-use crate::loop_::EventLoop;
-use crate::names;
+use crate::loop_::{EventLoop, Receiver};
 use crate::owner::{Ownership, ThreadBound, WrongThread};
 
 /// A TLS connection, as the protocol of the transport below it.
@@ -45,8 +44,7 @@ pub(super) struct Inner {
     /// What the program has written and the codec has not taken, with how much of it is done.
     pub(super) queue: VecDeque<(Chunk, usize)>,
     pub(super) protocol: Option<Py<PyAny>>,
-    /// The protocol is a `BufferedProtocol`.
-    pub(super) buffered: bool,
+    pub(super) receiver: Receiver,
     pub(super) transport: Option<Py<TlsTransport>>,
     pub(super) waiter: Option<Py<PyAny>>,
     pub(super) timer: Option<Py<PyAny>>,
@@ -157,9 +155,9 @@ impl TlsProtocol {
 
     /// Gives the callbacks to another protocol.
     pub(super) fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
-        let buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(protocol.py())?)?;
+        let receiver = Receiver::of(protocol)?;
         let before = self.with(|inner| {
-            inner.buffered = buffered;
+            inner.receiver = receiver;
             inner.protocol.replace(protocol.clone().unbind())
         })?;
         drop(before);
@@ -250,7 +248,7 @@ impl TlsProtocol {
             codec: Some(Arc::new(codec)),
             done_with: false,
             queue: VecDeque::new(),
-            buffered: protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?,
+            receiver: Receiver::of(&protocol)?,
             protocol: Some(protocol.unbind()),
             transport: None,
             waiter,

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::codec::End;
 use super::{TlsProtocol, end, write};
-use crate::ffi;
+use crate::loop_::Receiver;
 
 /// How far a pass has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,22 +47,26 @@ fn deliver(slf: &Bound<'_, TlsProtocol>) -> PyResult<Received> {
         inner
             .machine
             .wants_read()
-            .then_some((protocol, inner.buffered))
+            .then_some((protocol, inner.receiver))
     })?;
     match state {
         None => Ok(Received::Nothing),
-        Some((protocol, false)) => deliver_bytes(slf, &protocol),
-        Some((protocol, true)) => deliver_into(slf, &protocol),
+        Some((protocol, Receiver::Buffer)) => deliver_into(slf, &protocol),
+        Some((protocol, receiver)) => deliver_bytes(slf, &protocol, receiver),
     }
 }
 
-fn deliver_bytes(slf: &Bound<'_, TlsProtocol>, protocol: &Bound<'_, PyAny>) -> PyResult<Received> {
+fn deliver_bytes(
+    slf: &Bound<'_, TlsProtocol>,
+    protocol: &Bound<'_, PyAny>,
+    receiver: Receiver,
+) -> PyResult<Received> {
     let py = slf.py();
     let Some(read) = slf.get().with_codec(|codec| codec.read(py))? else {
         return Ok(Received::Nothing);
     };
     if let Some(data) = read.data {
-        ffi::call_method(intern!(py, "data_received"), [protocol, data.as_any()])?;
+        receiver.give(protocol, &data)?;
     }
     finish(slf, read.end)
 }

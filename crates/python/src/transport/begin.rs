@@ -17,7 +17,7 @@ use super::extra::{Addresses, Sockets};
 use super::link::AnyTransport;
 use super::{StreamTransport, end};
 use crate::errors::os_error;
-use crate::loop_::{Connection, EventLoop, Resource, Runnable, watch};
+use crate::loop_::{Connection, EventLoop, Receiver, Resource, Runnable, watch};
 use crate::{context, ffi, names};
 
 /// A `connection_made` that is due.
@@ -212,7 +212,7 @@ pub(super) fn connect<'py>(
         waiter,
     } = origin;
     check_protocol(&protocol)?;
-    let buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(py)?)?;
+    let receiver = Receiver::of(&protocol)?;
     let start_with = Start {
         socket,
         role: Role::Stream,
@@ -231,7 +231,7 @@ pub(super) fn connect<'py>(
         let connection = Connection {
             transport: AnyTransport::Stream(transport.clone().unbind()),
             stream: Stream::new(),
-            buffered,
+            receiver,
         };
         Ok((transport, Resource::Connection(Box::new(connection))))
     })?;

@@ -32,5 +32,5 @@ pub(crate) use pipe::{Direction, wrap as wrap_pipe};
 pub(crate) use read::read;
 pub(crate) use read_pipe::ReadPipeTransport;
 pub(crate) use stream::StreamTransport;
-pub(crate) use write::{flush, flush_with_wait, note_sent, sendable, settle_sent};
+pub(crate) use write::{flush, flush_with_wait, note_sent, sendable, settle_sent, write};
 pub(crate) use write_pipe::WritePipeTransport;

@@ -17,7 +17,7 @@ use super::extra::Sockets;
 use super::link::AnyTransport;
 use super::{ReadPipeTransport, WritePipeTransport};
 use crate::errors::os_error;
-use crate::loop_::{Connection, EventLoop, Resource};
+use crate::loop_::{Connection, EventLoop, Receiver, Resource};
 
 /// Which end of the pipe it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub(crate) fn wrap<'py>(
         let connection = Connection {
             transport,
             stream,
-            buffered: false,
+            receiver: Receiver::Protocol,
         };
         Ok((made, Resource::Connection(Box::new(connection))))
     })?;

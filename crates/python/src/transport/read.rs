@@ -13,7 +13,7 @@ use super::body::Body;
 use super::link::{AnyTransport, Link};
 use super::{end, read_pipe, write_pipe};
 use crate::errors::os_error;
-use crate::loop_::EventLoop;
+use crate::loop_::{EventLoop, Receiver};
 use crate::{context, ffi};
 
 /// Whether data may be delivered: neither closing nor paused.
@@ -83,7 +83,8 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
         if !connection.stream.wants_read() {
             return None;
         }
-        let got = if connection.buffered {
+        let receiver = connection.receiver;
+        let got = if receiver == Receiver::Buffer {
             Got::IntoBuffer
         } else if let AnyTransport::WritePipe(_) = connection.transport {
             Got::ReaderLeft
@@ -97,9 +98,9 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
                 Err(error) => Got::Failed(error),
             }
         };
-        Some((got, connection.transport.clone_ref(py)))
+        Some((got, receiver, connection.transport.clone_ref(py)))
     })?;
-    let Some((got, transport)) = taken else {
+    let Some((got, receiver, transport)) = taken else {
         return Ok(());
     };
     let transport = transport.bind(py);
@@ -111,17 +112,14 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
         Got::Data(data) if matches!(transport, Link::ReadPipe(_)) => {
             read_pipe::received(transport, &protocol, data)
         }
-        Got::Data(data) => {
-            let name = intern!(py, "data_received");
-            match ffi::call_method(name, [&protocol, data.as_any()]) {
-                Ok(_) => Ok(()),
-                Err(error) => end::fatal(
-                    transport,
-                    error,
-                    "Fatal error: protocol.data_received() call failed.",
-                ),
-            }
-        }
+        Got::Data(data) => match receiver.give(&protocol, &data) {
+            Ok(()) => Ok(()),
+            Err(error) => end::fatal(
+                transport,
+                error,
+                "Fatal error: protocol.data_received() call failed.",
+            ),
+        },
         Got::IntoBuffer => read_into(transport, &protocol),
         Got::Eof if matches!(transport, Link::ReadPipe(_)) => {
             read_pipe::ended(transport, &protocol)

@@ -12,7 +12,7 @@ use super::extra::Addresses;
 use super::link::Link;
 use super::{end, extra, flow, read, reserve, write};
 use crate::counts::Kind;
-use crate::loop_::EventLoop;
+use crate::loop_::{EventLoop, Receiver};
 use crate::names;
 
 /// A connected byte stream; as `asyncio.Transport`.
@@ -162,11 +162,11 @@ impl StreamTransport {
 
     /// Gives the callbacks to another protocol.
     fn set_protocol(slf: &Bound<'_, Self>, protocol: Bound<'_, PyAny>) -> PyResult<()> {
-        let buffered = protocol.is_instance(names::BUFFERED_PROTOCOL.get(slf.py())?)?;
+        let receiver = Receiver::of(&protocol)?;
         let id = slf.get().id;
         slf.get().with_state(|state| {
             if let Some(connection) = state.resources.connection(id) {
-                connection.buffered = buffered;
+                connection.receiver = receiver;
             }
         })?;
         Link::Stream(slf).set_protocol(protocol);

@@ -43,7 +43,7 @@ enum Outcome {
 }
 
 #[inline(always)]
-pub(super) fn write(transport: Link<'_, '_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn write(transport: Link<'_, '_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
     let data = Data::extract(data)?;
     let this = transport.get();
     if data.as_slice().is_empty() {
