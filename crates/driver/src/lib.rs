@@ -79,6 +79,9 @@ pub trait Driver {
 
     /// Forgets a resource as `Op::Close` does, but hands its socket back instead of closing it.
     /// `None` for a dead id and for a borrowed descriptor.
+    ///
+    /// What a driver has received and nobody has taken is lost, so this is for a socket on which
+    /// receiving has not been started.
     fn release(&mut self, id: Id) -> Option<Self::Socket>;
 
     /// Asks for an operation.

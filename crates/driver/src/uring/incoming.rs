@@ -112,6 +112,14 @@ impl Incoming {
         !std::mem::replace(&mut self.touched, true)
     }
 
+    /// What tells another driver that it is not asked for any more.
+    pub(super) fn stop(&self, id: Id) -> Op<'static> {
+        match self.kind {
+            Kind::Listener => Op::AcceptStop(id),
+            Kind::Stream | Kind::Datagram => Op::RecvStop(id),
+        }
+    }
+
     /// What asks another driver for the same.
     pub(super) fn start(&self, id: Id) -> Op<'static> {
         match self.kind {
@@ -142,7 +150,7 @@ impl Incoming {
                 });
                 return None;
             }
-            (0.., _) => self.end = Some(End::Eof),
+            (0.., _) => self.ends(End::Eof),
             (error, _) => match -error {
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
                 libc::ENOBUFS => {
@@ -151,10 +159,16 @@ impl Incoming {
                 }
                 // Not this kind of socket.
                 libc::EINVAL | libc::EOPNOTSUPP | libc::ENOTSOCK => self.polled = true,
-                number => self.end = Some(End::Error(number)),
+                number => self.ends(End::Error(number)),
             },
         }
         buffer
+    }
+
+    /// Nothing more will come. The first to say so is right: an error is told once by the system, and
+    /// looks like a clean end from then on.
+    pub(super) fn ends(&mut self, end: End) {
+        self.end.get_or_insert(end);
     }
 
     pub(super) fn report(&self, id: Id) -> Completion {
@@ -246,6 +260,10 @@ impl Incoming {
 }
 
 impl End {
+    pub(super) fn of(error: &io::Error) -> Self {
+        Self::Error(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
     pub(super) fn error(self) -> io::Result<()> {
         match self {
             Self::Eof => Ok(()),
@@ -318,6 +336,11 @@ impl Requests {
 
     pub(super) fn owner(&self, number: u32) -> Option<Id> {
         self.owners.get(number as usize).copied()
+    }
+
+    /// How many are or were under way at a time.
+    pub(super) fn most(&self) -> usize {
+        self.owners.len()
     }
 
     /// The last answer has come.
