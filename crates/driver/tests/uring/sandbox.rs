@@ -214,6 +214,8 @@ fn requests_that_are_refused_for_now_are_not_forgotten() {
         for _ in 0..3 {
             assert!(poll(&mut driver).is_empty());
         }
+        let soon = send_soon(&mut driver, streams[0].0, &[b"x"]);
+        assert!(soon.is_pending(), "it has given up");
         let (gone, mut peer) = streams.pop().expect("the last");
         close(&mut driver, gone);
         ends(&mut peer);
