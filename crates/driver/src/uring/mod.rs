@@ -47,7 +47,7 @@ use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
 
 use self::buffers::{BUFFER, BufferId};
-use self::incoming::{End, Incoming, Kind, Piece, Requests, Table};
+use self::incoming::{End, Incoming, Kind, Piece, Request, Requests, Table};
 use self::owner::{Without, refusal};
 use self::ring::{Answer, Ring, Tag};
 use self::sending::Sends;
@@ -168,7 +168,7 @@ impl Uring {
     #[inline]
     fn follow_hint(touched: &mut Vec<Id>, id: Id, incoming: &mut Incoming) {
         incoming.hint = false;
-        if incoming.request.is_none() && incoming.touch() {
+        if incoming.request == Request::None && incoming.touch() {
             touched.push(id);
         }
     }
@@ -307,8 +307,7 @@ impl Driver for Uring {
             Op::Connect { id, .. } => {
                 if let Some(stream) = self.table.get_mut(id) {
                     // Whatever a receive has said before.
-                    stream.end = None;
-                    stream.over = false;
+                    stream.end = End::Open;
                     if stream.touch() {
                         self.touched.push(id);
                     }
@@ -327,20 +326,18 @@ impl Driver for Uring {
         };
         Self::follow_hint(&mut self.touched, id, incoming);
         match incoming.arrived.front() {
-            None if incoming.end.is_some() && !incoming.over => {
-                incoming.over = true;
-                self.inner.end_receiving(id);
-                let end = incoming.end.unwrap_or(End::Eof);
-                return end.error().map(|()| Received::Eof);
-            }
             None => {
+                if let Some(end) = incoming.end.take() {
+                    self.inner.end_receiving(id);
+                    return end.map(|()| Received::Eof);
+                }
                 let outcome = self.inner.take(id);
                 match &outcome {
                     Ok(Received::Data(data)) => {
                         incoming.has_taken(data.len());
                     }
                     Ok(Received::Nothing) => {}
-                    Ok(Received::Eof) | Err(_) => incoming.over = incoming.kind == Kind::Stream,
+                    Ok(Received::Eof) | Err(_) => incoming.has_taken_end(),
                 }
                 return outcome;
             }
@@ -390,7 +387,7 @@ impl Driver for Uring {
                     Ok(Some(behind)) => count += behind,
                     Err(error) => incoming.ends(End::of(&error)),
                 }
-                if incoming.end.is_some() && !incoming.listed {
+                if incoming.end.is_to_be_taken() && !incoming.listed {
                     incoming.listed = true;
                     self.unread.push(id);
                 }
@@ -400,16 +397,13 @@ impl Driver for Uring {
             }
             return Ok(Some(count));
         }
-        if let Some(end) = incoming.end
-            && !incoming.over
-        {
-            incoming.over = true;
+        if let Some(end) = incoming.end.take() {
             self.inner.end_receiving(id);
-            return end.error().map(|()| Some(0));
+            return end.map(|()| Some(0));
         }
         let outcome = self.inner.take_into(id, buffer);
         match outcome {
-            Ok(Some(0)) | Err(_) => incoming.over = incoming.kind == Kind::Stream,
+            Ok(Some(0)) | Err(_) => incoming.has_taken_end(),
             Ok(Some(count)) => {
                 incoming.has_taken(count);
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use oxlip_core::time::Time;
 
 use super::Uring;
-use super::incoming::End;
+use super::incoming::{End, Request};
 use super::ring::Ring;
 use crate::Driver;
 use crate::shortage::is_shortage;
@@ -87,7 +87,7 @@ impl Uring {
             let unknown = ours && (ring.has_overflown() || ring.has_lost_answers());
             for (id, incoming) in self.table.iter_mut() {
                 incoming.keep(&mut ring.pool);
-                if unknown && incoming.request.is_some() && !incoming.request_polls {
+                if unknown && incoming.request.receives() {
                     incoming.ends(End::Error(libc::ENOBUFS));
                     if !std::mem::replace(&mut incoming.listed, true) {
                         self.unread.push(id);
@@ -107,8 +107,7 @@ impl Uring {
         self.polls_inner = false;
         self.hears_bell = false;
         for (id, incoming) in self.table.iter_mut() {
-            incoming.request = None;
-            incoming.ending = false;
+            incoming.request = Request::None;
             if incoming.touch() {
                 self.touched.push(id);
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use oxlip_core::id::Id;
 
+use super::incoming::Request;
 use super::ring::{Answer, Ended, NOBODY, Ring};
 use super::{BELL, INNER, SENDS, Uring};
 
@@ -67,7 +68,7 @@ impl Uring {
 
     /// The kernel works on nothing of this resource any more: its descriptor can be closed.
     pub(super) fn end_request(&mut self, id: Id) {
-        let Some(number) = self.table.get(id).and_then(|incoming| incoming.request) else {
+        let Some(number) = self.request(id) else {
             return;
         };
         if !self.is_ours() || !(0..ATTEMPTS).any(|_| self.make_room()) {
@@ -82,12 +83,15 @@ impl Uring {
         // request may be behind one piece for each of the others.
         for _ in 0..=self.requests.most() {
             self.submit_all();
-            let request = self.table.get(id).and_then(|incoming| incoming.request);
             let works = self.ring.as_mut().is_some_and(Ring::has_work);
-            if request != Some(number) || !works {
+            if self.request(id) != Some(number) || !works {
                 return;
             }
         }
+    }
+
+    fn request(&self, id: Id) -> Option<u32> {
+        self.table.get(id)?.request.number()
     }
 
     /// Whether there is room for one more request, after a call if need be.
@@ -118,29 +122,29 @@ impl Uring {
         if !incoming.wanted {
             incoming.keep(&mut ring.pool);
         }
-        let number = if incoming.wants_request() {
+        let fd = if incoming.wants_request() {
             self.inner.receiver(id)
         } else {
             None
         };
-        match (incoming.request, number) {
-            (None, Some(fd)) => {
-                let request = self.requests.begin(id);
-                incoming.request = Some(request);
-                incoming.request_polls = incoming.polled;
-                if incoming.polled {
-                    ring.poll(fd, request.into(), false);
+        match (incoming.request, fd) {
+            (Request::None, Some(fd)) => {
+                let number = self.requests.begin(id);
+                let polls = incoming.polled;
+                incoming.request = Request::UnderWay { number, polls };
+                if polls {
+                    ring.poll(fd, number.into(), false);
                 } else {
-                    ring.receive(fd, request.into());
+                    ring.receive(fd, number.into());
                 }
             }
-            (Some(request), number) if !incoming.ending => {
-                if number.is_none() || incoming.request_polls != incoming.polled {
-                    incoming.ending = true;
-                    ring.cancel(request.into());
+            (Request::UnderWay { number, polls }, fd) => {
+                if fd.is_none() || polls != incoming.polled {
+                    incoming.request = Request::Ending { number, polls };
+                    ring.cancel(number.into());
                 }
             }
-            (Some(_) | None, _) => {}
+            (Request::None | Request::Ending { .. }, _) => {}
         }
     }
 
@@ -220,17 +224,16 @@ impl Uring {
                     self.requests.end(number);
                 }
                 let incoming = owner.and_then(|id| Some((id, self.table.get_mut(id)?)));
-                match incoming.filter(|(_, incoming)| incoming.request == Some(number)) {
+                match incoming.filter(|(_, incoming)| incoming.request.number() == Some(number)) {
                     Some((id, incoming)) => {
+                        if let Some(unused) = incoming.answered(&answer, buffer, &mut ring.pool) {
+                            ring.pool.give_back(unused);
+                        }
                         if !answer.more {
-                            incoming.request = None;
-                            incoming.ending = false;
+                            incoming.request = Request::None;
                             if incoming.touch() {
                                 self.touched.push(id);
                             }
-                        }
-                        if let Some(unused) = incoming.answered(&answer, buffer, &mut ring.pool) {
-                            ring.pool.give_back(unused);
                         }
                         if incoming.has_unread() && !incoming.listed {
                             incoming.listed = true;
