@@ -10,7 +10,8 @@
 //! 1. [`Driver::submit`] never blocks; an op answered at once has no later completion.
 //! 2. A pending op gets exactly one final completion; start-type ops (`RecvStart`, `AcceptStart`,
 //!    `Watch`) any number until they are stopped.
-//! 3. Completions of one resource and direction come in order.
+//! 3. Completions of one resource and direction come in order. An answer at once may precede the one that
+//!    a wait still owes to a `SendSoon`, whose bytes went first.
 //! 4. After `Close(id)` the id is dead: a late kernel event is dropped by its generation. A
 //!    descriptor belongs to exactly one owner and is closed once.
 //! 5. `Readable`, `Receivable` and `Acceptable` are hints, the takes and [`Driver::accept`] are the

@@ -205,19 +205,18 @@ impl Uring {
         self.inner.submit(op)
     }
 
-    /// The resource is about to go: nothing of it is left in the ring, and what has arrived is given.
-    fn take_out(&mut self, id: Id) -> Option<Box<Incoming>> {
+    /// The resource is about to go: nothing of it is left in the ring.
+    fn close(&mut self, id: Id) {
         self.give_back();
-        if self.table.get(id)?.sending {
+        let Some(incoming) = self.table.get(id) else {
+            return;
+        };
+        if incoming.sending {
             self.submit_all();
         }
         self.end_request(id);
         self.early.retain(|completion| about(completion) != id);
-        self.table.remove(id)
-    }
-
-    fn close(&mut self, id: Id) {
-        if let Some(mut incoming) = self.take_out(id) {
+        if let Some(mut incoming) = self.table.remove(id) {
             incoming.forget(self.ring.as_mut().map(|ring| &mut ring.pool));
         }
     }
