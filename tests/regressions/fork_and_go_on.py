@@ -8,6 +8,7 @@ WHAT is the name of a function below. The child exits with 0 if all went well th
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import resource
@@ -296,6 +297,51 @@ def written_before(loop: Loop, server: asyncio.Server) -> None:
     while data := far.recv(100):
         received += data
     assert received == b"onetwo", received
+    far.close()
+
+
+def written_beside_an_error(loop: Loop, server: asyncio.Server) -> None:
+    """What calls a program before a wait may fork: what others have written leaves once."""
+    near, far = socket.socketpair()
+    failing, gone = socket.socketpair()
+
+    child = -1
+
+    def fork(record: logging.LogRecord) -> bool:
+        nonlocal child
+        if child < 0 and "Fatal write error" in record.getMessage():
+            child = os.fork()
+        return False
+
+    async def main() -> None:
+        ours, _ = await loop.create_connection(asyncio.Protocol, sock=near)
+        other, _ = await loop.create_connection(asyncio.Protocol, sock=failing)
+        await asyncio.sleep(0.01)
+
+        def write() -> None:
+            ours.write(b"once")
+            gone.close()
+            # Much, so that it is tried at once.
+            other.write(b"x" * 20_000)
+
+        loop.call_soon(write)
+        # Until the last handle of the tick, writes wait.
+        loop.call_soon(int)
+        await asyncio.sleep(0.05)
+
+    logger = logging.getLogger("asyncio")
+    logger.addFilter(fork)
+    logger.setLevel(logging.DEBUG)
+    loop.set_debug(True)
+    loop.run_until_complete(main())
+    loop.set_debug(False)
+    logger.removeFilter(fork)
+    assert child >= 0, "nothing was logged"
+    if child == 0:
+        os._exit(0)
+    ended(child)
+    far.setblocking(False)
+    assert far.recv(100) == b"once"
     far.close()
 
 

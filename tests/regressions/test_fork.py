@@ -36,6 +36,7 @@ def test_child_with_a_loop_of_its_own(kind: str) -> None:
         "no_descriptor_left",
         "threads_of_the_child",
         "written_before",
+        "written_beside_an_error",
     ],
 )
 def test_child_that_uses_the_loop(kind: str, what: str) -> None:

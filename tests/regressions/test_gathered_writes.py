@@ -211,3 +211,18 @@ async def test_writes_do_not_wait_in_a_loop_that_was_blocked(loop: Loop) -> None
         loop.call_soon(loop.call_soon, int)
         await pause(3)
         assert received[0] > 0
+
+
+async def test_one_handle_with_two_writes_does_not_make_all_others_wait(loop: Loop) -> None:
+    """Who writes once in each handle is sent at once again, from the second such handle on."""
+    async with connection(Recorder()) as (transport, _, peer):
+        for pieces in (2, 1):
+            for _ in range(pieces):
+                transport.write(b"x")
+            await pause(2)
+            assert at_once(peer.sock) == pieces
+        for _ in range(3):
+            transport.write(b"x")
+            # The handle that writes still runs.
+            assert at_once(peer.sock) == 1
+            await pause(2)

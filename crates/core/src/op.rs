@@ -31,6 +31,10 @@ pub enum Op<'a> {
     /// As [`Op::Send`], but the next thing asked of the driver is a wait, apart from more of these: if
     /// it is pending, either something may have been taken and the wait tells how much by one
     /// [`Completion::Sent`], or nothing was and one [`Completion::Sendable`] follows.
+    ///
+    /// If something else is asked of the stream before that wait, this one is sent first, and still
+    /// answered by the wait; an [`Op::Send`] is then tried as if the answer had come. One
+    /// [`Completion::Sendable`] ends both if both found no room.
     SendSoon {
         /// The stream to send on.
         id: Id,

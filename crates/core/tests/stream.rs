@@ -505,3 +505,31 @@ fn a_flush_that_was_held_up_teaches_nothing() {
     stream.sent(10);
     assert_eq!(run_handle(&mut stream, 2, 2), (0, 1));
 }
+
+/// Whether a single write in a handle of its own is sent directly again.
+fn stops_gathering(pend: fn(&mut Stream<Vec<u8>>), answer: fn(&mut Stream<Vec<u8>>)) -> bool {
+    let mut stream: Stream<Vec<u8>> = Stream::new();
+    stream.start();
+    // Twice in one handle: it gathers from here on.
+    assert_eq!(stream.plan_write(1), WritePlan::Now);
+    assert_eq!(stream.plan_write(1), WritePlan::Later);
+    stream.push(vec![0], 0);
+    stream.sent(1);
+    // Once in the next handle, and what that writes is pending.
+    assert_eq!(stream.plan_write(2), WritePlan::Later);
+    stream.push(vec![0], 0);
+    pend(&mut stream);
+    assert!(!stream.needs_flush());
+    answer(&mut stream);
+    assert!(stream.needs_flush());
+    stream.sent(1);
+    stream.plan_write(3) == WritePlan::Now
+}
+
+#[test]
+fn a_send_on_its_way_is_no_backlog() {
+    assert!(stops_gathering(Stream::submitted, Stream::unblocked));
+    // But want of room is, whenever it is known: then a flush finds what several handles wrote.
+    assert!(!stops_gathering(Stream::blocked, Stream::unblocked));
+    assert!(!stops_gathering(Stream::submitted, Stream::has_room));
+}

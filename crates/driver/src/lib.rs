@@ -10,7 +10,8 @@
 //! 1. [`Driver::submit`] never blocks; an op answered at once has no later completion.
 //! 2. A pending op gets exactly one final completion; start-type ops (`RecvStart`, `AcceptStart`,
 //!    `Watch`) any number until they are stopped.
-//! 3. Completions of one resource and direction come in order.
+//! 3. Completions of one resource and direction come in order. An answer at once may precede the one that
+//!    a wait still owes to a `SendSoon`, whose bytes went first.
 //! 4. After `Close(id)` the id is dead: a late kernel event is dropped by its generation. A
 //!    descriptor belongs to exactly one owner and is closed once.
 //! 5. `Readable`, `Receivable` and `Acceptable` are hints, the takes and [`Driver::accept`] are the
@@ -79,6 +80,9 @@ pub trait Driver {
 
     /// Forgets a resource as `Op::Close` does, but hands its socket back instead of closing it.
     /// `None` for a dead id and for a borrowed descriptor.
+    ///
+    /// What a driver has received and nobody has taken is lost, so this is for a socket on which
+    /// receiving has not been started.
     fn release(&mut self, id: Id) -> Option<Self::Socket>;
 
     /// Asks for an operation.

@@ -20,8 +20,8 @@
 //! * [`WritePlan::Later`]: `push` it. When the handle that runs is over, flush.
 //!
 //! To flush is: while [`Stream::needs_flush`], submit [`Stream::buffers`] and report
-//! [`Stream::sent`] or `blocked`. A pending send ends with `Sendable`: [`Stream::unblocked`], then
-//! flush. A send that fails is an `abort`. All of an embedder's sends follow this pattern, so that
+//! [`Stream::sent`] or `blocked` ([`Stream::submitted`] if the answer may be `Sent`, too). A pending
+//! send ends with `Sendable`: [`Stream::has_room`] or [`Stream::unblocked`], then flush. A send that fails is an `abort`. All of an embedder's sends follow this pattern, so that
 //! bytes leave in the order in which they were written.
 
 mod pace;
@@ -190,17 +190,31 @@ impl<B: AsRef<[u8]>> Stream<B> {
         self.queue.unsent()
     }
 
-    /// A send is pending: no more of them until [`Stream::unblocked`].
+    /// A send is pending for want of room: no more of them until [`Stream::unblocked`].
     #[inline]
     pub fn blocked(&mut self) {
         self.blocked = true;
         self.pace.held_up();
     }
 
+    /// A send is on its way, and its answer comes with the next wait (`Op::SendSoon`): no more of them
+    /// until [`Stream::unblocked`]. Unlike [`Stream::blocked`] this says nothing about room.
+    #[inline]
+    pub fn submitted(&mut self) {
+        self.blocked = true;
+    }
+
     /// The pending send is over, what is queued may be tried again.
     #[inline]
     pub fn unblocked(&mut self) {
         self.blocked = false;
+    }
+
+    /// As [`Stream::unblocked`], after `Sendable`: there was no room before.
+    #[inline]
+    pub fn has_room(&mut self) {
+        self.blocked = false;
+        self.pace.held_up();
     }
 
     /// A send of [`Stream::buffers`] took `n` bytes: [`Stream::advance`], then [`Stream::settle`].

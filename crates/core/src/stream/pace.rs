@@ -48,7 +48,7 @@ impl Pace {
         false
     }
 
-    /// A send is pending.
+    /// A send has found no room.
     #[inline]
     pub(super) fn held_up(&mut self) {
         if self.habit == Habit::Gathering {

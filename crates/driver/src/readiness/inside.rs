@@ -53,6 +53,15 @@ impl<B> Readiness<B> {
         }
     }
 
+    /// The end of a stream, or an error, has been taken elsewhere: nothing more is to be reported.
+    pub(crate) fn end_receiving(&mut self, id: Id) {
+        if let Some(stream) = self.resources.get_mut(id)
+            && stream.end_receiving()
+        {
+            self.changed.push(id);
+        }
+    }
+
     /// A send found no room: `Sendable` follows.
     pub(crate) fn await_sendable(&mut self, id: Id) {
         if let Some(stream) = self.resources.get_mut(id) {

@@ -118,6 +118,13 @@ impl<B: Backend> Readiness<B> {
         Ok(())
     }
 
+    /// The opposite: somebody else watches it again.
+    pub(crate) fn ignore_bell(&mut self) {
+        // An error says that it was not watched.
+        let _ = self.backend.delete(self.bell.number());
+        self.hears_bell = false;
+    }
+
     /// The descriptor of an adopted socket, to ask for addresses or set options. It must not be
     /// closed or made blocking.
     #[must_use]

@@ -185,6 +185,8 @@ impl Resource {
 
     pub(super) fn begin_connecting(&mut self) -> bool {
         self.connecting = true;
+        // Whatever a receive has said before.
+        self.received_all = false;
         self.list()
     }
 

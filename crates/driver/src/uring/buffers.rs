@@ -14,7 +14,7 @@ use io_uring::types::BufRingEntry;
 use super::region::Region;
 
 /// Larger than most messages. What comes in more than a few of them is better received into one
-/// large buffer (`streams.rs`).
+/// large buffer (`incoming.rs`).
 pub(super) const BUFFER: usize = 4096;
 
 /// From one buffer to the next. Not a power of two: the beginnings of short messages would all share

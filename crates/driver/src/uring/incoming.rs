@@ -32,12 +32,7 @@ pub(super) struct Incoming {
     pub(super) wanted: bool,
     /// The ring polls, and takes go to the system. Otherwise the kernel receives.
     pub(super) polled: bool,
-    /// The request that is under way.
-    pub(super) request: Option<u32>,
-    /// It is a poll.
-    pub(super) request_polls: bool,
-    /// It has been cancelled, and has not ended yet.
-    pub(super) ending: bool,
+    pub(super) request: Request,
     /// Listed for the next round of requests.
     pub(super) touched: bool,
     /// A send is among those of the next call.
@@ -46,20 +41,38 @@ pub(super) struct Incoming {
     pub(super) listed: bool,
     /// There may be something that only a take can find.
     pub(super) hint: bool,
-    /// The end or an error has been taken: nothing more will come.
-    pub(super) over: bool,
-    pub(super) end: Option<End>,
+    pub(super) end: End,
     pub(super) arrived: VecDeque<Piece>,
     /// Takes in a row that speak for the other way of receiving.
     habit: u8,
 }
 
-/// How the stream ended, behind everything that has arrived.
+/// What the ring has been asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    None,
+    /// The request with this number: a poll, or a receive.
+    UnderWay {
+        number: u32,
+        polls: bool,
+    },
+    /// It has been cancelled, and has not ended yet.
+    Ending {
+        number: u32,
+        polls: bool,
+    },
+}
+
+/// Whether more will come, behind everything that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
+    /// As far as is known.
+    Open,
     Eof,
     /// With this error number.
     Error(i32),
+    /// The end or the error has been taken.
+    Taken,
 }
 
 /// Bytes that have arrived.
@@ -81,15 +94,12 @@ impl Incoming {
             kind,
             wanted: false,
             polled: kind != Kind::Stream,
-            request: None,
-            request_polls: false,
-            ending: false,
+            request: Request::None,
             touched: false,
             sending: false,
             listed: false,
             hint: false,
-            over: false,
-            end: None,
+            end: End::Open,
             arrived: VecDeque::new(),
             habit: 0,
         }
@@ -98,18 +108,26 @@ impl Incoming {
     /// Whether a take would find something, as far as is known.
     #[inline]
     pub(super) fn has_unread(&self) -> bool {
-        self.hint || !self.arrived.is_empty() || (self.end.is_some() && !self.over)
+        self.hint || !self.arrived.is_empty() || self.end.is_to_be_taken()
     }
 
     /// Whether the kernel is to receive or poll.
     pub(super) fn wants_request(&self) -> bool {
-        self.wanted && !self.hint && !self.over && self.end.is_none()
+        self.wanted && !self.hint && self.end == End::Open
     }
 
     /// True: it must be listed for the next round of requests.
     #[inline]
     pub(super) fn touch(&mut self) -> bool {
         !std::mem::replace(&mut self.touched, true)
+    }
+
+    /// What tells another driver that it is not asked for any more.
+    pub(super) fn stop(&self, id: Id) -> Op<'static> {
+        match self.kind {
+            Kind::Listener => Op::AcceptStop(id),
+            Kind::Stream | Kind::Datagram => Op::RecvStop(id),
+        }
     }
 
     /// What asks another driver for the same.
@@ -127,7 +145,7 @@ impl Incoming {
         buffer: Option<BufferId>,
         pool: &mut Pool,
     ) -> Option<BufferId> {
-        if self.request_polls {
+        if self.request.polls() {
             // What went wrong, a take will tell.
             self.hint |= answer.result != -libc::ECANCELED;
             return buffer;
@@ -142,7 +160,7 @@ impl Incoming {
                 });
                 return None;
             }
-            (0.., _) => self.end = Some(End::Eof),
+            (0.., _) => self.ends(End::Eof),
             (error, _) => match -error {
                 libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
                 libc::ENOBUFS => {
@@ -151,10 +169,26 @@ impl Incoming {
                 }
                 // Not this kind of socket.
                 libc::EINVAL | libc::EOPNOTSUPP | libc::ENOTSOCK => self.polled = true,
-                number => self.end = Some(End::Error(number)),
+                number => self.ends(End::Error(number)),
             },
         }
         buffer
+    }
+
+    /// Nothing more will come. The first to say so is right: an error is told once by the system, and
+    /// looks like a clean end from then on.
+    pub(super) fn ends(&mut self, end: End) {
+        if self.end == End::Open {
+            self.end = end;
+        }
+    }
+
+    /// The system itself has told the end, or an error.
+    pub(super) fn has_taken_end(&mut self) {
+        // One that is told of another resource says nothing about what follows.
+        if self.kind == Kind::Stream {
+            self.end = End::Taken;
+        }
     }
 
     pub(super) fn report(&self, id: Id) -> Completion {
@@ -241,16 +275,48 @@ impl Incoming {
                 }
             }
         }
-        (copied, more && self.end.is_none())
+        (copied, more && self.end == End::Open)
+    }
+}
+
+impl Request {
+    pub(super) fn number(self) -> Option<u32> {
+        match self {
+            Self::None => None,
+            Self::UnderWay { number, .. } | Self::Ending { number, .. } => Some(number),
+        }
+    }
+
+    fn polls(self) -> bool {
+        matches!(
+            self,
+            Self::UnderWay { polls: true, .. } | Self::Ending { polls: true, .. }
+        )
+    }
+
+    pub(super) fn receives(self) -> bool {
+        self != Self::None && !self.polls()
     }
 }
 
 impl End {
-    pub(super) fn error(self) -> io::Result<()> {
-        match self {
+    pub(super) fn of(error: &io::Error) -> Self {
+        Self::Error(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    pub(super) fn is_to_be_taken(self) -> bool {
+        matches!(self, Self::Eof | Self::Error(_))
+    }
+
+    /// Takes it, if there is one: once.
+    pub(super) fn take(&mut self) -> Option<io::Result<()>> {
+        let outcome = match *self {
+            Self::Open | Self::Taken => return None,
             Self::Eof => Ok(()),
             Self::Error(number) => Err(io::Error::from_raw_os_error(number)),
-        }
+        };
+        *self = Self::Taken;
+        Some(outcome)
     }
 }
 
@@ -318,6 +384,11 @@ impl Requests {
 
     pub(super) fn owner(&self, number: u32) -> Option<Id> {
         self.owners.get(number as usize).copied()
+    }
+
+    /// How many are or were under way at a time.
+    pub(super) fn most(&self) -> usize {
+        self.owners.len()
     }
 
     /// The last answer has come.

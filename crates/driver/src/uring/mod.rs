@@ -47,9 +47,9 @@ use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
 
 use self::buffers::{BUFFER, BufferId};
-use self::incoming::{End, Incoming, Kind, Piece, Requests, Table};
-use self::owner::refusal;
-use self::ring::{Answer, Ended, Ring, Tag};
+use self::incoming::{End, Incoming, Kind, Piece, Request, Requests, Table};
+use self::owner::{Without, refusal};
+use self::ring::{Answer, Ring, Tag};
 use self::sending::Sends;
 use crate::readiness::{Epoll, misuse};
 use crate::wake::Waker;
@@ -59,10 +59,11 @@ use crate::{Driver, RawSocket, Received, Role};
 pub struct Uring {
     // Dropped before the descriptors: whatever the kernel still does for it ends.
     ring: Option<Ring>,
-    /// The thread and the process that the ring belongs to, once it is in use.
-    owner: Option<(u64, u32)>,
-    /// There can be no ring any more.
-    forbidden: bool,
+    /// The thread that the ring belongs to, once it is in use.
+    owner: Option<u64>,
+    without: Without,
+    /// Calls in a row that the kernel has refused for now.
+    refusals: u32,
     inner: Epoll,
     table: Table,
     requests: Requests,
@@ -83,20 +84,15 @@ pub struct Uring {
     lent: Option<BufferId>,
     /// Where a take that is not a single piece goes; empty until the first.
     large: Vec<u8>,
-    /// What had arrived for released sockets, by the system's cookie.
-    left: Vec<(u64, Box<Incoming>)>,
 }
 
 const INNER: Tag = u64::MAX - 1;
 const BELL: Tag = u64::MAX - 2;
-/// A send, by its place among those of the next call.
+/// A send, by its number.
 const SENDS: Tag = 1 << 32;
 
 /// The most that a take gets.
 const LARGE: usize = 256 * 1024;
-
-/// Released sockets of which something is kept. Who releases, adopts again soon.
-const LEFT_AT_MOST: usize = 64;
 
 impl Uring {
     /// A driver with nothing in it but its waker.
@@ -108,7 +104,8 @@ impl Uring {
         Ok(Self {
             ring: Some(Ring::new().map_err(refusal)?),
             owner: None,
-            forbidden: false,
+            without: Without::No,
+            refusals: 0,
             inner: Epoll::deaf()?,
             table: Table::default(),
             requests: Requests::default(),
@@ -123,7 +120,6 @@ impl Uring {
             answers: Vec::new(),
             lent: None,
             large: Vec::new(),
-            left: Vec::new(),
         })
     }
 
@@ -168,10 +164,11 @@ impl Uring {
         }
     }
 
-    /// Asks for another request if one is missing.
+    /// Somebody looks whether something is there: another request will say whether there is more.
     #[inline]
-    fn touch(touched: &mut Vec<Id>, id: Id, incoming: &mut Incoming) {
-        if incoming.request.is_none() && incoming.touch() {
+    fn follow_hint(touched: &mut Vec<Id>, id: Id, incoming: &mut Incoming) {
+        incoming.hint = false;
+        if incoming.request == Request::None && incoming.touch() {
             touched.push(id);
         }
     }
@@ -202,32 +199,42 @@ impl Uring {
         if incoming.touch() {
             self.touched.push(id);
         }
-        if self.forbidden {
-            return self.inner.submit(op);
+        if self.without == Without::No {
+            return Poll::Pending;
         }
-        Poll::Pending
+        self.inner.submit(op)
     }
 
-    /// The resource is about to go: nothing of it is left in the ring, and what has arrived is given.
-    fn take_out(&mut self, id: Id) -> Option<Box<Incoming>> {
+    /// The resource is about to go: nothing of it is left in the ring.
+    fn close(&mut self, id: Id) {
         self.give_back();
-        if self.table.get(id)?.sending {
-            self.submit_now();
+        let Some(incoming) = self.table.get(id) else {
+            return;
+        };
+        if incoming.sending {
+            self.submit_all();
         }
         self.end_request(id);
         self.early.retain(|completion| about(completion) != id);
-        self.table.remove(id)
-    }
-
-    fn close(&mut self, id: Id) {
-        if let Some(mut incoming) = self.take_out(id) {
+        if let Some(mut incoming) = self.table.remove(id) {
             incoming.forget(self.ring.as_mut().map(|ring| &mut ring.pool));
         }
     }
 
-    /// A number has got a new holder: the one before has lost its descriptor.
+    /// A number has got a new holder: the one before has lost its descriptor. What was to be sent there
+    /// must not reach the new one.
     fn oust(&mut self, previous: Option<Id>) {
-        if let Some(previous) = previous {
+        let Some(previous) = previous else { return };
+        self.sends.forget(previous);
+        let Some(incoming) = self.table.get_mut(previous) else {
+            return;
+        };
+        incoming.sending = false;
+        if self.ring.as_mut().is_some_and(|ring| !ring.is_submitted()) {
+            // Nor what the kernel has refused so far: nothing of a ring that goes is submitted.
+            self.table.remove(previous);
+            self.lose_ring();
+        } else {
             self.close(previous);
         }
     }
@@ -246,7 +253,7 @@ impl Driver for Uring {
     }
 
     fn gathers_sends(&self) -> bool {
-        !self.forbidden
+        self.without != Without::ForEver
     }
 
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
@@ -257,18 +264,9 @@ impl Driver for Uring {
             Role::Pipe => None,
         };
         self.oust(self.inner.holder(socket.as_raw_fd()));
-        let cookie = (!self.left.is_empty()).then(|| rustix::net::sockopt::socket_cookie(&socket));
         let id = self.inner.adopt(socket, role)?;
         if let Some(kind) = kind {
-            let mut incoming = Incoming::new(kind);
-            if let Some(Ok(cookie)) = cookie
-                && let Some(at) = self.left.iter().position(|(of, _)| *of == cookie)
-            {
-                let (_, left) = self.left.swap_remove(at);
-                incoming.arrived = left.arrived;
-                incoming.end = left.end;
-            }
-            self.table.insert(id, incoming);
+            self.table.insert(id, Incoming::new(kind));
         }
         Ok(id)
     }
@@ -282,21 +280,8 @@ impl Driver for Uring {
 
     fn release(&mut self, id: Id) -> Option<OwnedFd> {
         self.inner.number(id)?;
-        let incoming = self.take_out(id);
-        let socket = self.inner.release(id)?;
-        if let Some(mut incoming) = incoming
-            && (!incoming.arrived.is_empty() || incoming.end.is_some())
-            && let Ok(cookie) = rustix::net::sockopt::socket_cookie(&socket)
-        {
-            if let Some(ring) = &mut self.ring {
-                incoming.keep(&mut ring.pool);
-            }
-            if self.left.len() == LEFT_AT_MOST {
-                self.left.remove(0);
-            }
-            self.left.push((cookie, incoming));
-        }
-        Some(socket)
+        self.close(id);
+        self.inner.release(id)
     }
 
     #[inline]
@@ -314,15 +299,14 @@ impl Driver for Uring {
             }
             Op::Shutdown(id) => {
                 if self.table.get(id).is_some_and(|stream| stream.sending) {
-                    self.submit_now();
+                    self.submit_all();
                 }
                 self.inner.submit(op)
             }
             Op::Connect { id, .. } => {
                 if let Some(stream) = self.table.get_mut(id) {
                     // Whatever a receive has said before.
-                    stream.end = None;
-                    stream.over = false;
+                    stream.end = End::Open;
                     if stream.touch() {
                         self.touched.push(id);
                     }
@@ -339,23 +323,21 @@ impl Driver for Uring {
         let Some(incoming) = self.table.get_mut(id) else {
             return self.inner.take(id);
         };
-        incoming.hint = false;
+        Self::follow_hint(&mut self.touched, id, incoming);
         match incoming.arrived.front() {
-            None if incoming.end.is_some() && !incoming.over => {
-                incoming.over = true;
-                let end = incoming.end.unwrap_or(End::Eof);
-                return end.error().map(|()| Received::Eof);
-            }
             None => {
+                if let Some(end) = incoming.end.take() {
+                    self.inner.end_receiving(id);
+                    return end.map(|()| Received::Eof);
+                }
                 let outcome = self.inner.take(id);
                 match &outcome {
                     Ok(Received::Data(data)) => {
                         incoming.has_taken(data.len());
                     }
                     Ok(Received::Nothing) => {}
-                    Ok(Received::Eof) | Err(_) => incoming.over = incoming.kind == Kind::Stream,
+                    Ok(Received::Eof) | Err(_) => incoming.has_taken_end(),
                 }
-                Self::touch(&mut self.touched, id, incoming);
                 return outcome;
             }
             Some(&Piece::Pooled { buffer, from, to })
@@ -392,33 +374,40 @@ impl Driver for Uring {
         if buffer.is_empty() {
             return Ok(Some(0));
         }
-        incoming.hint = false;
+        Self::follow_hint(&mut self.touched, id, incoming);
         let pool = self.ring.as_mut().map(|ring| &mut ring.pool);
         let (mut count, more) = incoming.copy(pool, buffer);
         if count > 0 {
-            if more && let Ok(Some(behind)) = self.inner.take_into(id, &mut buffer[count..]) {
-                count += behind;
+            if more && count < buffer.len() {
+                match self.inner.take_into(id, &mut buffer[count..]) {
+                    Ok(None) => {}
+                    // The end is for the next take: the system may not say it again.
+                    Ok(Some(0)) => incoming.ends(End::Eof),
+                    Ok(Some(behind)) => count += behind,
+                    Err(error) => incoming.ends(End::of(&error)),
+                }
+                if incoming.end.is_to_be_taken() && !incoming.listed {
+                    incoming.listed = true;
+                    self.unread.push(id);
+                }
             }
             if incoming.has_taken(count) && incoming.touch() {
                 self.touched.push(id);
             }
             return Ok(Some(count));
         }
-        if let Some(end) = incoming.end
-            && !incoming.over
-        {
-            incoming.over = true;
-            return end.error().map(|()| Some(0));
+        if let Some(end) = incoming.end.take() {
+            self.inner.end_receiving(id);
+            return end.map(|()| Some(0));
         }
         let outcome = self.inner.take_into(id, buffer);
         match outcome {
-            Ok(Some(0)) | Err(_) => incoming.over = incoming.kind == Kind::Stream,
+            Ok(Some(0)) | Err(_) => incoming.has_taken_end(),
             Ok(Some(count)) => {
                 incoming.has_taken(count);
             }
             Ok(None) => {}
         }
-        Self::touch(&mut self.touched, id, incoming);
         outcome
     }
 
@@ -443,61 +432,19 @@ impl Driver for Uring {
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
         self.give_back();
-        let before = completions.len();
-        if !self.claim() {
-            return self.wait_without_ring(timeout, completions);
-        }
-        self.inner.prepare(completions);
-        completions.append(&mut self.early);
-        let ready =
-            completions.len() > before || self.woken || self.inner_ready || self.has_unread();
-        let sleeps = !ready && timeout != Some(Duration::ZERO);
         let deadline = timeout
-            .filter(|_| sleeps)
+            .filter(|timeout| !timeout.is_zero())
             .map(|timeout| self.now().after(timeout));
         let mut left = timeout;
         loop {
-            self.apply_touched();
-            self.watch_own();
-            let Some(ring) = &mut self.ring else {
-                // Lost in the attempt: what is left of the time is not worth a second look.
-                return self.wait_without_ring(Some(Duration::ZERO), completions);
-            };
-            let ended = if sleeps || ring.is_due() {
-                match ring.enter(sleeps, left.filter(|_| sleeps)) {
-                    Ok(ended) => ended,
-                    Err(_) => {
-                        self.give_up();
-                        return self.wait_without_ring(Some(Duration::ZERO), completions);
-                    }
-                }
-            } else {
-                Ended::TimedOut
-            };
-            let answers = self.take_answers();
-            // What making room has led to comes first.
-            completions.append(&mut self.early);
-            self.finish_sends(completions);
-            if std::mem::take(&mut self.inner_ready) {
-                self.collect_inner(completions)?;
+            if !self.claim() {
+                return self.wait_without_ring(left, completions);
             }
-            self.report(completions);
-            let woken = std::mem::take(&mut self.woken);
-            if !sleeps
-                || woken
-                || completions.len() > before
-                || ended != Ended::Answered
-                || answers == 0
-            {
+            if self.pass(left, completions)? {
                 return Ok(());
             }
-            // Only answers that concern nobody.
             if let Some(deadline) = deadline {
-                let now = self.now();
-                if now >= deadline {
-                    return Ok(());
-                }
-                left = Some(deadline.since(now));
+                left = Some(deadline.since(self.now()));
             }
         }
     }
@@ -512,7 +459,6 @@ impl Driver for Uring {
             incoming.arrived.clear();
             incoming.hint = false;
         }
-        self.left.clear();
         self.lose_ring();
         self.inner_ready = false;
         self.woken = false;
@@ -521,12 +467,51 @@ impl Driver for Uring {
 }
 
 impl Uring {
-    /// A hint has been followed: another request will say whether there is more.
+    /// A hint is followed, by other means than a take.
     fn look_again(&mut self, id: Id) {
         if let Some(incoming) = self.table.get_mut(id) {
-            incoming.hint = false;
-            Self::touch(&mut self.touched, id, incoming);
+            Self::follow_hint(&mut self.touched, id, incoming);
         }
+    }
+
+    /// One look at everything, which may sleep for the time given. False: nothing yet that ends the
+    /// wait.
+    fn pass(
+        &mut self,
+        timeout: Option<Duration>,
+        completions: &mut Vec<Completion>,
+    ) -> io::Result<bool> {
+        let before = completions.len();
+        self.apply_touched();
+        self.watch_own();
+        if !self.push_sends() {
+            self.submit_now();
+        }
+        // Each of these may have called the ring, and taken answers: now nothing may come between
+        // knowing what there is and the sleep.
+        self.inner.prepare(completions);
+        completions.append(&mut self.early);
+        let sleeps =
+            timeout != Some(Duration::ZERO) && completions.len() == before && !self.is_due();
+        let calls = sleeps || self.ring.as_mut().is_some_and(Ring::is_due);
+        let answered = calls && self.enter(sleeps, timeout.filter(|_| sleeps));
+        completions.append(&mut self.early);
+        if std::mem::take(&mut self.inner_ready) {
+            self.collect_inner(completions)?;
+        }
+        self.report(completions);
+        if std::mem::take(&mut self.woken) || completions.len() > before {
+            return Ok(true);
+        }
+        // Nothing yet if the answers concern nobody; or if the ring was lost on the way.
+        Ok(self.ring.is_some() && !(sleeps && answered))
+    }
+
+    /// Whether a wait must not sleep: something is to be told, or the ring has not been asked for
+    /// everything that could end it.
+    fn is_due(&self) -> bool {
+        let asks = self.touched.is_empty() && self.polls_inner && self.hears_bell;
+        !asks || self.woken || self.inner_ready || self.has_unread()
     }
 
     fn collect_inner(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {

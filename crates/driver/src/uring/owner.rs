@@ -2,33 +2,56 @@
 
 use std::cell::Cell;
 use std::io;
-use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use oxlip_core::time::Time;
 
 use super::Uring;
+use super::incoming::{End, Request};
 use super::ring::Ring;
 use crate::Driver;
 use crate::shortage::is_shortage;
 
+/// Whether epoll does everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Without {
+    /// The ring does what it can, or will when it is needed.
+    No,
+    /// The system had no descriptors or no memory for a ring: until it is worth another try.
+    Until(Time),
+    /// There can be no ring any more.
+    ForEver,
+}
+
+/// After a shortage.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 impl Uring {
+    /// Whether there is a ring that may be used: it belongs to this thread of this process.
+    pub(super) fn is_ours(&self) -> bool {
+        self.owner == Some(thread_token())
+            && self.ring.as_ref().is_some_and(Ring::is_of_this_process)
+    }
+
     /// Makes sure that the ring belongs to this thread. False: there is none.
+    #[inline]
     pub(super) fn claim(&mut self) -> bool {
-        let me = thread_token();
-        if let Some((thread, _)) = self.owner
-            && thread == me
-        {
-            return self.ring.is_some();
-        }
-        if self.forbidden {
-            return false;
+        self.is_ours() || self.claim_anew()
+    }
+
+    #[cold]
+    fn claim_anew(&mut self) -> bool {
+        match self.without {
+            Without::ForEver => return false,
+            Without::Until(time) if self.now() < time => return false,
+            Without::Until(_) | Without::No => {}
         }
         if self.owner.is_some() {
             self.lose_ring();
         }
-        let ring = match self.ring.take() {
-            Some(unused) => Ok(unused),
-            None => Ring::new(),
-        };
+        let unused = self.ring.take().filter(Ring::is_of_this_process);
+        let ring = unused.map_or_else(Ring::new, Ok);
         let enabled = ring.and_then(|ring| {
             ring.enable()?;
             Ok(ring)
@@ -36,46 +59,72 @@ impl Uring {
         match enabled {
             Ok(ring) => {
                 self.ring = Some(ring);
-                self.owner = Some((me, process::id()));
+                self.owner = Some(thread_token());
+                self.come_back();
                 true
             }
-            Err(_) => {
-                self.give_up();
+            Err(error) => {
+                self.do_without(if is_shortage(&error) {
+                    Without::Until(self.now().after(TRY_AGAIN_AFTER))
+                } else {
+                    Without::ForEver
+                });
                 false
             }
         }
     }
 
-    /// Without the ring that was used so far. What it has received is kept.
+    /// Without the ring that was used so far. What it has received is kept, and what it has not sent
+    /// is sent directly.
     pub(super) fn lose_ring(&mut self) {
         self.lent = None;
+        let ours = self.ring.as_ref().is_some_and(Ring::is_of_this_process);
+        if ours {
+            self.take_answers_in_reach();
+        }
         if let Some(mut ring) = self.ring.take() {
-            for (_, incoming) in self.table.iter_mut() {
+            // Then bytes that a receive has got may be missing, too: that must not go unseen.
+            let unknown = ours && (ring.has_overflown() || ring.has_lost_answers());
+            for (id, incoming) in self.table.iter_mut() {
                 incoming.keep(&mut ring.pool);
+                if unknown && incoming.request.receives() {
+                    incoming.ends(End::Error(libc::ENOBUFS));
+                    if !std::mem::replace(&mut incoming.listed, true) {
+                        self.unread.push(id);
+                    }
+                }
             }
-            for (_, incoming) in &mut self.left {
-                incoming.keep(&mut ring.pool);
-            }
+            self.sends.take_back(
+                &mut ring,
+                unknown,
+                &mut self.table,
+                &mut self.inner,
+                &mut self.early,
+            );
         }
         self.owner = None;
         self.requests.clear();
         self.polls_inner = false;
         self.hears_bell = false;
         for (id, incoming) in self.table.iter_mut() {
-            incoming.request = None;
-            incoming.ending = false;
+            incoming.request = Request::None;
             if incoming.touch() {
                 self.touched.push(id);
             }
         }
-        self.sends.take_back(&mut self.table, &mut self.early);
     }
 
     /// From here on epoll does everything.
     #[cold]
     pub(super) fn give_up(&mut self) {
+        self.do_without(Without::ForEver);
+    }
+
+    fn do_without(&mut self, without: Without) {
         self.lose_ring();
-        self.forbidden = true;
+        if std::mem::replace(&mut self.without, without) != Without::No {
+            return;
+        }
         // Without its waker the loop could not be woken: it is told by the next wait's error then.
         let _ = self.inner.hear_bell();
         for (id, incoming) in self.table.iter_mut() {
@@ -84,15 +133,32 @@ impl Uring {
             }
         }
     }
+
+    /// The opposite, if there is a ring after all.
+    fn come_back(&mut self) {
+        if std::mem::replace(&mut self.without, Without::No) == Without::No {
+            return;
+        }
+        self.inner.ignore_bell();
+        for (id, incoming) in self.table.iter_mut() {
+            if incoming.wanted {
+                let _ = self.inner.submit(incoming.stop(id));
+            }
+            if incoming.touch() {
+                self.touched.push(id);
+            }
+        }
+    }
 }
 
 impl Drop for Uring {
     fn drop(&mut self) {
         // In a forked child the requests are the parent's.
-        let ours = self
-            .owner
-            .is_some_and(|owner| owner == (thread_token(), process::id()));
-        if ours && let Some(ring) = &mut self.ring {
+        if !self.is_ours() {
+            return;
+        }
+        let most = self.requests.most();
+        if let Some(ring) = &mut self.ring {
             // So that no file outlives its descriptor; closing the ring does the same, but later.
             if !ring.has_room() {
                 let _ = ring.enter(false, None);
@@ -100,6 +166,14 @@ impl Drop for Uring {
             if ring.has_room() {
                 ring.cancel_all();
                 let _ = ring.enter(false, None);
+            }
+            // Only some of it is done in one call.
+            for _ in 0..most {
+                let mut answers = Vec::new();
+                ring.answers(&mut answers);
+                if !ring.has_work() || ring.enter(false, None).is_err() {
+                    break;
+                }
             }
         }
     }
@@ -128,7 +202,7 @@ pub(super) fn refusal(error: io::Error) -> io::Error {
 }
 
 /// A number of this thread that no other ever has.
-pub(super) fn thread_token() -> u64 {
+fn thread_token() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local! {
         static TOKEN: Cell<u64> = const { Cell::new(0) };

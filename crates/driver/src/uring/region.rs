@@ -37,6 +37,19 @@ impl Region {
         Ok(Self { base, size })
     }
 
+    /// As [`Region::new`], but zeroed anew in a forked child.
+    pub(super) fn wiped_by_fork(size: usize) -> io::Result<Self> {
+        let region = Self::new(size)?;
+        // SAFETY: advice about exactly the mapping that `new` made, which is private and anonymous.
+        let advised =
+            unsafe { libc::madvise(region.base.as_ptr().cast(), size, libc::MADV_WIPEONFORK) };
+        if advised == 0 {
+            Ok(region)
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
     /// Where it begins: valid for reads and writes of all of its size for as long as it lives.
     pub(super) fn base(&self) -> *mut u8 {
         self.base.as_ptr()

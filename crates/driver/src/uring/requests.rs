@@ -1,65 +1,117 @@
 //! What the ring is asked for, and what its answers mean.
 
+use std::time::Duration;
+
 use oxlip_core::id::Id;
 
-use super::owner::thread_token;
-use super::ring::{Answer, NOBODY};
+use super::incoming::Request;
+use super::ring::{Answer, Ended, NOBODY, Ring};
 use super::{BELL, INNER, SENDS, Uring};
 
+/// The kernel refuses requests while it has no memory. After so many calls in a row that does not
+/// pass: epoll does not need any.
+const REFUSALS: u32 = 1000;
+
+/// So often it is asked again before a descriptor goes.
+const ATTEMPTS: usize = 16;
+
 impl Uring {
-    /// Submits what has been asked for, and takes the answers.
-    pub(super) fn submit_now(&mut self) {
-        let entered = match &mut self.ring {
-            Some(ring) => ring.enter(false, None),
-            None => return,
+    /// One call of the ring, and what its answers lead to. With `wait` it may sleep. False: no answer
+    /// has come.
+    pub(super) fn enter(&mut self, wait: bool, timeout: Option<Duration>) -> bool {
+        let Some(ring) = &mut self.ring else {
+            return false;
         };
-        if entered.is_err() {
+        let Ok(ended) = ring.enter(wait, timeout) else {
             self.give_up();
-            return;
+            return false;
+        };
+        let count = self.take_answers();
+        self.finish_sends();
+        if ended == Ended::Refused {
+            self.refusals += 1;
+            if self.refusals > REFUSALS {
+                self.give_up();
+            }
+        } else {
+            self.refusals = 0;
         }
-        self.take_answers();
-        let mut early = std::mem::take(&mut self.early);
-        self.finish_sends(&mut early);
-        self.early = early;
+        ended == Ended::Answered && count > 0
+    }
+
+    /// Submits what has been asked for, and takes the answers. False: the kernel refuses some of it
+    /// for now.
+    pub(super) fn submit_now(&mut self) -> bool {
+        loop {
+            let all = self.push_sends();
+            self.enter(false, None);
+            match self.ring.as_mut().map(Ring::is_submitted) {
+                Some(false) => return false,
+                Some(true) if !all => {}
+                Some(true) | None => return true,
+            }
+        }
+    }
+
+    /// Submits everything before a descriptor goes: a request that is left behind would find the next
+    /// one with its number. If the kernel does not take it, the ring goes.
+    pub(super) fn submit_all(&mut self) {
+        if self.is_ours() {
+            for _ in 0..ATTEMPTS {
+                if self.submit_now() && self.sends.is_empty() {
+                    return;
+                }
+            }
+        }
+        self.lose_ring();
     }
 
     /// The kernel works on nothing of this resource any more: its descriptor can be closed.
     pub(super) fn end_request(&mut self, id: Id) {
-        let Some(number) = self.table.get(id).and_then(|incoming| incoming.request) else {
+        let Some(number) = self.request(id) else {
             return;
         };
-        let ours = self
-            .owner
-            .is_some_and(|(thread, _)| thread == thread_token());
-        if !ours {
+        if !self.is_ours() || !(0..ATTEMPTS).any(|_| self.make_room()) {
             // Closing the ring ends all of it.
             self.lose_ring();
             return;
         }
-        self.make_room();
         if let Some(ring) = &mut self.ring {
             ring.cancel(number.into());
         }
-        self.submit_now();
+        // The kernel does only some of its work in a call that does not wait, and the end of the
+        // request may be behind one piece for each of the others.
+        for _ in 0..=self.requests.most() {
+            self.submit_all();
+            let works = self.ring.as_mut().is_some_and(Ring::has_work);
+            if self.request(id) != Some(number) || !works {
+                return;
+            }
+        }
     }
 
-    /// Room for one more request.
-    fn make_room(&mut self) {
+    fn request(&self, id: Id) -> Option<u32> {
+        self.table.get(id)?.request.number()
+    }
+
+    /// Whether there is room for one more request, after a call if need be.
+    fn make_room(&mut self) -> bool {
         if self.ring.as_mut().is_some_and(|ring| !ring.has_room()) {
-            self.submit_now();
+            self.enter(false, None);
         }
+        self.ring.as_mut().is_some_and(Ring::has_room)
     }
 
-    /// Asks the ring for what is wanted, and no longer for what is not.
+    /// Asks the ring for what is wanted, and no longer for what is not. What it has no room for stays
+    /// listed.
     pub(super) fn apply_touched(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for id in touched.drain(..) {
-            self.make_room();
-            self.apply(id);
+        let mut done = 0;
+        // Answers that making room brings may touch more.
+        while done < self.touched.len() && self.make_room() {
+            self.apply(self.touched[done]);
+            done += 1;
         }
-        // Answers that making room has brought may have touched more.
-        touched.append(&mut self.touched);
-        self.touched = touched;
+        self.touched.drain(..done);
     }
 
     fn apply(&mut self, id: Id) {
@@ -70,70 +122,82 @@ impl Uring {
         if !incoming.wanted {
             incoming.keep(&mut ring.pool);
         }
-        let number = if incoming.wants_request() {
+        let fd = if incoming.wants_request() {
             self.inner.receiver(id)
         } else {
             None
         };
-        match (incoming.request, number) {
-            (None, Some(fd)) => {
-                let request = self.requests.begin(id);
-                incoming.request = Some(request);
-                incoming.request_polls = incoming.polled;
-                if incoming.polled {
-                    ring.poll(fd, request.into(), false);
+        match (incoming.request, fd) {
+            (Request::None, Some(fd)) => {
+                let number = self.requests.begin(id);
+                let polls = incoming.polled;
+                incoming.request = Request::UnderWay { number, polls };
+                if polls {
+                    ring.poll(fd, number.into(), false);
                 } else {
-                    ring.receive(fd, request.into());
+                    ring.receive(fd, number.into());
                 }
             }
-            (Some(request), number) if !incoming.ending => {
-                if number.is_none() || incoming.request_polls != incoming.polled {
-                    incoming.ending = true;
-                    ring.cancel(request.into());
+            (Request::UnderWay { number, polls }, fd) => {
+                if fd.is_none() || polls != incoming.polled {
+                    incoming.request = Request::Ending { number, polls };
+                    ring.cancel(number.into());
                 }
             }
-            (Some(_) | None, _) => {}
+            (Request::None | Request::Ending { .. }, _) => {}
         }
     }
 
     /// The ring watches the multiplexer and the waker.
     pub(super) fn watch_own(&mut self) {
-        if !self.hears_bell {
-            self.make_room();
-            if let Some(ring) = &mut self.ring {
-                ring.poll(self.inner.bell().number(), BELL, true);
-                self.hears_bell = true;
-            }
+        if !self.hears_bell
+            && self.make_room()
+            && let Some(ring) = &mut self.ring
+        {
+            ring.poll(self.inner.bell().number(), BELL, true);
+            self.hears_bell = true;
         }
-        if !self.polls_inner && !self.inner_ready {
-            self.make_room();
-            if let Some(ring) = &mut self.ring {
-                ring.poll(self.inner.multiplexer(), INNER, false);
-                self.polls_inner = true;
-            }
+        if !self.polls_inner
+            && !self.inner_ready
+            && self.make_room()
+            && let Some(ring) = &mut self.ring
+        {
+            ring.poll(self.inner.multiplexer(), INNER, false);
+            self.polls_inner = true;
         }
     }
 
     /// Takes every answer that the kernel has. How many there were.
-    pub(super) fn take_answers(&mut self) -> usize {
+    fn take_answers(&mut self) -> usize {
         let mut count = 0;
         loop {
-            let mut answers = std::mem::take(&mut self.answers);
-            if let Some(ring) = &mut self.ring {
-                ring.answers(&mut answers);
-            }
-            count += answers.len();
-            for answer in answers.drain(..) {
-                self.dispatch(answer);
-            }
-            self.answers = answers;
+            count += self.take_answers_in_reach();
             let Some(ring) = &mut self.ring else {
                 return count;
             };
-            if !ring.has_overflown() || ring.enter(false, None).is_err() {
+            if ring.has_lost_answers() {
+                self.lose_ring();
+                return count;
+            }
+            // It keeps the rest until there is room, and puts it there when it is called.
+            if !ring.has_overflown() || !matches!(ring.enter(false, None), Ok(Ended::Answered)) {
                 return count;
             }
         }
+    }
+
+    /// Takes the answers for which no call is needed.
+    pub(super) fn take_answers_in_reach(&mut self) -> usize {
+        let mut answers = std::mem::take(&mut self.answers);
+        if let Some(ring) = &mut self.ring {
+            ring.answers(&mut answers);
+        }
+        let count = answers.len();
+        for answer in answers.drain(..) {
+            self.dispatch(answer);
+        }
+        self.answers = answers;
+        count
     }
 
     fn dispatch(&mut self, answer: Answer) {
@@ -160,17 +224,16 @@ impl Uring {
                     self.requests.end(number);
                 }
                 let incoming = owner.and_then(|id| Some((id, self.table.get_mut(id)?)));
-                match incoming.filter(|(_, incoming)| incoming.request == Some(number)) {
+                match incoming.filter(|(_, incoming)| incoming.request.number() == Some(number)) {
                     Some((id, incoming)) => {
+                        if let Some(unused) = incoming.answered(&answer, buffer, &mut ring.pool) {
+                            ring.pool.give_back(unused);
+                        }
                         if !answer.more {
-                            incoming.request = None;
-                            incoming.ending = false;
+                            incoming.request = Request::None;
                             if incoming.touch() {
                                 self.touched.push(id);
                             }
-                        }
-                        if let Some(unused) = incoming.answered(&answer, buffer, &mut ring.pool) {
-                            ring.pool.give_back(unused);
                         }
                         if incoming.has_unread() && !incoming.listed {
                             incoming.listed = true;

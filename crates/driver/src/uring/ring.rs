@@ -4,7 +4,9 @@
 //! Belongs to one thread from [`Ring::enable`] on; the kernel refuses others.
 
 use std::io;
+use std::mem::size_of;
 use std::os::fd::RawFd;
+use std::slice;
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
@@ -41,6 +43,23 @@ pub(super) struct Ring {
     pub(super) pool: Pool,
     stage: Region,
     staged: usize,
+    /// All requests so far.
+    pushed: u64,
+    /// Zero in a forked child, whose ring this is not: see [`Ring::is_of_this_process`].
+    mark: Region,
+}
+
+/// Bytes that wait in the ring's memory to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Staged {
+    begin: usize,
+    length: usize,
+}
+
+impl Staged {
+    pub(super) fn len(self) -> usize {
+        self.length
+    }
 }
 
 /// What the kernel says of one request.
@@ -64,6 +83,9 @@ pub(super) enum Ended {
     TimedOut,
     /// A signal has come.
     Interrupted,
+    /// Not begun: the kernel is out of memory for now, or of room for answers. Requests may still be
+    /// where they were.
+    Refused,
 }
 
 impl Ring {
@@ -72,6 +94,7 @@ impl Ring {
     /// # Errors
     /// The kernel is older than 6.1, or has or may not have rings; out of descriptors or memory.
     pub(super) fn new() -> io::Result<Self> {
+        // Not `dontfork`: a child that drops its copy would unmap what it has mapped there since.
         let mut builder = IoUring::builder();
         builder
             .setup_r_disabled()
@@ -96,7 +119,11 @@ impl Ring {
             pool: Pool::new()?,
             stage: Region::new(STAGE)?,
             staged: 0,
+            pushed: 0,
+            mark: Region::wiped_by_fork(size_of::<u64>())?,
         };
+        // SAFETY: the mapping is large enough and aligned to a page, and nothing borrows from it.
+        unsafe { ring.mark.base().cast::<u64>().write(1) };
         let (list, entries) = ring.pool.list();
         // SAFETY: the list has that many entries, and the pool lives longer than the ring, which is
         // dropped first.
@@ -114,6 +141,13 @@ impl Ring {
     /// A sandbox forbids it.
     pub(super) fn enable(&self) -> io::Result<()> {
         self.io.submitter().register_enable_rings()
+    }
+
+    /// Whether it was made in this process. A forked child has a copy, but shares the requests and
+    /// the answers with its parent: it must not touch them. Costs no system call.
+    pub(super) fn is_of_this_process(&self) -> bool {
+        // SAFETY: as in `new`.
+        unsafe { self.mark.base().cast::<u64>().read() == 1 }
     }
 
     /// Whether another request can be pushed.
@@ -157,14 +191,13 @@ impl Ring {
         );
     }
 
-    /// Whether [`Ring::send`] has a place for so many bytes now.
+    /// Whether [`Ring::stage`] has a place for so many bytes now.
     pub(super) fn can_stage(&self, length: usize) -> bool {
         self.staged + length <= self.stage.size()
     }
 
-    /// A copy of the bytes is sent by the next [`Ring::enter`], which also answers: not at all if
-    /// the system takes everything, otherwise with how much it took, or its error.
-    pub(super) fn send(&mut self, fd: RawFd, parts: &[io::IoSlice<'_>], tag: Tag) {
+    /// Keeps a copy of the bytes for [`Ring::send`].
+    pub(super) fn stage(&mut self, parts: &[io::IoSlice<'_>]) -> Staged {
         let begin = self.staged;
         for part in parts {
             assert!(self.can_stage(part.len()), "more than can be staged");
@@ -176,25 +209,57 @@ impl Ring {
             }
             self.staged += part.len();
         }
-        // SAFETY: within the stage.
-        let bytes = unsafe { self.stage.base().add(begin) };
-        let length = u32::try_from(self.staged - begin).expect("the stage is small");
+        Staged {
+            begin,
+            length: self.staged - begin,
+        }
+    }
+
+    /// What was staged.
+    pub(super) fn staged(&self, Staged { begin, length }: Staged) -> &[u8] {
+        assert!(begin + length <= self.stage.size(), "never staged");
+        // SAFETY: within the stage, which is zeroed to begin with and written to through `&mut self`
+        // only; the kernel reads it.
+        unsafe { slice::from_raw_parts(self.stage.base().add(begin), length) }
+    }
+
+    /// Nothing of what was staged is needed any more.
+    pub(super) fn clear_stage(&mut self) {
+        // What has been submitted has been read.
+        if self.is_submitted() {
+            self.staged = 0;
+        }
+    }
+
+    /// What was staged is sent by the next [`Ring::enter`], which also answers: not at all if the
+    /// system takes everything, otherwise with how much it took, or its error. Gives the request's
+    /// place, for [`Ring::has_submitted`].
+    pub(super) fn send(&mut self, fd: RawFd, staged: Staged, tag: Tag) -> u64 {
+        let bytes = self.staged(staged);
+        let length = u32::try_from(bytes.len()).expect("the stage is small");
         // It never waits in the kernel (DONTWAIT), and less than everything counts as a failure
         // (WAITALL), which is answered although a success is not.
-        self.push(
-            &opcode::Send::new(Fd(fd), bytes, length)
-                .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
-                .build()
-                .flags(squeue::Flags::SKIP_SUCCESS)
-                .user_data(tag),
-        );
+        let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), length)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+            .build()
+            .flags(squeue::Flags::SKIP_SUCCESS)
+            .user_data(tag);
+        self.push(&entry);
+        self.pushed
+    }
+
+    /// Whether the kernel has taken the request with this place.
+    pub(super) fn has_submitted(&mut self, place: u64) -> bool {
+        place + self.io.submission().len() as u64 <= self.pushed
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: what the entry points to, if anything, is in the stage or the pool. Both live
-        // longer than the ring, and the stage is not written to again before the send is answered.
+        // longer than the ring, and a send's part of the stage is not written to again before the send
+        // is submitted, which is when the kernel reads it.
         let pushed = unsafe { self.io.submission().push(entry) };
         pushed.expect("asked for room before");
+        self.pushed += 1;
     }
 
     /// Whether a call of [`Ring::enter`] that does not wait has anything to do.
@@ -232,18 +297,12 @@ impl Ring {
                 Ok(_) => Ended::Answered,
                 Err(Some(libc::ETIME)) => Ended::TimedOut,
                 Err(Some(libc::EINTR)) => Ended::Interrupted,
-                // Out of memory for now, or of room for answers, which the caller is about to take.
-                Err(Some(libc::EAGAIN | libc::EBUSY)) => return Ok(Ended::Answered),
+                Err(Some(libc::EAGAIN | libc::EBUSY)) => return Ok(Ended::Refused),
                 Err(code) => {
                     return Err(io::Error::from_raw_os_error(code.unwrap_or(libc::EINVAL)));
                 }
             };
-            if self.io.submission().is_empty() {
-                // Every send has been answered.
-                self.staged = 0;
-                return Ok(ended);
-            }
-            if ended == Ended::Interrupted {
+            if self.is_submitted() || ended == Ended::Interrupted {
                 return Ok(ended);
             }
         }
@@ -261,6 +320,16 @@ impl Ring {
                 buffer: cqueue::buffer_select(flags),
             }
         }));
+    }
+
+    /// Whether the kernel has work for this ring that it does only inside of [`Ring::enter`].
+    pub(super) fn has_work(&mut self) -> bool {
+        self.io.submission().taskrun()
+    }
+
+    /// Whether the kernel has dropped answers, for want of memory to keep them in.
+    pub(super) fn has_lost_answers(&mut self) -> bool {
+        self.io.completion().overflow() > 0
     }
 
     /// Whether the kernel keeps answers for which there was no room.

@@ -1,27 +1,38 @@
 //! The sends that leave with the next call of the ring, and what became of them.
+//!
+//! A send is staged first: copied, and kept here. It becomes a request of the ring only just before a
+//! call, so that it can be taken back until then, and a descriptor number is not left in the ring.
 
+use std::collections::VecDeque;
 use std::io;
+use std::os::fd::RawFd;
 use std::task::Poll;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, MAX_BUFFERS, Op};
 
 use super::incoming::{Kind, Table};
-use super::ring::STAGED_AT_MOST;
+use super::ring::{Ring, STAGED_AT_MOST, Staged};
 use super::{SENDS, Uring};
 use crate::Driver;
 use crate::readiness::Epoll;
 
 impl Uring {
-    pub(super) fn finish_sends(&mut self, completions: &mut Vec<Completion>) {
+    pub(super) fn finish_sends(&mut self) {
         if self.sends.is_empty() {
             return;
         }
-        if let Some(ring) = &mut self.ring
-            && ring.is_submitted()
-        {
+        if let Some(ring) = &mut self.ring {
             self.sends
-                .finish(&mut self.table, &mut self.inner, completions);
+                .finish(ring, &mut self.table, &mut self.inner, &mut self.early);
+        }
+    }
+
+    /// Asks the ring for what is staged, as far as it has room. True: that is all.
+    pub(super) fn push_sends(&mut self) -> bool {
+        match &mut self.ring {
+            Some(ring) => self.sends.push(ring),
+            None => true,
         }
     }
 
@@ -32,8 +43,13 @@ impl Uring {
         soon: bool,
     ) -> Poll<Completion> {
         if let Some(stream) = self.table.get(id) {
-            // One at a time, or they would overtake each other.
-            if stream.sending || (soon && stream.kind == Kind::Stream && self.stage(id, bufs)) {
+            let kind = stream.kind;
+            if stream.sending {
+                // This one must not overtake it, and whether there is room is known only then. Its
+                // answer comes with the wait all the same.
+                self.submit_all();
+            }
+            if soon && kind == Kind::Stream && self.stage(id, bufs) {
                 return Poll::Pending;
             }
         }
@@ -50,97 +66,180 @@ impl Uring {
         let Some(fd) = self.inner.sender(id) else {
             return false;
         };
-        if let Some(ring) = &mut self.ring
-            && !(ring.has_room() && ring.can_stage(length))
+        if self
+            .ring
+            .as_ref()
+            .is_some_and(|ring| !ring.can_stage(length))
         {
             self.submit_now();
         }
         let (Some(ring), Some(stream)) = (&mut self.ring, self.table.get_mut(id)) else {
             return false;
         };
-        if !(ring.has_room() && ring.can_stage(length)) {
+        if !ring.can_stage(length) {
             return false;
         }
-        ring.send(fd, bufs, SENDS + self.sends.put(id, length));
+        self.sends.put(id, fd, ring.stage(bufs));
         stream.sending = true;
         true
     }
 }
 
+/// In the order in which they were asked for.
 #[derive(Default)]
-pub(super) struct Sends(Vec<Staged>);
+pub(super) struct Sends {
+    queue: VecDeque<Send>,
+    /// So many of them, from the front on, are requests of the ring.
+    pushed: usize,
+    /// The number of the first, by which it is answered. None is used twice.
+    first: u64,
+}
 
-struct Staged {
+struct Send {
     id: Id,
-    length: usize,
+    fd: RawFd,
+    staged: Staged,
+    /// Among the requests of the ring, once it is one.
+    place: u64,
     /// What the system has answered; it says nothing if it has taken everything.
     answer: Option<i32>,
 }
 
+/// No request has it, and none is behind it.
+const NOWHERE: u64 = u64::MAX / 2;
+
 impl Sends {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.queue.is_empty()
     }
 
-    /// Adds one: its place, by which it is answered.
-    pub(super) fn put(&mut self, id: Id, length: usize) -> u64 {
-        self.0.push(Staged {
+    fn put(&mut self, id: Id, fd: RawFd, staged: Staged) {
+        self.queue.push_back(Send {
             id,
-            length,
+            fd,
+            staged,
+            place: NOWHERE,
             answer: None,
         });
-        self.0.len() as u64 - 1
     }
 
-    pub(super) fn answer(&mut self, place: u64, result: i32) {
-        let staged = usize::try_from(place)
-            .ok()
-            .and_then(|place| self.0.get_mut(place));
-        if let Some(staged) = staged {
-            staged.answer = Some(result);
+    /// See [`Uring::push_sends`].
+    fn push(&mut self, ring: &mut Ring) -> bool {
+        while let Some(send) = self.queue.get_mut(self.pushed) {
+            if !ring.has_room() {
+                return false;
+            }
+            let tag = SENDS + self.first + self.pushed as u64;
+            send.place = ring.send(send.fd, send.staged, tag);
+            self.pushed += 1;
+        }
+        true
+    }
+
+    /// Takes back what the ring has not been asked for.
+    pub(super) fn forget(&mut self, id: Id) {
+        let pushed = self.pushed;
+        let mut at = 0;
+        self.queue.retain(|send| {
+            at += 1;
+            at <= pushed || send.id != id
+        });
+    }
+
+    pub(super) fn answer(&mut self, number: u64, result: i32) {
+        let send = number
+            .checked_sub(self.first)
+            .and_then(|at| self.queue.get_mut(usize::try_from(at).ok()?));
+        if let Some(send) = send {
+            send.answer = Some(result);
         }
     }
 
-    /// All have been submitted, and so answered: tells what of them is to be told.
-    pub(super) fn finish(
+    /// What has been submitted has been answered: tells what is to be told.
+    fn finish(
         &mut self,
+        ring: &mut Ring,
         table: &mut Table,
         inner: &mut Epoll,
         completions: &mut Vec<Completion>,
     ) {
-        for Staged { id, length, answer } in self.0.drain(..) {
-            let Some(stream) = table.get_mut(id) else {
-                continue;
-            };
-            stream.sending = false;
-            let outcome = match answer.map_or(Ok(length), usize::try_from) {
-                Ok(sent) => {
-                    if sent < length {
-                        inner.set_full(id);
-                    }
-                    Ok(sent)
-                }
-                Err(_) => {
-                    let error = io::Error::from_raw_os_error(-answer.unwrap_or_default());
-                    if error.kind() == io::ErrorKind::WouldBlock {
-                        inner.await_sendable(id);
-                        continue;
-                    }
-                    Err(error)
-                }
-            };
-            completions.push(Completion::Sent(id, outcome));
+        if ring.has_overflown() {
+            // Some of the answers are still to come.
+            return;
+        }
+        let pushed = self.queue.iter().take(self.pushed);
+        let count = pushed
+            .take_while(|send| ring.has_submitted(send.place))
+            .count();
+        self.pushed -= count;
+        self.first += count as u64;
+        for send in self.queue.drain(..count) {
+            send.tell(table, inner, completions);
+        }
+        if self.queue.is_empty() {
+            ring.clear_stage();
         }
     }
 
-    /// The ring is gone. What it has not submitted was not sent; what it has is answered already,
-    /// because every call is followed by `finish`.
-    pub(super) fn take_back(&mut self, table: &mut Table, completions: &mut Vec<Completion>) {
-        for Staged { id, .. } in self.0.drain(..) {
-            if let Some(stream) = table.get_mut(id) {
-                stream.sending = false;
-                completions.push(Completion::Sent(id, Ok(0)));
+    /// The ring goes. What it has submitted is answered, and what it has not is sent without it. In a
+    /// forked child the parent sends it: here it counts as sent. With `unknown` answers are missing.
+    pub(super) fn take_back(
+        &mut self,
+        ring: &mut Ring,
+        unknown: bool,
+        table: &mut Table,
+        inner: &mut Epoll,
+        completions: &mut Vec<Completion>,
+    ) {
+        let ours = ring.is_of_this_process();
+        self.first += self.queue.len() as u64;
+        self.pushed = 0;
+        for mut send in self.queue.drain(..) {
+            if !ours || ring.has_submitted(send.place) {
+                if unknown && send.answer.is_none() {
+                    send.answer = Some(-libc::ENOBUFS);
+                }
+                send.tell(table, inner, completions);
+                continue;
+            }
+            let Some(stream) = table.get_mut(send.id) else {
+                continue;
+            };
+            stream.sending = false;
+            let bufs = [io::IoSlice::new(ring.staged(send.staged))];
+            if let Poll::Ready(completion) = inner.submit(Op::Send {
+                id: send.id,
+                bufs: &bufs,
+            }) {
+                completions.push(completion);
             }
         }
+    }
+}
+
+impl Send {
+    fn tell(self, table: &mut Table, inner: &mut Epoll, completions: &mut Vec<Completion>) {
+        let Some(stream) = table.get_mut(self.id) else {
+            return;
+        };
+        stream.sending = false;
+        let (id, length) = (self.id, self.staged.len());
+        let outcome = match self.answer.map_or(Ok(length), usize::try_from) {
+            Ok(sent) => {
+                if sent < length {
+                    inner.set_full(id);
+                }
+                Ok(sent)
+            }
+            Err(_) => {
+                let error = io::Error::from_raw_os_error(-self.answer.unwrap_or_default());
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    inner.await_sendable(id);
+                    return;
+                }
+                Err(error)
+            }
+        };
+        completions.push(Completion::Sent(id, outcome));
     }
 }

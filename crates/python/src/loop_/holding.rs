@@ -6,6 +6,7 @@
 //! not at all in a program that blocks the loop after it has written.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::Duration;
 
 use oxlip_core::id::Id;
@@ -24,6 +25,8 @@ const WARY_FOR: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Holding {
     connections: VecDeque<Id>,
+    /// Those of them that have been looked at, and leave with the wait.
+    for_wait: Vec<Id>,
     /// Since when the first of them waits.
     since: Time,
     /// Until when nothing waits.
@@ -98,10 +101,37 @@ impl Holding {
     /// The next connection to flush: in the order of their first writes.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Id> {
+        // Left to a wait that has not come: an exception was in between.
+        self.connections.pop_front().or_else(|| self.for_wait.pop())
+    }
+
+    /// As [`Holding::pop`], without those left to the wait.
+    #[inline]
+    pub(crate) fn pop_new(&mut self) -> Option<Id> {
         self.connections.pop_front()
+    }
+
+    /// A connection that was popped leaves with the wait.
+    #[inline]
+    pub(crate) fn leave_to_wait(&mut self, id: Id) {
+        self.for_wait.push(id);
+    }
+
+    /// Those left to the wait, which must follow.
+    #[inline]
+    pub(crate) fn take_for_wait(&mut self) -> Vec<Id> {
+        mem::take(&mut self.for_wait)
+    }
+
+    /// The list of [`Holding::take_for_wait`], to be used again.
+    #[inline]
+    pub(crate) fn put_back(&mut self, mut list: Vec<Id>) {
+        list.clear();
+        self.for_wait = list;
     }
 
     pub(super) fn clear(&mut self) {
         self.connections.clear();
+        self.for_wait.clear();
     }
 }

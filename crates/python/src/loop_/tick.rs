@@ -40,10 +40,12 @@ pub(super) fn tick(
         drop(runner.take());
         this.drop_contexts(owned);
     }
-    // What is written must leave before the loop may sleep. Last before the wait: from here on no
-    // program sees that some of it is on its way.
-    transport::flush_with_wait(event_loop)?;
+    // What is written must leave before the loop may sleep. First what may call a program: it could
+    // fork, and the child would send what is staged once more; or raise KeyboardInterrupt, and the
+    // wait that answers would not follow. So staging is last, and in one piece with the wait.
+    transport::flush_before_wait(event_loop)?;
     let settled = owned.with(|state| {
+        transport::stage_for_wait(state);
         let timeout = state.timeout(poll);
         state.wait(py, timeout)
     })?;
@@ -166,7 +168,7 @@ impl State {
     /// How long the next wait may last.
     #[inline]
     fn timeout(&mut self, poll: bool) -> Option<Duration> {
-        if poll {
+        if poll || !self.unsettled.is_empty() {
             return Some(Duration::ZERO);
         }
         // The clock is read only if there is a timer to compare it with.

@@ -32,5 +32,7 @@ pub(crate) use pipe::{Direction, wrap as wrap_pipe};
 pub(crate) use read::read;
 pub(crate) use read_pipe::ReadPipeTransport;
 pub(crate) use stream::StreamTransport;
-pub(crate) use write::{flush, flush_with_wait, note_sent, sendable, settle_sent, write};
+pub(crate) use write::{
+    flush, flush_before_wait, note_sent, sendable, settle_sent, stage_for_wait, write,
+};
 pub(crate) use write_pipe::WritePipeTransport;

@@ -178,27 +178,54 @@ pub(super) fn flush_one(transport: Link<'_, '_>) -> PyResult<()> {
 /// then still there.
 #[inline]
 pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-    flush_all(event_loop, Pace::AtOnce)
+    flush_all(event_loop, State::flush_held)
 }
 
-/// As [`flush`] when the next thing is to wait: what can, leaves with the wait, and is answered by it
-/// ([`note_sent`]).
+/// As [`flush`] when the next thing is to wait, except for what can leave with the wait: that is left
+/// to [`stage_for_wait`].
 ///
 /// # Errors
 /// As [`flush`].
 #[inline]
-pub(crate) fn flush_with_wait(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-    flush_all(event_loop, Pace::WithWait)
+pub(crate) fn flush_before_wait(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    flush_all(event_loop, State::flush_urgent)
 }
 
-fn flush_all(event_loop: &Bound<'_, EventLoop>, pace: Pace) -> PyResult<()> {
+fn flush_all(
+    event_loop: &Bound<'_, EventLoop>,
+    next: fn(&mut State, Python<'_>) -> Option<(AnyTransport, Outcome)>,
+) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
     // Nearly always all of it leaves in one access of the state.
-    while let Some((transport, outcome)) = this.state.with(|state| state.flush_held(py, pace))? {
+    while let Some((transport, outcome)) = this.state.with(|state| next(state, py))? {
         act_and_settle(transport.bind(py), outcome, false)?;
     }
     Ok(())
+}
+
+/// Sends what [`flush_before_wait`] has left, in the same access of the state as the wait that follows:
+/// that answers it ([`note_sent`]). What leads to more than that is left for [`settle_sent`].
+pub(crate) fn stage_for_wait(state: &mut State) {
+    let list = state.holding.take_for_wait();
+    for &id in &list {
+        let (driver, resources) = state.parts();
+        let Some(connection) = resources.connection(id) else {
+            continue;
+        };
+        let outcome = if can_leave_with_wait(&connection.stream) {
+            flush_connection(driver, connection, id, None, Pace::WithWait)
+        } else {
+            // Since it was looked at, a program has done something to it.
+            Outcome::Tell(Flow::Resume)
+        };
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Failed(error) => state.unsettled.push((id, Err(error))),
+            _ => state.unsettled.push((id, Ok(0))),
+        }
+    }
+    state.holding.put_back(list);
 }
 
 /// The answers of a wait to sends. Nearly always all was sent, and nothing else is to be done; the
@@ -274,7 +301,7 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
     let py = event_loop.py();
     let flushed = event_loop.get().state.with(|state| {
         let connection = state.resources.connection(id)?;
-        connection.stream.unblocked();
+        connection.stream.has_room();
         let transport = connection.transport.clone_ref(py);
         Some((transport, state.flush(id, None)))
     })?;
@@ -413,10 +440,7 @@ fn flush_connection(
     pace: Pace,
 ) -> Outcome {
     let mut told = told;
-    // What the protocol or the end of the stream waits for is not put off.
-    let soon = pace == Pace::WithWait
-        && !connection.stream.is_ending()
-        && !connection.stream.is_writing_paused();
+    let soon = pace == Pace::WithWait;
     while connection.stream.needs_flush() {
         match send_queued(driver, &connection.stream, id, soon) {
             Poll::Ready(Completion::Sent(_, Ok(n))) => {
@@ -429,10 +453,17 @@ fn flush_connection(
             Poll::Ready(Completion::Sent(_, Err(error)) | Completion::Failed(_, error)) => {
                 return Outcome::Failed(error);
             }
+            _ if soon => connection.stream.submitted(),
             _ => connection.stream.blocked(),
         }
     }
     told.map_or(Outcome::Nothing, Outcome::Tell)
+}
+
+/// What the protocol or the end of the stream waits for is not put off.
+#[inline]
+fn can_leave_with_wait(stream: &Stream<Chunk>) -> bool {
+    !stream.is_ending() && !stream.is_writing_paused()
 }
 
 /// One send of as much of the queue as a send takes.
@@ -506,18 +537,34 @@ impl State {
 
     /// Sends what is held for the end of the tick, up to the first connection with more to do than
     /// that: its transport, and what the sending has led to.
-    fn flush_held(&mut self, py: Python<'_>, pace: Pace) -> Option<(AnyTransport, Outcome)> {
+    fn flush_held(&mut self, py: Python<'_>) -> Option<(AnyTransport, Outcome)> {
         while let Some(id) = self.holding.pop() {
-            let (driver, resources) = self.parts();
-            let Some(connection) = resources.connection(id) else {
-                continue;
-            };
-            let outcome = flush_connection(driver, connection, id, None, pace);
-            if !matches!(outcome, Outcome::Nothing) || connection.stream.is_ending() {
-                return Some((connection.transport.clone_ref(py), outcome));
+            if let Some(more) = self.flush_one_held(py, id) {
+                return Some(more);
             }
         }
         None
+    }
+
+    /// As [`State::flush_held`], of those that cannot leave with the wait.
+    fn flush_urgent(&mut self, py: Python<'_>) -> Option<(AnyTransport, Outcome)> {
+        while let Some(id) = self.holding.pop_new() {
+            let connection = self.resources.connection(id);
+            if connection.is_some_and(|it| can_leave_with_wait(&it.stream)) {
+                self.holding.leave_to_wait(id);
+            } else if let Some(more) = self.flush_one_held(py, id) {
+                return Some(more);
+            }
+        }
+        None
+    }
+
+    fn flush_one_held(&mut self, py: Python<'_>, id: Id) -> Option<(AnyTransport, Outcome)> {
+        let (driver, resources) = self.parts();
+        let connection = resources.connection(id)?;
+        let outcome = flush_connection(driver, connection, id, None, Pace::AtOnce);
+        let over = matches!(outcome, Outcome::Nothing) && !connection.stream.is_ending();
+        (!over).then(|| (connection.transport.clone_ref(py), outcome))
     }
 
     /// Sends what is queued, unless it waits for room; `told` is what queueing it led to.
