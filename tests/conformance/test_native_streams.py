@@ -255,7 +255,10 @@ async def test_a_server_that_keeps_only_the_reader(loop: Loop) -> None:
     """The protocol keeps the writer."""
     tasks: list[asyncio.Task[bytes]] = []
 
+    readers = []
+
     def connected(reader: Any, writer: Any) -> None:
+        readers.append(reader)
         tasks.append(asyncio.ensure_future(reader.readexactly(5)))
 
     server = await oxlip.start_server(connected, "127.0.0.1", 0)
@@ -268,6 +271,8 @@ async def test_a_server_that_keeps_only_the_reader(loop: Loop) -> None:
     finally:
         writer.close()
         await asyncio.gather(writer.wait_closed(), *tasks, return_exceptions=True)
+        for reader in readers:
+            reader._transport.close()
         server.close()
         await server.wait_closed()
 
