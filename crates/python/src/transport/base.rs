@@ -5,8 +5,8 @@
 //! written in Python: the deallocator and the traversal of such a class (`subtype_dealloc`,
 //! `subtype_traverse` in CPython's typeobject.c) look for the next base below `type(self)` and
 //! would find ours, which calls them, and so on for ever. So there is one more type in between,
-//! made from a `PyType_Spec`, which adds nothing but a deallocator, a traversal and a `tp_clear` of
-//! its own. To PyO3 it is a native base type of known layout.
+//! made from a `PyType_Spec`, which adds nothing but a `tp_new`, a deallocator, a traversal and a
+//! `tp_clear` of its own. To PyO3 it is a native base type of known layout.
 
 use std::ffi::{CStr, c_int, c_void};
 
@@ -98,6 +98,10 @@ fn make(
     let bases = PyTuple::new(py, bases)?;
     let mut slots = [
         ffi::PyType_Slot {
+            slot: ffi::Py_tp_new,
+            pfunc: new as *mut c_void,
+        },
+        ffi::PyType_Slot {
             slot: ffi::Py_tp_dealloc,
             pfunc: dealloc as *mut c_void,
         },
@@ -130,6 +134,24 @@ fn make(
         Ok(Bound::from_owned_ptr_or_err(py, made)?
             .cast_into_unchecked::<PyType>()
             .unbind())
+    }
+}
+
+/// Makes an instance for PyO3, the only caller, which then writes the Rust part.
+///
+/// Not `object.__new__`: Python 3.11's allocates the instance's dict when the instance is already known
+/// to the cycle collector, and a collection that this begins would look at a Rust part that is not
+/// there yet.
+unsafe extern "C" fn new(
+    class: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _kwargs: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: `class` is a ready type, which has a `tp_alloc`; it gives zeroed memory, and with it an
+    // empty slot, or NULL with an error.
+    unsafe {
+        let alloc = (*class).tp_alloc.expect("a ready type has tp_alloc");
+        alloc(class, 0)
     }
 }
 
