@@ -1,4 +1,4 @@
-"""A cycle collection that begins while a transport is being made (Python 3.11: segmentation fault)."""
+"""A cycle collection that begins while a transport is being made: Python 3.11 died of it."""
 
 from __future__ import annotations
 
