@@ -32,6 +32,7 @@ REQUIREMENTS: dict[str, str | None] = {
     "uvloop-0.22.1": "uvloop==0.22.1",
     "uvloop": "uvloop",
     "rloop": "rloop",
+    "blazio": "blazio",
 }
 DEFAULT = ("oxlip", "asyncio", "uvloop-0.22.1", "uvloop", "rloop", "bare")
 # The echo server in Rust without any loop: not a Python process.

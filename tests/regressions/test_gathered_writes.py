@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.loops import is_ours
 from support.protocols import Recorder, connection
 from support.sockets import connected
 from support.ticks import pause
@@ -226,3 +229,76 @@ async def test_one_handle_with_two_writes_does_not_make_all_others_wait(loop: Lo
             # The handle that writes still runs.
             assert at_once(peer.sock) == 1
             await pause(2)
+
+
+class Asking(Recorder):
+    """Does in the next tick what the test wants, when something arrives."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.then = then
+
+    def data_received(self, data: bytes) -> None:
+        asyncio.get_running_loop().call_soon(self.then)
+
+
+def is_readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
+
+
+async def test_writes_wait_for_answers_to_what_their_tick_has_received(
+    loop: Loop, kind: str
+) -> None:
+    """That is for speed alone: all that the next tick answers leaves with them."""
+    held = []
+    async with connection(Recorder()) as (transport, _, peer):
+
+        def look() -> None:
+            held.append(not is_readable(peer.sock))
+
+        async with connection(Asking(look)) as (_, _, other):
+            loop.call_soon(transport.write, b"a")
+            other.sock.send(b"?")
+            await pause(3)
+            assert held == [is_ours(kind)]
+            assert await peer.exactly(1) == b"a"
+
+
+async def test_writes_do_not_wait_while_others_go_on_receiving(loop: Loop) -> None:
+    ticks = 0
+    async with connection(Recorder()) as (transport, _, peer):
+
+        def go_on() -> None:
+            nonlocal ticks
+            ticks += 1
+            if not is_readable(peer.sock) and ticks < 1000:
+                other.sock.send(b"?")
+                time.sleep(0.0002)
+
+        async with connection(Asking(go_on)) as (_, _, other):
+            loop.call_soon(transport.write, b"a")
+            other.sock.send(b"?")
+            assert await peer.exactly(1) == b"a"
+            assert ticks < 100
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, None])
+def test_writes_that_waited_for_a_tick_that_ends_the_run_are_sent(
+    loop: Loop, line: Line, error: type[BaseException] | None
+) -> None:
+    def leave() -> None:
+        if error is not None:
+            raise error
+        loop.stop()
+
+    near, far = connected()
+    with far:
+        connecting = loop.create_connection(lambda: Asking(leave), sock=near)
+        asking, protocol = loop.run_until_complete(connecting)
+        loop.call_soon(line.write_apart)
+        far.send(b"?")
+        with pytest.raises(error) if error is not None else contextlib.nullcontext():
+            loop.run_forever()
+        assert line.received() == b"one two three"
+        asking.abort()
+        loop.run_until_complete(protocol.until_lost())

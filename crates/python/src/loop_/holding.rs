@@ -2,7 +2,8 @@
 //!
 //! A send wakes the peer, on another processor as a rule. Sends that leave together after the last
 //! handle of a tick cost far less than the same sends between handles, so a write waits while the
-//! tick has more handles to run (docs/adr/0006). It must not wait long: not for slow handles, and
+//! tick has more handles to run, and for the next tick if that answers what this one has received
+//! (docs/adr/0006). It must not wait long: not for slow handles, and
 //! not at all in a program that blocks the loop after it has written.
 
 use std::collections::VecDeque;
@@ -13,7 +14,7 @@ use oxlip_core::id::Id;
 use oxlip_core::time::Time;
 
 /// Between two handles, writes that have waited this long leave.
-const HOLD_AT_MOST: Duration = Duration::from_micros(500);
+const HOLD_AT_MOST: Duration = Duration::from_micros(1000);
 
 /// A handle that has held writes up for this long has blocked the loop.
 const BLOCKED: Duration = Duration::from_millis(10);
@@ -33,6 +34,8 @@ pub(crate) struct Holding {
     wary_until: Option<Time>,
     /// What waits for the end of the tick leaves with the driver's wait (docs/adr/0010).
     with_wait: bool,
+    /// Something was received in this tick.
+    received: bool,
 }
 
 impl Holding {
@@ -52,14 +55,21 @@ impl Holding {
 
     /// Whether sends may leave with the driver's wait, and be answered by it.
     #[inline]
-    pub(super) fn is_with_wait(&self) -> bool {
+    pub(crate) fn is_with_wait(&self) -> bool {
         self.with_wait
     }
 
-    /// After the last handle of a tick: whether what waits can be left to the next wait.
+    /// In this tick a stream has received something, which the next tick may answer.
     #[inline]
-    pub(super) fn is_for_wait(&self) -> bool {
-        self.with_wait || self.connections.is_empty()
+    pub(super) fn received(&mut self) {
+        self.received = true;
+    }
+
+    /// Between two ticks without a sleep: whether what waits goes on waiting, so that it leaves
+    /// together with the answers to what this tick has received.
+    #[inline]
+    pub(super) fn goes_on(&mut self, now: impl FnOnce() -> Time) -> bool {
+        self.received && !self.connections.is_empty() && !self.is_due(now)
     }
 
     /// Something is queued on a connection and waits.
@@ -91,6 +101,7 @@ impl Holding {
     /// A tick begins: an old wariness may be over.
     #[inline]
     pub(super) fn begin(&mut self, now: impl FnOnce() -> Time) {
+        self.received = false;
         if let Some(until) = self.wary_until
             && now() >= until
         {

@@ -43,7 +43,9 @@ pub(super) fn tick(
     // What is written must leave before the loop may sleep. First what may call a program: it could
     // fork, and the child would send what is staged once more; or raise KeyboardInterrupt, and the
     // wait that answers would not follow. So staging is last, and in one piece with the wait.
-    transport::flush_before_wait(event_loop)?;
+    if poll || !owned.with(State::goes_on_holding) {
+        transport::flush_before_wait(event_loop)?;
+    }
     let settled = owned.with(|state| {
         transport::stage_for_wait(state);
         let timeout = state.timeout(poll);
@@ -248,6 +250,19 @@ impl State {
         holding.begin(|| driver.now());
     }
 
+    /// Whether what waits to leave waits for the next tick too, which follows without a sleep.
+    #[inline]
+    fn goes_on_holding(&mut self) -> bool {
+        let Self {
+            driver,
+            scheduler,
+            holding,
+            ..
+        } = self;
+        let driver = driver.as_ref().expect("a running loop is open");
+        scheduler.has_ready() && holding.goes_on(|| driver.now())
+    }
+
     /// What to do next; `spare` is a handle that has run and that nobody else holds.
     #[inline]
     fn next(&mut self, spare: Option<Py<Handle>>) -> Next {
@@ -267,9 +282,13 @@ impl State {
         }
         self.run += 1;
         match self.scheduler.next() {
-            Some(runnable) => Next::Run(runnable),
-            None if self.holding.is_for_wait() => Next::Over,
-            None => Next::Flush,
+            Some(runnable) => {
+                if let Runnable::Readable(_) = runnable {
+                    holding.received();
+                }
+                Next::Run(runnable)
+            }
+            None => Next::Over,
         }
     }
 }

@@ -188,7 +188,13 @@ pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
 /// As [`flush`].
 #[inline]
 pub(crate) fn flush_before_wait(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
-    flush_all(event_loop, State::flush_urgent)
+    flush_all(event_loop, |state, py| {
+        if state.holding.is_with_wait() {
+            state.flush_urgent(py)
+        } else {
+            state.flush_held(py)
+        }
+    })
 }
 
 fn flush_all(
