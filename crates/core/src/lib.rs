@@ -11,7 +11,8 @@
 //!   threads through [`inbox::Inbox`];
 //! * the **machines**: [`stream::Stream`], [`datagram::Endpoint`], [`listener::Listener`],
 //!   [`connect::Connect`], which turn [`op::Completion`]s into decisions and decisions into
-//!   [`op::Op`]s, and [`tls::Tls`], which stands on a stream.
+//!   [`op::Op`]s, and [`tls::Tls`], which stands on a stream; [`holding::Holding`] says when what
+//!   streams have queued leaves.
 //!
 //! Whoever owns both and moves data between them is the *embedder* (the Python extension, the
 //! crate `oxlip`).
@@ -22,6 +23,7 @@ pub mod address;
 pub mod connect;
 pub mod datagram;
 pub mod flow;
+pub mod holding;
 pub mod id;
 pub mod inbox;
 pub mod listener;

@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use oxlip_core::address::Address;
+use oxlip_core::holding::Clocks;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
@@ -19,7 +20,7 @@ use crate::readiness::{self, Readiness};
 use crate::sim::{Sim, SimSocket};
 use crate::uring::Uring;
 use crate::wake::Waker;
-use crate::{Driver, RawSocket, Received, Role, net};
+use crate::{Driver, RawSocket, Received, Role, clock, net};
 
 /// The names that [`AnyDriver::new`] takes on this platform, best first.
 pub const NAMES: &[&str] = &["epoll", "io_uring", "poll", "select", "sim"];
@@ -263,6 +264,20 @@ impl Driver for AnyDriver {
 
     fn after_fork(&mut self) -> io::Result<()> {
         with!(&mut self.choice, driver => driver.after_fork())
+    }
+}
+
+impl Clocks for AnyDriver {
+    #[inline]
+    fn now(&self) -> Time {
+        Driver::now(self)
+    }
+
+    fn run_delay(&self) -> Option<Duration> {
+        match self.choice {
+            Choice::Sim(_) => None,
+            _ => clock::run_delay(),
+        }
     }
 }
 

@@ -7,7 +7,6 @@
 
 pub(crate) mod fastcall;
 pub(crate) mod fork;
-mod holding;
 mod inside;
 mod lifecycle;
 mod methods;
@@ -22,6 +21,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use oxlip_core::holding::Holding;
 use oxlip_core::id::Id;
 use oxlip_core::inbox::Inbox;
 use oxlip_core::op::{Completion, Interest};
@@ -29,7 +29,6 @@ use oxlip_core::tick::Scheduler;
 use oxlip_driver::{AnyDriver, Driver as _, Waker};
 use pyo3::prelude::*;
 
-use self::holding::Holding;
 pub(crate) use self::inside::Pending;
 pub(crate) use self::resources::{Connection, Descriptors, Receiver, Resource, Resources};
 pub(crate) use self::watch::Watched;
@@ -138,7 +137,7 @@ impl State {
             driver, holding, ..
         } = self;
         let driver = driver.as_ref().expect("the loop is open");
-        holding.hold(id, || driver.now());
+        holding.hold(id, driver);
     }
 
     /// The driver and the resources at once.

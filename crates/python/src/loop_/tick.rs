@@ -247,7 +247,7 @@ impl State {
             None => driver.now(),
         };
         scheduler.begin(now);
-        holding.begin(|| driver.now());
+        holding.begin(driver);
     }
 
     /// Whether what waits to leave waits for the next tick too, which follows without a sleep.
@@ -260,7 +260,7 @@ impl State {
             ..
         } = self;
         let driver = driver.as_ref().expect("a running loop is open");
-        scheduler.has_ready() && holding.goes_on(|| driver.now())
+        scheduler.has_ready() && holding.goes_on(driver)
     }
 
     /// What to do next; `spare` is a handle that has run and that nobody else holds.
@@ -277,7 +277,7 @@ impl State {
         let Some(driver) = driver else {
             return Next::Over; // Left behind by a fork.
         };
-        if holding.is_due(|| driver.now()) {
+        if holding.is_due(driver) {
             return Next::Flush;
         }
         self.run += 1;

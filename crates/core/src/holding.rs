@@ -1,0 +1,197 @@
+//! Which streams' writes wait for others, and for how long.
+//!
+//! A send wakes the peer, on another processor as a rule. Sends that leave together after the last
+//! handle of a tick cost far less than the same sends between handles, so a write waits while the
+//! tick has more handles to run, and for the next tick if that answers what this one has received
+//! (docs/adr/0006). It must not wait long: not for slow handles, and not at all in a program that
+//! blocks the loop after it has written. A thread that had to wait for a processor has not blocked.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::time::Duration;
+
+use crate::id::Id;
+use crate::time::Time;
+
+/// Between two handles or ticks, writes that have waited this long leave.
+const HOLD_AT_MOST: Duration = Duration::from_millis(1);
+
+/// Handles that have held writes up for this long have blocked the loop.
+const BLOCKED: Duration = Duration::from_millis(10);
+
+/// After that nothing waits for this long: what has blocked once does it again.
+const WARY_FOR: Duration = Duration::from_secs(1);
+
+/// The same, while it may have been the processor that was not there.
+const UNSURE_FOR: Duration = Duration::from_millis(200);
+
+/// After either, it is looked at for this long which of them it is.
+const LOOKING_FOR: Duration = Duration::from_secs(10);
+
+/// The streams whose writes wait.
+#[derive(Debug, Default)]
+pub struct Holding {
+    streams: VecDeque<Id>,
+    /// Those of them that have been looked at, and leave with the wait.
+    for_wait: Vec<Id>,
+    /// Since when the first of them waits.
+    since: Time,
+    /// How long the thread had waited for a processor by then; nothing if nobody has looked.
+    delay_before: Option<Duration>,
+    /// Until when nothing waits.
+    wary_until: Option<Time>,
+    /// Until when `delay_before` is looked at.
+    looking_until: Option<Time>,
+    /// What waits for the end of the tick leaves with the driver's wait (docs/adr/0010).
+    with_wait: bool,
+    /// Something was received in this tick.
+    received: bool,
+}
+
+/// What is asked of the operating system only when it matters.
+pub trait Clocks {
+    /// The time of the loop.
+    fn now(&self) -> Time;
+
+    /// How long this thread has been ready to run without a processor, in all; nothing where
+    /// the system does not say.
+    fn run_delay(&self) -> Option<Duration>;
+}
+
+impl Holding {
+    /// `with_wait`: the driver can send with its wait.
+    #[must_use]
+    pub fn new(with_wait: bool) -> Self {
+        Self {
+            with_wait,
+            ..Self::default()
+        }
+    }
+
+    /// Whether a write should wait for the handles that are still to run.
+    #[inline]
+    pub fn should_hold(&self, handles_left: usize) -> bool {
+        handles_left > 0 && self.wary_until.is_none()
+    }
+
+    /// Whether sends may leave with the driver's wait, and be answered by it.
+    #[inline]
+    pub fn is_with_wait(&self) -> bool {
+        self.with_wait
+    }
+
+    /// In this tick a stream has received something, which the next tick may answer.
+    #[inline]
+    pub fn received(&mut self) {
+        self.received = true;
+    }
+
+    /// Between two ticks without a sleep: whether what waits goes on waiting, so that it leaves
+    /// together with the answers to what this tick has received.
+    #[inline]
+    pub fn goes_on(&mut self, clocks: &impl Clocks) -> bool {
+        self.received && !self.streams.is_empty() && !self.is_due(clocks)
+    }
+
+    /// Something is queued on a stream and waits.
+    #[inline]
+    pub fn hold(&mut self, id: Id, clocks: &impl Clocks) {
+        if self.streams.is_empty() {
+            self.since = clocks.now();
+            if self.looking_until.is_some() {
+                self.delay_before = clocks.run_delay();
+            }
+        }
+        self.streams.push_back(id);
+    }
+
+    /// Between two handles: whether what waits must leave now.
+    #[inline]
+    pub fn is_due(&mut self, clocks: &impl Clocks) -> bool {
+        if self.streams.is_empty() {
+            return false;
+        }
+        if self.wary_until.is_some() {
+            return true;
+        }
+        let now = clocks.now();
+        let held = now.since(self.since);
+        if held >= BLOCKED {
+            self.suspect(held, now, clocks);
+        }
+        held >= HOLD_AT_MOST
+    }
+
+    /// Something has taken long: decides for how long nothing waits.
+    #[cold]
+    fn suspect(&mut self, held: Duration, now: Time, clocks: &impl Clocks) {
+        self.looking_until = Some(now.after(LOOKING_FOR));
+        let wary_for = match (self.delay_before, clocks.run_delay()) {
+            (Some(before), Some(after)) => {
+                let delayed = after.saturating_sub(before);
+                if held.saturating_sub(delayed) < BLOCKED {
+                    return;
+                }
+                WARY_FOR
+            }
+            (None, Some(_)) => UNSURE_FOR,
+            (_, None) => WARY_FOR,
+        };
+        self.wary_until = Some(now.after(wary_for));
+    }
+
+    /// A tick begins: an old wariness may be over.
+    #[inline]
+    pub fn begin(&mut self, clocks: &impl Clocks) {
+        self.received = false;
+        if self.looking_until.is_some() {
+            self.forget(clocks.now());
+        }
+    }
+
+    #[cold]
+    fn forget(&mut self, now: Time) {
+        self.wary_until.take_if(|until| now >= *until);
+        if self.looking_until.take_if(|until| now >= *until).is_some() {
+            self.delay_before = None;
+        }
+    }
+
+    /// The next stream to flush: in the order of their first writes.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Id> {
+        // Left to a wait that has not come: an exception was in between.
+        self.streams.pop_front().or_else(|| self.for_wait.pop())
+    }
+
+    /// As [`Holding::pop`], without those left to the wait.
+    #[inline]
+    pub fn pop_new(&mut self) -> Option<Id> {
+        self.streams.pop_front()
+    }
+
+    /// A stream that was popped leaves with the wait.
+    #[inline]
+    pub fn leave_to_wait(&mut self, id: Id) {
+        self.for_wait.push(id);
+    }
+
+    /// Those left to the wait, which must follow.
+    #[inline]
+    pub fn take_for_wait(&mut self) -> Vec<Id> {
+        mem::take(&mut self.for_wait)
+    }
+
+    /// The list of [`Holding::take_for_wait`], to be used again.
+    #[inline]
+    pub fn put_back(&mut self, mut list: Vec<Id>) {
+        list.clear();
+        self.for_wait = list;
+    }
+
+    /// Forgets all of them: the loop closes.
+    pub fn clear(&mut self) {
+        self.streams.clear();
+        self.for_wait.clear();
+    }
+}
