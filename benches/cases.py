@@ -1,6 +1,7 @@
 """What is measured: the table of cases, with the goal that oxlip has in each.
 
-A goal is the CPU time of the better uvloop divided by oxlip's, so more is better.
+A goal is the CPU time of the better uvloop divided by oxlip's, so more is better; a peer goal is
+that of whoever else is best.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ class NetworkCase:
     bare: bool = False
     quick: bool = False
     goal: float = FLOOR
+    peer_goal: float | None = None
     # How many times the bare server's CPU oxlip may take.
     bare_goal: float | None = None
 
@@ -34,6 +36,7 @@ class SchedulingCase:
     name: str
     title: str
     goal: float = FLOOR
+    peer_goal: float | None = None
 
 
 def echo(size: int, connections: int, in_flight: int = 1) -> tuple[str, ...]:
@@ -58,11 +61,24 @@ NETWORK = (
         bare=True,
         quick=True,
         goal=1.1,
+        peer_goal=1.08,
         bare_goal=1.2,
     ),
-    NetworkCase("echo-1k-1000", "echo 1 KiB, 1000 connections", "echo", echo(KIB, 1000), bare=True),
     NetworkCase(
-        "echo-100k-10", "echo 100 KiB, 10 connections", "echo", echo(100 * KIB, 10), bare=True
+        "echo-1k-1000",
+        "echo 1 KiB, 1000 connections",
+        "echo",
+        echo(KIB, 1000),
+        bare=True,
+        peer_goal=1.08,
+    ),
+    NetworkCase(
+        "echo-100k-10",
+        "echo 100 KiB, 10 connections",
+        "echo",
+        echo(100 * KIB, 10),
+        bare=True,
+        peer_goal=1.05,
     ),
     NetworkCase(
         "echo-64-50x16",
@@ -72,17 +88,46 @@ NETWORK = (
         bare=True,
     ),
     NetworkCase("buffered-1k-50", "BufferedProtocol 1 KiB × 50", "buffered", echo(KIB, 50)),
-    NetworkCase("streams-read", "streams read() 1 KiB × 50", "streams-read", echo(KIB, 50)),
+    NetworkCase(
+        "buffered-10k-50",
+        "BufferedProtocol 10 KiB × 50",
+        "buffered",
+        echo(10 * KIB, 50),
+        peer_goal=1.2,
+    ),
+    NetworkCase("unix", "Unix socket, echo 1 KiB × 50", "unix", echo(KIB, 50), peer_goal=1.1),
+    NetworkCase(
+        "tls-1k-50", "TLS, echo 1 KiB × 50", "tls", (*echo(KIB, 50), "--tls"), peer_goal=1.4
+    ),
+    NetworkCase(
+        "tls-100k-10",
+        "TLS, echo 100 KiB × 10",
+        "tls",
+        (*echo(100 * KIB, 10), "--tls"),
+        peer_goal=1.1,
+    ),
+    NetworkCase(
+        "streams-read",
+        "streams read() 1 KiB × 50",
+        "streams-read",
+        echo(KIB, 50),
+        peer_goal=1.25,
+    ),
     NetworkCase(
         "streams-readline",
         "streams readline() 80 B × 50",
         "streams-readline",
         ("line", "--size", "80", "--connections", "50"),
         quick=True,
+        peer_goal=1.4,
     ),
-    NetworkCase("sock", "sock_recv, sock_sendall 1 KiB × 50", "sock", echo(KIB, 50)),
+    NetworkCase("sock", "sock_recv, sock_sendall 1 KiB × 50", "sock", echo(KIB, 50), peer_goal=1.5),
     NetworkCase(
-        "udp-1", "UDP echo 64 B, 1 in flight", "udp", ("udp", "--size", "64", "--connections", "1")
+        "udp-1",
+        "UDP echo 64 B, 1 in flight",
+        "udp",
+        ("udp", "--size", "64", "--connections", "1"),
+        peer_goal=1.2,
     ),
     NetworkCase(
         "udp-50",
@@ -90,15 +135,27 @@ NETWORK = (
         "udp",
         ("udp", "--size", "64", "--connections", "50"),
         quick=True,
+        peer_goal=1.2,
     ),
-    NetworkCase("udp-flood", "UDP received 64 B", "udp-sink", FLOOD),
+    NetworkCase("udp-flood", "UDP received 64 B", "udp-sink", FLOOD, peer_goal=2),
     NetworkCase("udp-batch", "UDP received 64 B, datagrams_received", "udp-batch", FLOOD),
-    NetworkCase("http-1", "minimal HTTP, one write", "http-1", HTTP, quick=True, goal=1.1),
-    NetworkCase("http-2", "minimal HTTP, two writes", "http-2", HTTP, goal=1.1),
-    NetworkCase("uvicorn-1", "uvicorn, body in one", "uvicorn-1", HTTP, quick=True, goal=1.15),
-    NetworkCase("uvicorn-2", "uvicorn, body in two", "uvicorn-2", HTTP, goal=1.15),
-    NetworkCase("aiohttp-1", "aiohttp, body in one", "aiohttp-1", HTTP),
-    NetworkCase("aiohttp-2", "aiohttp, body in two", "aiohttp-2", HTTP),
+    NetworkCase(
+        "http-1", "minimal HTTP, one write", "http-1", HTTP, quick=True, goal=1.1, peer_goal=1.1
+    ),
+    NetworkCase("http-2", "minimal HTTP, two writes", "http-2", HTTP, goal=1.1, peer_goal=1.1),
+    NetworkCase(
+        "uvicorn-1",
+        "uvicorn, body in one",
+        "uvicorn-1",
+        HTTP,
+        quick=True,
+        goal=1.15,
+        peer_goal=1.05,
+    ),
+    NetworkCase("uvicorn-2", "uvicorn, body in two", "uvicorn-2", HTTP, goal=1.15, peer_goal=1.05),
+    NetworkCase("aiohttp-1", "aiohttp, body in one", "aiohttp-1", HTTP, peer_goal=1.05),
+    NetworkCase("aiohttp-2", "aiohttp, body in two", "aiohttp-2", HTTP, peer_goal=1.05),
+    NetworkCase("tornado", "Tornado", "tornado", HTTP, peer_goal=1.05),
     NetworkCase(
         "connect",
         "connect, 1 byte, close",
@@ -106,6 +163,7 @@ NETWORK = (
         ("connect", "--connections", "8"),
         bare=True,
         quick=True,
+        peer_goal=1.2,
     ),
 )
 
@@ -123,10 +181,14 @@ SCHEDULING = (
 
 @dataclass(frozen=True)
 class MemoryCase:
-    """Open and silent connections on the echo server, each after one message of 1 KiB."""
+    """Open and silent connections on an echo server, each after one message of 1 KiB."""
 
     name: str
     title: str
+    # A case of servers.py.
+    server: str
+    # Options of the load generator.
+    load: tuple[str, ...]
     # Held before the first look, so that what is allocated once is not counted.
     warm_up: int
     # Added before the second look.
@@ -134,6 +196,11 @@ class MemoryCase:
     goal: float = 1.0
 
 
-MEMORY = MemoryCase("memory", "idle connection", warm_up=100, connections=2000)
+MEMORY = (
+    MemoryCase("memory", "idle connection", "echo", (), warm_up=100, connections=2000),
+    MemoryCase(
+        "memory-tls", "idle TLS connection", "tls", ("--tls",), warm_up=100, connections=500
+    ),
+)
 
 Case = NetworkCase | SchedulingCase | MemoryCase

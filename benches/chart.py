@@ -25,11 +25,13 @@ COLOURS = {
     "oxlip-io_uring": "#c026d3",
     "oxlip-poll": "#f59e0b",
     "oxlip-select": "#fbbf24",
-    "oxlip-installed": "#c2410c",
+    "oxlip-installed": "#f97316",
     "asyncio": "#9ca3af",
     "uvloop-0.22.1": "#93c5fd",
     "uvloop": "#3b82f6",
     "rloop": "#a78bfa",
+    "blazio": "#10b981",
+    "aiofastnet": "#0e7490",
     "bare": "#374151",
 }
 

@@ -20,7 +20,7 @@ BENCHES = Path(__file__).resolve().parent
 INSTALL_SECONDS = 300
 PROBE_SECONDS = 30
 
-# Name → what to install for it; None: nothing. The order is that of the tables and charts.
+# Name → the words of what to install for it; None: nothing. The order is that of tables and charts.
 REQUIREMENTS: dict[str, str | None] = {
     "oxlip": None,
     "oxlip-epoll": None,
@@ -33,8 +33,19 @@ REQUIREMENTS: dict[str, str | None] = {
     "uvloop": "uvloop",
     "rloop": "rloop",
     "blazio": "blazio",
+    "aiofastnet": "aiofastnet uvloop",
 }
-DEFAULT = ("oxlip", "asyncio", "uvloop-0.22.1", "uvloop", "rloop", "bare")
+DEFAULT = (
+    "oxlip",
+    "oxlip-installed",
+    "asyncio",
+    "uvloop-0.22.1",
+    "uvloop",
+    "rloop",
+    "blazio",
+    "aiofastnet",
+    "bare",
+)
 # The echo server in Rust without any loop: not a Python process.
 BARE = "bare"
 NAMES = (*REQUIREMENTS, BARE)
@@ -80,7 +91,7 @@ def prepare(
         try:
             paths = [frameworks]
             if requirement := REQUIREMENTS[name]:
-                paths.insert(0, install(python, [requirement], home / name))
+                paths.insert(0, install(python, requirement.split(), home / name))
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
             environment.pop("OXLIP_DRIVER", None)
             output = run_python(python, str(BENCHES / "loops.py"), name, environment=environment)

@@ -11,7 +11,7 @@ import json
 import sys
 
 # What the servers of the benchmark need, and whose releases are named in the results.
-FRAMEWORKS = ("uvicorn", "httptools", "aiohttp")
+FRAMEWORKS = ("uvicorn", "httptools", "aiohttp", "tornado", "trustme")
 
 
 def library(name: str) -> str:
@@ -22,7 +22,8 @@ def library(name: str) -> str:
 def new_loop(name: str) -> asyncio.AbstractEventLoop:
     """A new event loop by its name in the benchmark.
 
-    `oxlip-installed` is after `oxlip.install()`, `oxlip-DRIVER` asks for that driver,
+    `aiofastnet` is a uvloop whose transports are that library's, `oxlip-installed` is after
+    `oxlip.install()`, `oxlip-DRIVER` asks for that driver,
     `uvloop-RELEASE` insists on that release: another one on the path is an ImportError, and so is a
     library that is not there.
     """
@@ -39,7 +40,11 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     found = importlib.metadata.version(kind)
     if detail not in ("", found):
         raise ImportError(f"{kind} {detail} was wanted, {found} is what was found")
-    loop = module.new_event_loop()
+    if kind == "aiofastnet":
+        make = module.loop_factory(importlib.import_module("uvloop").new_event_loop)
+    else:
+        make = module.new_event_loop
+    loop = make()
     return loop
 
 

@@ -52,9 +52,9 @@ class Bench:
 
     def network(self, contestant: Contestant, case: NetworkCase) -> Sample:
         """CPU per request, requests per second and latencies of one server under one load."""
-        with started(self.server_command(contestant, case.server), contestant) as (pid, port):
+        with started(self.server_command(contestant, case.server), contestant) as (pid, where):
             options = ("--warm-up", str(self.warm_up), "--seconds", str(self.seconds))
-            report = self.load(*case.load, *options, "--port", str(port), "--server-pid", str(pid))
+            report = self.load(*case.load, *options, *where, "--server-pid", str(pid))
         if report["errors"]:
             raise Failed(f"{report['errors']} errors, first: {report['first_error']}")
         requests = report["requests"]
@@ -72,11 +72,11 @@ class Bench:
     def memory(self, contestant: Contestant, case: MemoryCase) -> Sample:
         """Bytes by which an open and silent connection makes the server larger."""
         with (
-            started(self.server_command(contestant, "echo"), contestant) as (pid, port),
-            self.idle(port, case.warm_up),
+            started(self.server_command(contestant, case.server), contestant) as (pid, where),
+            self.idle(case.warm_up, *case.load, *where),
         ):
             before = proportional_set_size(pid)
-            with self.idle(port, case.connections):
+            with self.idle(case.connections, *case.load, *where):
                 growth = proportional_set_size(pid) - before
         return {"cost": growth / case.connections}
 
@@ -99,9 +99,9 @@ class Bench:
         return report
 
     @contextmanager
-    def idle(self, port: int, connections: int) -> Iterator[None]:
+    def idle(self, connections: int, *where: str) -> Iterator[None]:
         """Holds so many connections open."""
-        args = ("idle", "--connections", str(connections), "--port", str(port))
+        args = ("idle", "--connections", str(connections), *where)
         command = pinned([str(self.binaries / "load"), *args], CLIENT_CPU)
         with child(command, None) as (process, _):
             yield
@@ -112,10 +112,13 @@ class Bench:
 
 
 @contextmanager
-def started(command: list[str], contestant: Contestant) -> Iterator[tuple[int, int]]:
-    """A running server: its pid and port."""
+def started(command: list[str], contestant: Contestant) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """A running server: its pid, and what tells the load generator where it is."""
     with child(pinned(command, SERVER_CPU), contestant) as (process, facts):
-        yield process.pid, int(facts["port"])
+        where = ("--port", str(facts["port"]))
+        if "unix" in facts:
+            where += ("--unix", facts["unix"])
+        yield process.pid, where
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import chart
 import report
-from cases import MEMORY, NETWORK, SCHEDULING, Case, NetworkCase
+from cases import NETWORK, SCHEDULING, Case, MemoryCase, NetworkCase
 from contestants import BARE, DEFAULT, NAMES, Contestant, Missing, prepare, run_python
 from measure import Bench, Failed, Sample, say
 from results import SECTIONS, Results
@@ -124,8 +124,8 @@ def measure(
     for case in cases:
         if isinstance(case, NetworkCase):
             take_turns(results, case, rounds, partial(bench.network, case=case))
-        elif case is MEMORY:
-            take_turns(results, case, rounds, partial(bench.memory, case=MEMORY))
+        elif isinstance(case, MemoryCase):
+            take_turns(results, case, rounds, partial(bench.memory, case=case))
     names = [case.name for case in cases if case in SCHEDULING]
     if not names:
         return

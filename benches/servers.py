@@ -1,7 +1,8 @@
 """The measured servers: small programs, each on the loop that is named.
 
 `python benches/servers.py CASE --loop NAME [--port N]` listens on 127.0.0.1, prints one line of
-JSON with its port once it answers, and serves until it is killed. `--life` bounds that in any case.
+JSON with its port (and path) once it answers, and serves until it is killed. `--life` bounds that
+in any case.
 """
 
 import argparse
@@ -10,6 +11,8 @@ import json
 import os
 import signal
 import socket
+import ssl
+import tempfile
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -20,7 +23,7 @@ BODY_SIZE = 1024
 BODY = b"x" * BODY_SIZE
 READ_SIZE = 64 * 1024
 
-Ready = Callable[[], None]
+Ready = Callable[..., None]
 Case = Callable[[socket.socket, Ready], Awaitable[None]]
 
 
@@ -99,6 +102,30 @@ def protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Case:
         server.close()
 
     return serve
+
+
+async def unix(sock: socket.socket, ready: Ready) -> None:
+    """Echo on a Unix socket."""
+    loop = asyncio.get_running_loop()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "echo")
+        server = await loop.create_unix_server(Echo, path, backlog=BACKLOG)
+        ready(unix=path)
+        await for_ever()
+        server.close()
+
+
+async def tls(sock: socket.socket, ready: Ready) -> None:
+    """Echo over TLS, with a certificate made for the occasion."""
+    import trustme
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, sock=sock, backlog=BACKLOG, ssl=context)
+    ready()
+    await for_ever()
+    server.close()
 
 
 class DatagramEcho(asyncio.DatagramProtocol):
@@ -264,8 +291,28 @@ def aiohttp(parts: int) -> Case:
     return serve
 
 
+async def tornado(sock: socket.socket, ready: Ready) -> None:
+    """A Tornado application."""
+    from tornado import httpserver, web
+
+    class Handler(web.RequestHandler):
+        def get(self) -> None:
+            self.set_header("Content-Type", "text/plain")
+            self.write(BODY)
+
+        def compute_etag(self) -> None:
+            """Not a hash of the body for each request."""
+
+    application = web.Application([("/", Handler)], log_function=lambda handler: None)
+    httpserver.HTTPServer(application).add_sockets([sock])
+    ready()
+    await for_ever()
+
+
 CASES: dict[str, Case] = {
     "echo": protocol(Echo),
+    "unix": unix,
+    "tls": tls,
     "buffered": protocol(BufferedEcho),
     "streams-read": streams(echo_read),
     "streams-readline": streams(echo_lines),
@@ -279,6 +326,7 @@ CASES: dict[str, Case] = {
     "uvicorn-2": uvicorn(2),
     "aiohttp-1": aiohttp(1),
     "aiohttp-2": aiohttp(2),
+    "tornado": tornado,
 }
 
 
@@ -313,7 +361,11 @@ def main() -> None:
     facts = {"port": sock.getsockname()[1], "pid": os.getpid()}
     loop = new_loop(args.loop)
     asyncio.set_event_loop(loop)
-    loop.run_until_complete(CASES[args.case](sock, lambda: print(json.dumps(facts), flush=True)))
+
+    def ready(**more: str) -> None:
+        print(json.dumps(facts | more), flush=True)
+
+    loop.run_until_complete(CASES[args.case](sock, ready))
 
 
 if __name__ == "__main__":

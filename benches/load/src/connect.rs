@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use crate::exchange::{EVENTS, empty_event, open, wait};
+use crate::exchange::{EVENTS, empty_event, wait};
+use crate::line::PATIENCE;
 use crate::meter::{Meter, Report};
 use crate::options::Options;
 
@@ -65,7 +66,9 @@ impl Visit {
     /// On loopback the kernel alone completes a connect: there is nothing to wait for.
     fn begin(options: &Options, poll: &OwnedFd, index: usize) -> io::Result<Self> {
         let began = Instant::now();
-        let mut stream = open(options)?;
+        let mut stream = TcpStream::connect_timeout(&options.addr, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
         stream.write_all(&[BYTE])?;
         epoll::add(
             poll,

@@ -2,19 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
+use crate::line::{Line, Opener, PATIENCE};
 use crate::meter::{Meter, Report};
 use crate::options::Options;
 use crate::pattern::{Pattern, Replies};
-
-/// A server that says nothing for so long has stopped.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// As many events as one wait gives.
 pub(crate) const EVENTS: usize = 256;
@@ -22,7 +19,7 @@ pub(crate) const EVENTS: usize = 256;
 const RECEIVE_BUFFER: usize = 256 * 1024;
 
 struct Connection<R> {
-    stream: TcpStream,
+    line: Line,
     replies: R,
     /// Where in the pattern the next byte to be sent is.
     position: usize,
@@ -42,11 +39,13 @@ pub(crate) fn run<R: Replies>(
     let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     let mut connections = Vec::with_capacity(options.connections);
+    let opener = Opener::new(options);
     for index in 0..options.connections {
-        let stream = open(options)?;
-        epoll::add(&poll, &stream, EventData::new_u64(index as u64), interest)?;
+        let line = opener.open()?;
+        line.set_nonblocking()?;
+        epoll::add(&poll, &line, EventData::new_u64(index as u64), interest)?;
         connections.push(Some(Connection {
-            stream,
+            line,
             replies: replies(index),
             position: pattern.start(index),
             unsent: 0,
@@ -94,7 +93,7 @@ impl<R: Replies> Connection<R> {
         meter: &mut Meter,
     ) -> io::Result<()> {
         loop {
-            let length = match self.stream.read(buffer) {
+            let length = match self.line.read(buffer) {
                 Ok(0) => return Err(io::Error::other("the server closed the connection")),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -111,8 +110,7 @@ impl<R: Replies> Connection<R> {
                 meter.record(now - asked);
             }
             self.ask(pattern, answered, now)?;
-            if length < buffer.len() {
-                // Less than asked for: the socket is empty, and more will be a new edge (epoll(7)).
+            if length < buffer.len() && self.line.is_emptied_by_short_reads() {
                 return Ok(());
             }
         }
@@ -129,7 +127,7 @@ impl<R: Replies> Connection<R> {
 
     fn send(&mut self, pattern: &Pattern) -> io::Result<()> {
         while self.unsent > 0 {
-            match self.stream.write(pattern.slice(self.position, self.unsent)) {
+            match self.line.write(pattern.slice(self.position, self.unsent)) {
                 Ok(sent) => {
                     self.unsent -= sent;
                     self.position = pattern.forward(self.position, sent);
@@ -140,14 +138,6 @@ impl<R: Replies> Connection<R> {
         }
         Ok(())
     }
-}
-
-/// A connected, non-blocking stream without Nagle's delay.
-pub(crate) fn open(options: &Options) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&options.addr, PATIENCE)?;
-    stream.set_nodelay(true)?;
-    stream.set_nonblocking(true)?;
-    Ok(stream)
 }
 
 /// Waits for events; 0 when the server's time is up.

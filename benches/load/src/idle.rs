@@ -1,22 +1,21 @@
 //! Connections that are open and silent, to measure what one costs the server in memory.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 
-use crate::exchange::PATIENCE;
+use crate::line::Opener;
 use crate::options::Options;
 use crate::pattern::{Echoed, Pattern, Replies};
 
 /// Opens the connections, has one message echoed on each, says so, and holds them until stdin ends.
 pub(crate) fn run(options: &Options) -> io::Result<()> {
     let pattern = Pattern::stream(options.size, 1);
+    let opener = Opener::new(options);
     let mut held = Vec::with_capacity(options.connections);
     let mut buffer = vec![0; options.size];
     for index in 0..options.connections {
-        let mut stream = TcpStream::connect_timeout(&options.addr, PATIENCE)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = opener.open()?;
         stream.write_all(pattern.slice(pattern.start(index), options.size))?;
+        stream.flush()?;
         let mut replies = Echoed::new(&pattern, index);
         loop {
             let length = stream.read(&mut buffer)?;

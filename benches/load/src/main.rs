@@ -10,6 +10,7 @@ mod exchange;
 mod histogram;
 mod http;
 mod idle;
+mod line;
 mod meter;
 mod options;
 mod pattern;

@@ -196,6 +196,8 @@ mod tests {
     fn options(requests: u64) -> Options {
         Options {
             mode: Mode::Echo,
+            unix: None,
+            tls: false,
             addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             size: 1,
             connections: 1,

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -19,6 +20,8 @@ modes
 
 options
   --port N          the server's port on 127.0.0.1
+  --unix PATH       connect there instead (echo, line, http, idle)
+  --tls             speak TLS, whoever answers (the same modes)
   --size BYTES      of one message or response body (1024)
   --connections N   (50)
   --in-flight N     requests outstanding on each connection (1)
@@ -45,6 +48,8 @@ pub(crate) enum Mode {
 pub(crate) struct Options {
     pub(crate) mode: Mode,
     pub(crate) addr: SocketAddr,
+    pub(crate) unix: Option<PathBuf>,
+    pub(crate) tls: bool,
     pub(crate) size: usize,
     pub(crate) connections: usize,
     pub(crate) in_flight: usize,
@@ -65,6 +70,8 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         mode: Mode::Echo,
         addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        unix: None,
+        tls: false,
         size: 1024,
         connections: 50,
         in_flight: 1,
@@ -77,6 +84,8 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
         match arg {
             Arg::Value(value) if mode.is_none() => mode = Some(value.parse_with(parse_mode)?),
             Arg::Long("port") => port = Some(parser.value()?.parse()?),
+            Arg::Long("unix") => options.unix = Some(parser.value()?.into()),
+            Arg::Long("tls") => options.tls = true,
             Arg::Long("size") => options.size = parser.value()?.parse_with(positive)?,
             Arg::Long("connections") => {
                 options.connections = parser.value()?.parse_with(positive)?;
@@ -94,6 +103,14 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
         }
     }
     options.mode = mode.ok_or("which mode? (echo, line, http, connect, udp, flood, idle)")?;
+    if options.tls && options.unix.is_some() {
+        return Err("--tls is over TCP only".into());
+    }
+    if matches!(options.mode, Mode::Connect | Mode::Udp | Mode::Flood)
+        && (options.tls || options.unix.is_some())
+    {
+        return Err("--tls and --unix do not suit this mode".into());
+    }
     options.addr.set_port(port.ok_or("--port is needed")?);
     Ok(Some(options))
 }
@@ -154,6 +171,8 @@ mod tests {
             "echo --port 7 --size 0",
             "echo --port 7 --seconds -1",
             "echo line --port 7",
+            "udp --port 7 --tls",
+            "echo --port 7 --tls --unix /path",
         ] {
             assert!(parse_line(line).is_err(), "{line:?}");
         }
