@@ -124,6 +124,7 @@ UNSAFE = {
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",
     "crates/python/src/tls/libssl.rs": "OpenSSL's functions on a connection of `_ssl`'s (ADR 9)",
     "crates/python/src/tls/symbols.rs": "looks these functions up, and tries them out",
+    "crates/python/src/tls/wire.rs": "a BIO of ours below it, which OpenSSL calls",
     "crates/python/src/transport/base.rs": "a type of known layout for PyO3 (ADR 4)",
     "crates/python/src/transport/begin.rs": "a descriptor is taken out of a socket object",
     "crates/python/src/transport/body.rs": "as handle/callback.rs",

@@ -62,6 +62,8 @@ pub(crate) enum Data<'py> {
     Bytes(Bound<'py, PyBytes>),
     /// A buffer whose contents may change once the call is over.
     Buffer(Buffer<'py>),
+    /// Our own memory, for the call.
+    Borrowed(&'py [u8]),
 }
 
 impl<'py> Data<'py> {
@@ -112,6 +114,7 @@ impl<'py> Data<'py> {
         match self {
             Self::Bytes(bytes) => bytes.as_bytes(),
             Self::Buffer(buffer) => buffer.as_slice(),
+            Self::Borrowed(bytes) => bytes,
         }
     }
 
@@ -119,7 +122,9 @@ impl<'py> Data<'py> {
     pub(crate) fn to_chunk(&self, sent: usize) -> (Chunk, usize) {
         match self {
             Self::Bytes(bytes) => (Chunk::Bytes(PyBytesView::new(bytes)), sent),
-            Self::Buffer(buffer) => (Chunk::Copied(buffer.as_slice()[sent..].into()), 0),
+            Self::Buffer(_) | Self::Borrowed(_) => {
+                (Chunk::Copied(self.as_slice()[sent..].into()), 0)
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use pyo3::types::PyBytes;
 
 use super::Watched;
 use crate::buffer::Chunk;
+use crate::tls::TlsProtocol;
 use crate::transport::{Accepting, AnyTransport, Endpoint};
 use crate::{ffi, names, streams};
 
@@ -31,6 +32,8 @@ pub(crate) enum Receiver {
     Buffer,
     /// The reader behind asyncio's `StreamReaderProtocol`.
     Reader,
+    /// A TLS connection of ours, which can be lent what arrives.
+    Tls,
 }
 
 impl Receiver {
@@ -40,6 +43,13 @@ impl Receiver {
     /// Those of `isinstance()`.
     pub(crate) fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
         let buffered = names::BUFFERED_PROTOCOL.get(protocol.py())?;
+        if let Ok(tls) = protocol.cast_exact::<TlsProtocol>() {
+            return Ok(if tls.get().can_be_lent_to() {
+                Self::Tls
+            } else {
+                Self::Protocol
+            });
+        }
         Ok(if protocol.is_instance(buffered)? {
             Self::Buffer
         } else if streams::feeds_a_reader(protocol) {

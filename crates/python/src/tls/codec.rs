@@ -14,6 +14,7 @@ use pyo3::types::PyBytes;
 use super::libssl::Libssl;
 use super::object::Object;
 use super::symbols::{self, Symbols};
+use super::wire::Lent;
 use crate::buffer::Data;
 
 /// What makes and opens the records of one connection.
@@ -35,6 +36,13 @@ pub(super) enum End {
 pub(super) struct Read<'py> {
     pub(super) data: Option<Bound<'py, PyBytes>>,
     pub(super) end: End,
+}
+
+/// Records for the lower transport.
+pub(super) enum Due<'py> {
+    /// To be given back to [`give_back`](super::wire::give_back).
+    Memory(Vec<u8>),
+    Bytes(Bound<'py, PyBytes>),
 }
 
 /// What could be decrypted into a buffer.
@@ -116,9 +124,22 @@ impl Codec {
     /// Takes records of the peer's.
     pub(super) fn feed(&self, records: &Bound<'_, PyAny>) -> PyResult<()> {
         match &self.libssl {
-            Some(libssl) => libssl.feed(Data::any_buffer(records)?.as_slice()),
+            Some(libssl) => {
+                libssl.wire().feed(Data::any_buffer(records)?.as_slice());
+                Ok(())
+            }
             None => self.object.feed(records),
         }
+    }
+
+    /// Whether records can be lent ([`Codec::lend`]).
+    pub(super) fn is_lent_to(&self) -> bool {
+        self.libssl.is_some()
+    }
+
+    /// Lends records of the peer's until the answer goes. `None`: they must be fed.
+    pub(super) fn lend<'a>(&'a self, records: &'a [u8]) -> Option<Lent<'a>> {
+        Some(self.libssl.as_ref()?.wire().lend(records))
     }
 
     /// Shakes hands; `false`: the peer has to send more.
@@ -169,17 +190,17 @@ impl Codec {
     }
 
     /// The records that are due.
-    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Due<'py>> {
         match &self.libssl {
-            Some(libssl) => libssl.take(py),
-            None => self.object.take(py),
+            Some(libssl) => Ok(Due::Memory(libssl.wire().take())),
+            None => self.object.take(py).map(Due::Bytes),
         }
     }
 
     /// Bytes of records that are not read yet.
     pub(super) fn pending_in(&self, py: Python<'_>) -> PyResult<usize> {
         match &self.libssl {
-            Some(libssl) => Ok(libssl.pending_in()),
+            Some(libssl) => Ok(libssl.wire().pending_in()),
             None => self.object.pending_in(py),
         }
     }
@@ -187,7 +208,7 @@ impl Codec {
     /// Bytes of records that nobody has taken yet.
     pub(super) fn pending_out(&self, py: Python<'_>) -> PyResult<usize> {
         match &self.libssl {
-            Some(libssl) => Ok(libssl.pending_out()),
+            Some(libssl) => Ok(libssl.wire().pending_out()),
             None => self.object.pending_out(py),
         }
     }

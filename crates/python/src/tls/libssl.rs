@@ -7,13 +7,13 @@
 use std::cell::Cell;
 use std::ffi::c_int;
 
-use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::codec::{End, Filled, Read};
 use super::object::Object;
 use super::symbols::{Pointers, Symbols, WANT_READ};
+use super::wire::Wire;
 use crate::ffi::Buffer;
 
 /// OpenSSL's `SSL_ERROR_WANT_WRITE`, `SSL_ERROR_SYSCALL` and `SSL_ERROR_ZERO_RETURN`.
@@ -35,6 +35,7 @@ thread_local! {
 pub(super) struct Libssl {
     symbols: &'static Symbols,
     pointers: Pointers,
+    wire: Wire,
 }
 
 // SAFETY: OpenSSL's objects may move between threads; they are used by one at a time, since the
@@ -62,56 +63,27 @@ impl Libssl {
         symbols: &'static Symbols,
         object: &Object,
     ) -> PyResult<Option<Self>> {
-        let pointers = symbols.pointers(py, object)?;
-        Ok(pointers.map(|pointers| Self { symbols, pointers }))
+        let Some(pointers) = symbols.pointers(py, object)? else {
+            return Ok(None);
+        };
+        // SAFETY: `pointers` keeps the SSL as long as `self`, and the `SSLObject` is new: nobody has
+        // used it yet. Whatever uses it from now on leaves its BIOs where they are, since `_ssl` has no
+        // function that changes them.
+        let wire = unsafe { Wire::attach(pointers.ssl) };
+        Ok(wire.map(|wire| Self {
+            symbols,
+            pointers,
+            wire,
+        }))
     }
 
     pub(super) fn owner(&self) -> &Py<PyAny> {
         &self.pointers.owner
     }
 
-    /// # Errors
-    /// Out of memory.
-    pub(super) fn feed(&self, records: &[u8]) -> PyResult<()> {
-        for part in records.chunks(1 << 30) {
-            let length = c_int::try_from(part.len()).expect("a chunk fits");
-            // SAFETY: the BIO lives as long as `self`, and copies from `part`.
-            let taken = unsafe {
-                let bio = self.pointers.incoming.as_ptr();
-                (self.symbols.bio_write)(bio, part.as_ptr().cast(), length)
-            };
-            if taken != length {
-                return Err(PyMemoryError::new_err(()));
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn pending_in(&self) -> usize {
-        // SAFETY: the BIO lives as long as `self`.
-        unsafe { (self.symbols.bio_pending)(self.pointers.incoming.as_ptr()) }
-    }
-
-    pub(super) fn pending_out(&self) -> usize {
-        // SAFETY: as above.
-        unsafe { (self.symbols.bio_pending)(self.pointers.outgoing.as_ptr()) }
-    }
-
-    /// The records that are due.
-    pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let size = self.pending_out().min(1 << 30);
-        PyBytes::new_with(py, size, |records| {
-            let length = c_int::try_from(size).expect("it was cut to fit");
-            // SAFETY: `records` has room for `length` bytes.
-            let taken = unsafe {
-                let bio = self.pointers.outgoing.as_ptr();
-                (self.symbols.bio_read)(bio, records.as_mut_ptr().cast(), length)
-            };
-            if taken != length {
-                return Err(PyMemoryError::new_err(()));
-            }
-            Ok(())
-        })
+    /// The records below it.
+    pub(super) fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// Everything that can be decrypted.
@@ -121,11 +93,18 @@ impl Libssl {
         let idle = loop {
             if filled == plain.len() {
                 // Records hold no more than they are long.
-                let more = self.pending_in().max(FIRST);
+                let more = self.wire.pending_in().max(FIRST);
                 plain.resize(filled + more, 0);
             }
+            let room = plain.len() - filled;
             match self.read_once(&mut plain[filled..]) {
-                Ok(count) => filled += count,
+                Ok(count) => {
+                    filled += count;
+                    // All of a record, and nothing behind it: OpenSSL need not be asked for that.
+                    if count < room && self.wire.pending_in() == 0 {
+                        break Idle::More;
+                    }
+                }
                 Err(idle) => break idle,
             }
         };
@@ -218,7 +197,7 @@ impl Libssl {
         // SAFETY: called right after the call that gave `result`, on the same thread.
         let error = unsafe { (self.symbols.ssl_get_error)(self.pointers.ssl.as_ptr(), result) };
         match error {
-            // There is no system below a memory BIO: its end looks like an error of the system.
+            // There is no system below the BIO: its end looks like an error of the system.
             WANT_READ | WANT_WRITE | SYSCALL => Idle::More,
             ZERO_RETURN => Idle::Closed,
             _ => Idle::Failed,

@@ -18,6 +18,7 @@ mod protocol;
 mod read;
 mod symbols;
 mod transport;
+mod wire;
 mod write;
 
 pub(crate) use protocol::TlsProtocol;

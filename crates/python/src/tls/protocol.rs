@@ -133,6 +133,26 @@ impl TlsProtocol {
         Ok(())
     }
 
+    /// Whether [`TlsProtocol::receive`] can be used for what arrives.
+    pub(crate) fn can_be_lent_to(&self) -> bool {
+        let able = self.with(|inner| inner.codec.as_ref().is_some_and(|codec| codec.is_lent_to()));
+        able.unwrap_or(false)
+    }
+
+    /// As `data_received()`, with records that are not copied unless they have to wait.
+    ///
+    /// # Errors
+    /// As `data_received()`.
+    pub(crate) fn receive(slf: &Bound<'_, Self>, records: &[u8]) -> PyResult<()> {
+        let this = slf.get();
+        let _owned = this.own()?;
+        let Some(codec) = this.with(|inner| inner.codec.clone())? else {
+            return Ok(());
+        };
+        let _lent = codec.lend(records);
+        Self::step(slf)
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }

@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::object::Object;
+use super::wire::{self, BioSymbols, Wire};
 
 /// OpenSSL's `SSL`.
 #[repr(C)]
@@ -29,7 +30,6 @@ type Write = unsafe extern "C" fn(*mut Ssl, *const c_void, usize, *mut usize) ->
 type GetError = unsafe extern "C" fn(*const Ssl, c_int) -> c_int;
 type GetBio = unsafe extern "C" fn(*const Ssl) -> *mut Bio;
 type BioRead = unsafe extern "C" fn(*mut Bio, *mut c_void, c_int) -> c_int;
-type BioWrite = unsafe extern "C" fn(*mut Bio, *const c_void, c_int) -> c_int;
 type BioPending = unsafe extern "C" fn(*mut Bio) -> usize;
 type ClearError = unsafe extern "C" fn();
 type Version = unsafe extern "C" fn(c_int) -> *const c_char;
@@ -42,9 +42,8 @@ pub(super) struct Symbols {
     pub(super) ssl_get_error: GetError,
     ssl_get_rbio: GetBio,
     ssl_get_wbio: GetBio,
-    pub(super) bio_read: BioRead,
-    pub(super) bio_write: BioWrite,
-    pub(super) bio_pending: BioPending,
+    bio_read: BioRead,
+    bio_pending: BioPending,
     pub(super) err_clear_error: ClearError,
     version: Version,
     /// The class `_ssl._SSLSocket` and the place of its `SSL *`, in pointers.
@@ -57,9 +56,8 @@ pub(super) struct Symbols {
 /// The pointers of one connection.
 pub(super) struct Pointers {
     pub(super) ssl: NonNull<Ssl>,
-    pub(super) incoming: NonNull<Bio>,
-    pub(super) outgoing: NonNull<Bio>,
-    /// The `_ssl._SSLSocket`, which owns the `SSL`, which owns the others.
+    outgoing: NonNull<Bio>,
+    /// The `_ssl._SSLSocket`, which owns the `SSL`.
     pub(super) owner: Py<PyAny>,
 }
 
@@ -152,9 +150,14 @@ fn find(py: Python<'_>) -> Result<Symbols, Missing> {
                     "{name} is not among what _ssl was linked with: libssl is a part of it"
                 )));
             };
-            // SAFETY: the function of this name has the type that `Symbols` gives it, in every
-            // OpenSSL since 1.1.1 (man pages SSL_read_ex(3), BIO_read(3) and so on).
-            unsafe { std::mem::transmute::<NonNull<c_void>, $type>(address) }
+            #[allow(
+                clippy::missing_transmute_annotations,
+                reason = "the field has the type"
+            )]
+            // SAFETY: the function of this name has the type that its field says, in every OpenSSL
+            // since 1.1.1 (man pages SSL_read_ex(3), BIO_meth_new(3) and so on).
+            let function: $type = unsafe { std::mem::transmute(address) };
+            function
         }};
     }
     let ssl = py.import("ssl")?;
@@ -166,7 +169,6 @@ fn find(py: Python<'_>) -> Result<Symbols, Missing> {
         ssl_get_rbio: function!(c"SSL_get_rbio", GetBio),
         ssl_get_wbio: function!(c"SSL_get_wbio", GetBio),
         bio_read: function!(c"BIO_read", BioRead),
-        bio_write: function!(c"BIO_write", BioWrite),
         bio_pending: function!(c"BIO_ctrl_pending", BioPending),
         err_clear_error: function!(c"ERR_clear_error", ClearError),
         version: function!(c"OpenSSL_version", Version),
@@ -187,17 +189,42 @@ fn find(py: Python<'_>) -> Result<Symbols, Missing> {
         )));
     }
     try_out(&ssl, &mut symbols)?;
+    let prepared = wire::prepare(BioSymbols {
+        get_new_index: function!(c"BIO_get_new_index", _),
+        meth_new: function!(c"BIO_meth_new", _),
+        meth_set_read_ex: function!(c"BIO_meth_set_read_ex", _),
+        meth_set_write_ex: function!(c"BIO_meth_set_write_ex", _),
+        meth_set_ctrl: function!(c"BIO_meth_set_ctrl", _),
+        meth_set_destroy: function!(c"BIO_meth_set_destroy", _),
+        new: function!(c"BIO_new", _),
+        set_init: function!(c"BIO_set_init", _),
+        set_data: function!(c"BIO_set_data", _),
+        get_data: function!(c"BIO_get_data", _),
+        set_flags: function!(c"BIO_set_flags", _),
+        clear_flags: function!(c"BIO_clear_flags", _),
+        ssl_set_bio: function!(c"SSL_set_bio", _),
+    });
+    if !prepared {
+        return Err("there is no room for another kind of BIO".into());
+    }
+    try_wire(&ssl, &symbols)?;
     Ok(symbols)
 }
 
-/// Makes a connection that goes nowhere, finds its `SSL`, and sees whether it behaves.
-fn try_out(ssl: &Bound<'_, PyAny>, symbols: &mut Symbols) -> Result<(), Missing> {
-    let py = ssl.py();
+/// A context, and a connection of it that goes nowhere.
+fn trial<'py>(ssl: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Object)> {
     let context = ssl
         .getattr("SSLContext")?
         .call1((ssl.getattr("PROTOCOL_TLS_CLIENT")?,))?;
-    let name = pyo3::types::PyString::new(py, "localhost").into_any();
+    let name = pyo3::types::PyString::new(ssl.py(), "localhost").into_any();
     let object = Object::new(&context, false, Some(&name))?;
+    Ok((context, object))
+}
+
+/// Finds the `SSL` of a connection that goes nowhere, and sees whether it behaves.
+fn try_out(ssl: &Bound<'_, PyAny>, symbols: &mut Symbols) -> Result<(), Missing> {
+    let py = ssl.py();
+    let (context, object) = trial(ssl)?;
     let socket = object.sslobj.bind(py).getattr("_sslobj")?;
     symbols.socket_class = socket.get_type().as_ptr() as usize;
     let Some(context_slot) = slots(&socket)
@@ -240,6 +267,25 @@ fn try_out(ssl: &Bound<'_, PyAny>, symbols: &mut Symbols) -> Result<(), Missing>
         && error == WANT_READ;
     if !as_expected {
         return Err("the SSL of a connection does not behave".into());
+    }
+    Ok(())
+}
+
+/// Sees whether such a connection gets on with a BIO of ours.
+fn try_wire(ssl: &Bound<'_, PyAny>, symbols: &Symbols) -> Result<(), Missing> {
+    let py = ssl.py();
+    let (_, object) = trial(ssl)?;
+    let Some(pointers) = symbols.pointers(py, &object)? else {
+        return Err("the SSL of a connection is not where it was".into());
+    };
+    // SAFETY: `pointers` keeps the SSL, which nobody uses yet.
+    let Some(wire) = (unsafe { Wire::attach(pointers.ssl) }) else {
+        return Err("out of memory".into());
+    };
+    let shaken = object.handshake(py)?;
+    // A record of the handshake (22), version 3.
+    if shaken || !wire.take().starts_with(&[22, 3]) {
+        return Err("a connection does not get on with a BIO of oxlip's".into());
     }
     Ok(())
 }
@@ -295,13 +341,11 @@ impl Symbols {
         if !is_first(&object.incoming, incoming) || !is_first(&object.outgoing, outgoing) {
             return Ok(None);
         }
-        let (Some(incoming), Some(outgoing)) = (NonNull::new(incoming), NonNull::new(outgoing))
-        else {
+        let Some(outgoing) = NonNull::new(outgoing) else {
             return Ok(None);
         };
         Ok(Some(Pointers {
             ssl,
-            incoming,
             outgoing,
             owner: socket.unbind(),
         }))

@@ -4,9 +4,12 @@ use oxlip_core::tls::WritePlan;
 use oxlip_core::write_queue::Flow;
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
-use super::{TlsProtocol, end};
+use super::codec::Due;
+use super::{TlsProtocol, end, wire};
 use crate::buffer::{Chunk, Data};
+use crate::transport::{self, StreamTransport};
 use crate::{errors, ffi};
 
 /// asyncio warns about a write when so many were dropped before it.
@@ -144,10 +147,22 @@ pub(super) fn hand_over(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
         0 => Ok(None),
         _ => codec.take(py).map(Some),
     })?;
-    if let Some(records) = records.transpose()?.flatten() {
-        ffi::call_method(intern!(py, "write"), [&lower, records.as_any()])?;
-    }
-    Ok(())
+    let memory = match records.transpose()?.flatten() {
+        None => return Ok(()),
+        Some(Due::Memory(memory)) => memory,
+        Some(Due::Bytes(records)) => {
+            return ffi::call_method(intern!(py, "write"), [&lower, records.as_any()]).map(drop);
+        }
+    };
+    let handed = match lower.cast_exact::<StreamTransport>() {
+        Ok(lower) => transport::write_borrowed(lower, &memory),
+        Err(_) => {
+            let records = PyBytes::new(py, &memory);
+            ffi::call_method(intern!(py, "write"), [&lower, records.as_any()]).map(drop)
+        }
+    };
+    wire::give_back(memory);
+    handed
 }
 
 /// Tells the program to hold back, or that there is room again.

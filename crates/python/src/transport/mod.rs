@@ -34,5 +34,6 @@ pub(crate) use read_pipe::ReadPipeTransport;
 pub(crate) use stream::StreamTransport;
 pub(crate) use write::{
     flush, flush_before_wait, note_sent, sendable, settle_sent, stage_for_wait, write,
+    write_borrowed,
 };
 pub(crate) use write_pipe::WritePipeTransport;

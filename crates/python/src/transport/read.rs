@@ -1,6 +1,8 @@
 //! From `Readable` to the protocol: bytes are taken when the handle runs, not when the wait ends,
 //! so that a `pause_reading()` earlier in the same tick is honoured.
 
+use std::cell::Cell;
+
 use oxlip_core::id::Id;
 use oxlip_core::op::Op;
 use oxlip_driver::{Driver as _, Received};
@@ -14,6 +16,7 @@ use super::link::{AnyTransport, Link};
 use super::{end, read_pipe, write_pipe};
 use crate::errors::os_error;
 use crate::loop_::{EventLoop, Receiver};
+use crate::tls::TlsProtocol;
 use crate::{context, ffi};
 
 /// Whether data may be delivered: neither closing nor paused.
@@ -59,12 +62,23 @@ pub(super) fn resume(this: &Body) -> PyResult<bool> {
     Ok(changed.unwrap_or(false))
 }
 
+/// As much is read of TLS at a time: eight records. What they hold is not yet so large that the C library
+/// maps memory for it.
+const RECORDS_SIZE: usize = 120 * 1024;
+
+thread_local! {
+    /// Where records are received; taken out meanwhile.
+    static RECORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// What reading came to.
 enum Got<'py> {
     Data(Bound<'py, PyBytes>),
     Eof,
     /// The protocol says where the bytes go.
     IntoBuffer,
+    /// They are records of TLS.
+    IntoRecords,
     /// Who read what is written here.
     ReaderLeft,
     Failed(std::io::Error),
@@ -88,6 +102,8 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
             Got::IntoBuffer
         } else if let AnyTransport::WritePipe(_) = connection.transport {
             Got::ReaderLeft
+        } else if receiver == Receiver::Tls {
+            Got::IntoRecords
         } else {
             match driver.take(id) {
                 // A bytes object is not one that the cycle collector follows: making it runs no
@@ -121,6 +137,7 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
             ),
         },
         Got::IntoBuffer => read_into(transport, &protocol),
+        Got::IntoRecords => read_records(transport, &protocol),
         Got::Eof if matches!(transport, Link::ReadPipe(_)) => {
             read_pipe::ended(transport, &protocol)
         }
@@ -180,6 +197,41 @@ fn read_into(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<(
         },
         Err(error) => end::fatal(transport, error, "Fatal read error on socket transport"),
     }
+}
+
+/// Reads what a TLS connection decrypts in place. It may run programs meanwhile, so the memory is neither
+/// the driver's nor anything that another read could get.
+fn read_records(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+    let this = transport.get();
+    let mut records = RECORDS.take();
+    records.resize(RECORDS_SIZE, 0);
+    let received = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        resources.connection(this.id)?;
+        Some(driver.take_into(this.id, &mut records))
+    })?;
+    let outcome = match received.flatten() {
+        None | Some(Ok(None)) => Ok(()),
+        Some(Ok(Some(0))) => read_eof(transport, protocol),
+        Some(Ok(Some(n))) => match protocol.cast_exact::<TlsProtocol>() {
+            Ok(tls) => TlsProtocol::receive(tls, &records[..n]),
+            // Since it was asked who receives, another protocol has come.
+            Err(_) => {
+                let data = PyBytes::new(transport.py(), &records[..n]);
+                Receiver::Protocol.give(protocol, &data)
+            }
+        }
+        .or_else(|error| {
+            end::fatal(
+                transport,
+                error,
+                "Fatal error: protocol.data_received() call failed.",
+            )
+        }),
+        Some(Err(error)) => end::fatal(transport, os_error(error), transport.read_failure()),
+    };
+    RECORDS.set(records);
+    outcome
 }
 
 /// The peer has sent its end of the stream: the protocol decides whether writing goes on.

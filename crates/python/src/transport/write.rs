@@ -16,7 +16,7 @@ use pyo3::prelude::*;
 
 use super::body::Body;
 use super::link::{AnyTransport, Link};
-use super::{datagram, end, flow, reserve};
+use super::{StreamTransport, datagram, end, flow, reserve};
 use crate::buffer::{Chunk, Data};
 use crate::context;
 use crate::errors::{self, os_error};
@@ -44,7 +44,16 @@ enum Outcome {
 
 #[inline(always)]
 pub(crate) fn write(transport: Link<'_, '_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
-    let data = Data::extract(data)?;
+    write_data(transport, &Data::extract(data)?)
+}
+
+/// As `transport.write(data)`: what is not sent at once is copied.
+pub(crate) fn write_borrowed(transport: &Bound<'_, StreamTransport>, data: &[u8]) -> PyResult<()> {
+    write_data(Link::Stream(transport), &Data::Borrowed(data))
+}
+
+#[inline(always)]
+fn write_data(transport: Link<'_, '_>, data: &Data<'_>) -> PyResult<()> {
     let this = transport.get();
     if data.as_slice().is_empty() {
         return write_nothing(transport, "write");
@@ -63,7 +72,7 @@ pub(crate) fn write(transport: Link<'_, '_>, data: &Bound<'_, PyAny>) -> PyResul
             connection.stream.plan_write(run)
         };
         match plan {
-            WritePlan::Now => send_now(driver, connection, this.id, &data),
+            WritePlan::Now => send_now(driver, connection, this.id, data),
             WritePlan::Later => {
                 let (chunk, skip) = data.to_chunk(0);
                 let flow = connection.stream.push(chunk, skip);

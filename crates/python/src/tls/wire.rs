@@ -1,0 +1,325 @@
+//! What lies below an `SSL`: a BIO of ours in the place of two `MemoryBIO`s. Records are read where the
+//! socket has left them, and written where the socket takes them from.
+//!
+//! OpenSSL's memory BIO clears and copies what it is given, and copies it once more when it is asked
+//! for it. This one lends: the records of one receive are read in place, and only what is left of them
+//! at the end is kept. One BIO serves both directions, as a socket's does.
+//!
+//! Used by the owner of the connection, attached to the interpreter: OpenSSL calls back into this from
+//! within its own functions, on the same thread.
+
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::mem;
+use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
+
+use super::symbols::{Bio, Ssl};
+
+/// OpenSSL's `BIO_METHOD`.
+#[repr(C)]
+pub(super) struct BioMethod([u8; 0]);
+
+type ReadEx = unsafe extern "C" fn(*mut Bio, *mut c_char, usize, *mut usize) -> c_int;
+type WriteEx = unsafe extern "C" fn(*mut Bio, *const c_char, usize, *mut usize) -> c_int;
+type Control = unsafe extern "C" fn(*mut Bio, c_int, c_long, *mut c_void) -> c_long;
+type Destroy = unsafe extern "C" fn(*mut Bio) -> c_int;
+
+/// OpenSSL's functions that make a BIO (BIO_meth_new(3)). To be called as those of `Symbols`.
+pub(super) struct BioSymbols {
+    pub(super) get_new_index: unsafe extern "C" fn() -> c_int,
+    pub(super) meth_new: unsafe extern "C" fn(c_int, *const c_char) -> *mut BioMethod,
+    pub(super) meth_set_read_ex: unsafe extern "C" fn(*mut BioMethod, ReadEx) -> c_int,
+    pub(super) meth_set_write_ex: unsafe extern "C" fn(*mut BioMethod, WriteEx) -> c_int,
+    pub(super) meth_set_ctrl: unsafe extern "C" fn(*mut BioMethod, Control) -> c_int,
+    pub(super) meth_set_destroy: unsafe extern "C" fn(*mut BioMethod, Destroy) -> c_int,
+    pub(super) new: unsafe extern "C" fn(*const BioMethod) -> *mut Bio,
+    pub(super) set_init: unsafe extern "C" fn(*mut Bio, c_int),
+    pub(super) set_data: unsafe extern "C" fn(*mut Bio, *mut c_void),
+    pub(super) get_data: unsafe extern "C" fn(*mut Bio) -> *mut c_void,
+    pub(super) set_flags: unsafe extern "C" fn(*mut Bio, c_int),
+    pub(super) clear_flags: unsafe extern "C" fn(*mut Bio, c_int),
+    pub(super) ssl_set_bio: unsafe extern "C" fn(*mut Ssl, *mut Bio, *mut Bio),
+}
+
+const NAME: &CStr = c"oxlip";
+/// OpenSSL's `BIO_TYPE_SOURCE_SINK`.
+const SOURCE_SINK: c_int = 0x0400;
+/// `BIO_FLAGS_READ` and `BIO_FLAGS_SHOULD_RETRY`, and all that say why a call moved nothing.
+const RETRY_READ: c_int = 0x01 | 0x08;
+const WHY: c_int = 0x0f;
+/// `BIO_CTRL_PENDING`, `BIO_CTRL_FLUSH` and `BIO_CTRL_WPENDING`.
+const PENDING: c_int = 10;
+const FLUSH: c_int = 11;
+const WRITE_PENDING: c_int = 13;
+
+/// More than this is not kept for the next records that are made.
+const SPARE: usize = 256 * 1024;
+
+thread_local! {
+    /// Memory for outgoing records, so that an idle connection has none.
+    static SPARE_RECORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The kind of BIO, made once for a process.
+static METHOD: OnceLock<Method> = OnceLock::new();
+
+struct Method {
+    symbols: BioSymbols,
+    method: NonNull<BioMethod>,
+}
+
+// SAFETY: OpenSSL only reads a finished method, from any thread.
+unsafe impl Send for Method {}
+// SAFETY: as above.
+unsafe impl Sync for Method {}
+
+/// The records of one connection. It belongs to its BIO, and the BIO to the `SSL`.
+struct Records {
+    /// What has arrived before, read up to `at`.
+    kept: Vec<u8>,
+    at: usize,
+    /// What has arrived just now, behind that. [`Lent`] outlives neither the memory nor this.
+    lent: *const [u8],
+    outgoing: Vec<u8>,
+}
+
+/// The way to a connection's records.
+pub(super) struct Wire(NonNull<Records>);
+
+/// Records that are lent to a connection. When it goes, what was not read is kept.
+pub(super) struct Lent<'a>(&'a Wire);
+
+/// Makes ready for [`Wire::attach`]. `false`: out of memory, or of kinds of BIO.
+pub(super) fn prepare(symbols: BioSymbols) -> bool {
+    if METHOD.get().is_some() {
+        return true;
+    }
+    // SAFETY: plain constructors; the callbacks have the types that OpenSSL asks for.
+    let method = unsafe {
+        let index = (symbols.get_new_index)();
+        if index < 0 {
+            return false;
+        }
+        let kind = index | SOURCE_SINK;
+        let Some(method) = NonNull::new((symbols.meth_new)(kind, NAME.as_ptr())) else {
+            return false;
+        };
+        let complete = (symbols.meth_set_read_ex)(method.as_ptr(), read) == 1
+            && (symbols.meth_set_write_ex)(method.as_ptr(), write) == 1
+            && (symbols.meth_set_ctrl)(method.as_ptr(), control) == 1
+            && (symbols.meth_set_destroy)(method.as_ptr(), destroy) == 1;
+        if !complete {
+            return false;
+        }
+        method
+    };
+    // Another thread may have been quicker: then this one is never used.
+    let _ = METHOD.set(Method { symbols, method });
+    true
+}
+
+impl Wire {
+    /// Puts a BIO of ours below the `SSL`, in the place of what is there. `None`: out of memory, or
+    /// nothing is prepared.
+    ///
+    /// # Safety
+    /// `ssl` lives, nothing is inside it, and it outlives the `Wire`. Its BIOs stay as they are from
+    /// now on.
+    pub(super) unsafe fn attach(ssl: NonNull<Ssl>) -> Option<Self> {
+        let Method { symbols, method } = METHOD.get()?;
+        // SAFETY: the method is complete.
+        let bio = NonNull::new(unsafe { (symbols.new)(method.as_ptr()) })?;
+        let records = NonNull::from(Box::leak(Box::new(Records {
+            kept: Vec::new(),
+            at: 0,
+            lent: &[],
+            outgoing: Vec::new(),
+        })));
+        // SAFETY: the BIO is new. It owns the records from here on (`destroy`), and the SSL the BIO:
+        // given twice it takes one reference (SSL_set_bio(3)).
+        unsafe {
+            (symbols.set_data)(bio.as_ptr(), records.as_ptr().cast());
+            (symbols.set_init)(bio.as_ptr(), 1);
+            (symbols.ssl_set_bio)(ssl.as_ptr(), bio.as_ptr(), bio.as_ptr());
+        }
+        Some(Self(records))
+    }
+
+    /// A short look: nothing of OpenSSL's runs meanwhile.
+    fn with<R>(&self, access: impl FnOnce(&mut Records) -> R) -> R {
+        // SAFETY: the SSL and with it the records live as long as `self` (`attach`). The owner of the
+        // connection is the only one here, and `access` calls nothing that comes back.
+        access(unsafe { &mut *self.0.as_ptr() })
+    }
+
+    /// Takes a copy of records of the peer's.
+    pub(super) fn feed(&self, more: &[u8]) {
+        self.with(|records| {
+            records.keep();
+            records.kept.extend_from_slice(more);
+        });
+    }
+
+    /// Lends records of the peer's.
+    pub(super) fn lend<'a>(&'a self, more: &'a [u8]) -> Lent<'a> {
+        self.with(|records| {
+            // Not empty inside a callback of a read of the same connection.
+            records.keep();
+            records.lent = more;
+        });
+        Lent(self)
+    }
+
+    pub(super) fn pending_in(&self) -> usize {
+        self.with(|records| records.pending())
+    }
+
+    pub(super) fn pending_out(&self) -> usize {
+        self.with(|records| records.outgoing.len())
+    }
+
+    /// The records that are due. Their memory is to be given back ([`give_back`]).
+    pub(super) fn take(&self) -> Vec<u8> {
+        self.with(|records| mem::take(&mut records.outgoing))
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.0.with(Records::keep);
+    }
+}
+
+/// The memory of records that were sent, for others.
+pub(super) fn give_back(mut memory: Vec<u8>) {
+    if memory.capacity() <= SPARE {
+        memory.clear();
+        SPARE_RECORDS.set(memory);
+    }
+}
+
+impl Records {
+    /// Copies what is lent and not read.
+    fn keep(&mut self) {
+        if self.at > 0 && self.at == self.kept.len() {
+            // A connection that is idle holds no memory.
+            self.kept = Vec::new();
+            self.at = 0;
+        }
+        let lent = self.lent;
+        self.lent = &[];
+        // SAFETY: `Lent` has not gone yet, or this is empty.
+        self.kept.extend_from_slice(unsafe { &*lent });
+    }
+
+    fn pending(&self) -> usize {
+        self.kept.len() - self.at + self.lent.len()
+    }
+
+    /// Moves as much as there is room for.
+    fn read(&mut self, room: &mut [u8]) -> usize {
+        let kept = &self.kept[self.at..];
+        if !kept.is_empty() {
+            let count = kept.len().min(room.len());
+            room[..count].copy_from_slice(&kept[..count]);
+            self.at += count;
+            return count;
+        }
+        // SAFETY: `Lent` has not gone yet, or this is empty.
+        let lent = unsafe { &*self.lent };
+        let (now, later) = lent.split_at(lent.len().min(room.len()));
+        room[..now.len()].copy_from_slice(now);
+        self.lent = later;
+        now.len()
+    }
+
+    fn write(&mut self, records: &[u8]) {
+        if self.outgoing.capacity() == 0 {
+            self.outgoing = SPARE_RECORDS.take();
+        }
+        self.outgoing.extend_from_slice(records);
+    }
+}
+
+// The callbacks. A panic in one ends the process, as it cannot pass through OpenSSL.
+
+/// The records of a BIO, in a callback of OpenSSL's.
+///
+/// # Safety
+/// `bio` is one of ours, and its records are not borrowed.
+unsafe fn records_of<'a>(method: &Method, bio: *mut Bio) -> &'a mut Records {
+    // SAFETY: it is what `attach` has set, and nobody else's until the callback returns.
+    unsafe { &mut *(method.symbols.get_data)(bio).cast::<Records>() }
+}
+
+unsafe extern "C" fn read(
+    bio: *mut Bio,
+    room: *mut c_char,
+    length: usize,
+    count: *mut usize,
+) -> c_int {
+    let Some(method) = METHOD.get() else { return 0 };
+    // SAFETY: OpenSSL passes a BIO of this method, memory that it may be written to, and a place for
+    // the count.
+    unsafe {
+        (method.symbols.clear_flags)(bio, WHY);
+        let room = std::slice::from_raw_parts_mut(room.cast::<u8>(), length);
+        let moved = records_of(method, bio).read(room);
+        *count = moved;
+        if moved == 0 {
+            (method.symbols.set_flags)(bio, RETRY_READ);
+        }
+        c_int::from(moved > 0)
+    }
+}
+
+unsafe extern "C" fn write(
+    bio: *mut Bio,
+    records: *const c_char,
+    length: usize,
+    count: *mut usize,
+) -> c_int {
+    let Some(method) = METHOD.get() else { return 0 };
+    // SAFETY: as in `read`; the memory holds so many bytes.
+    unsafe {
+        (method.symbols.clear_flags)(bio, WHY);
+        let records = std::slice::from_raw_parts(records.cast::<u8>(), length);
+        records_of(method, bio).write(records);
+        *count = length;
+    }
+    1
+}
+
+unsafe extern "C" fn control(
+    bio: *mut Bio,
+    command: c_int,
+    _number: c_long,
+    _pointer: *mut c_void,
+) -> c_long {
+    let Some(method) = METHOD.get() else { return 0 };
+    // SAFETY: OpenSSL passes a BIO of this method.
+    let records = unsafe { (method.symbols.get_data)(bio).cast::<Records>().as_ref() };
+    let Some(records) = records else { return 0 };
+    let size = match command {
+        FLUSH => return 1,
+        PENDING => records.pending(),
+        WRITE_PENDING => records.outgoing.len(),
+        _ => return 0,
+    };
+    c_long::try_from(size).unwrap_or(c_long::MAX)
+}
+
+unsafe extern "C" fn destroy(bio: *mut Bio) -> c_int {
+    let Some(method) = METHOD.get() else { return 0 };
+    // SAFETY: the last reference to the BIO goes; the records are those that `attach` has leaked, and
+    // no `Wire` is left, as it keeps the SSL.
+    unsafe {
+        let records = (method.symbols.get_data)(bio).cast::<Records>();
+        (method.symbols.set_data)(bio, ptr::null_mut());
+        if !records.is_null() {
+            drop(Box::from_raw(records));
+        }
+    }
+    1
+}
