@@ -7,7 +7,7 @@ import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from support.loops import is_ours
@@ -242,25 +242,44 @@ class Asking(Recorder):
         asyncio.get_running_loop().call_soon(self.then)
 
 
+@contextlib.asynccontextmanager
+async def asking(then: Callable[[], object], count: int) -> AsyncIterator[Callable[[], None]]:
+    """So many connections that ask, all of them when the function is called."""
+    async with contextlib.AsyncExitStack() as stack:
+        peers = []
+        for number in range(count):
+            # One of them is enough to do it.
+            protocol = Asking(then if number == 0 else int)
+            _, _, peer = await stack.enter_async_context(connection(protocol))
+            peers.append(peer)
+
+        def ask() -> None:
+            for peer in peers:
+                peer.sock.send(b"?")
+
+        yield ask
+
+
 def is_readable(sock: socket.socket) -> bool:
     return bool(select.select([sock], [], [], 0)[0])
 
 
+@pytest.mark.parametrize("askers", [1, 2])
 async def test_writes_wait_for_answers_to_what_their_tick_has_received(
-    loop: Loop, kind: str
+    loop: Loop, kind: str, askers: int
 ) -> None:
-    """That is for speed alone: all that the next tick answers leaves with them."""
+    """That is for speed alone, and nothing is won with a single answer."""
     held = []
     async with connection(Recorder()) as (transport, _, peer):
 
         def look() -> None:
             held.append(not is_readable(peer.sock))
 
-        async with connection(Asking(look)) as (_, _, other):
+        async with asking(look, askers) as ask:
             loop.call_soon(transport.write, b"a")
-            other.sock.send(b"?")
+            ask()
             await pause(3)
-            assert held == [is_ours(kind)]
+            assert held == [is_ours(kind) and askers > 1]
             assert await peer.exactly(1) == b"a"
 
 
@@ -272,14 +291,47 @@ async def test_writes_do_not_wait_while_others_go_on_receiving(loop: Loop) -> No
             nonlocal ticks
             ticks += 1
             if not is_readable(peer.sock) and ticks < 1000:
-                other.sock.send(b"?")
+                ask()
                 time.sleep(0.0002)
 
-        async with connection(Asking(go_on)) as (_, _, other):
+        async with asking(go_on, 2) as ask:
             loop.call_soon(transport.write, b"a")
-            other.sock.send(b"?")
+            ask()
             assert await peer.exactly(1) == b"a"
             assert ticks < 100
+
+
+async def test_answers_do_not_wait_for_work_that_follows_each_of_them(loop: Loop) -> None:
+    """Acknowledge, then work in a callback of its own: too short to block, too long to wait for."""
+    late = 0
+
+    class Worker(Recorder):
+        far: socket.socket
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(data)
+            self.transport.write(data)
+            loop.call_soon(self.work)
+
+        def work(self) -> None:
+            nonlocal late
+            until = time.perf_counter() + 0.002
+            while time.perf_counter() < until:
+                pass
+            late += not is_readable(self.far)
+
+    workers = [Worker(), Worker()]
+    async with connection(workers[0]) as (_, _, one), connection(workers[1]) as (_, _, two):
+        for worker, peer in zip(workers, (one, two), strict=True):
+            worker.far = peer.sock
+        for _ in range(20):
+            for worker in workers:
+                worker.far.send(b"?")
+            await pause(4)
+            for peer in (one, two):
+                assert await peer.exactly(2) == b"??"
+        # The first ones, and those for which the loop has become trusting again.
+        assert late <= 10
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, None])
@@ -291,14 +343,11 @@ def test_writes_that_waited_for_a_tick_that_ends_the_run_are_sent(
             raise error
         loop.stop()
 
-    near, far = connected()
-    with far:
-        connecting = loop.create_connection(lambda: Asking(leave), sock=near)
-        asking, protocol = loop.run_until_complete(connecting)
-        loop.call_soon(line.write_apart)
-        far.send(b"?")
-        with pytest.raises(error) if error is not None else contextlib.nullcontext():
-            loop.run_forever()
-        assert line.received() == b"one two three"
-        asking.abort()
-        loop.run_until_complete(protocol.until_lost())
+    stack = contextlib.AsyncExitStack()
+    ask = loop.run_until_complete(stack.enter_async_context(asking(leave, 2)))
+    loop.call_soon(line.write_apart)
+    ask()
+    with pytest.raises(error) if error is not None else contextlib.nullcontext():
+        loop.run_forever()
+    assert line.received() == b"one two three"
+    loop.run_until_complete(stack.aclose())

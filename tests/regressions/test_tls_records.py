@@ -8,6 +8,8 @@ import gc
 import ssl
 from typing import Any
 
+import psutil
+import pytest
 from support import tls
 from support.protocols import BufferedRecorder, Recorder
 
@@ -45,6 +47,57 @@ async def test_what_a_small_buffer_leaves_is_kept(loop: Loop) -> None:
         await sending
 
 
+async def test_a_slow_reader_keeps_no_more_than_it_has_not_read(loop: Loop) -> None:
+    """What was read stayed in front of what came behind it, for as long as something was left."""
+    size = 40 << 20
+    process = psutil.Process()
+    sizes = []
+
+    class Slow(BufferedRecorder):
+        received = 0
+
+        def get_buffer(self, hint: int) -> memoryview:
+            return memoryview(self.buffer)
+
+        def buffer_updated(self, count: int) -> None:
+            self.received += count
+            if not sizes and self.received > size // 4:
+                sizes.append(process.memory_info().rss)
+            self.transport.pause_reading()
+            loop.call_later(0.0002, self.transport.resume_reading)
+            self.note("buffer_updated")
+
+    protocol = Slow(size=16 * 1024)
+    async with tls.connection(protocol) as (_, _, peer):
+        sending = asyncio.ensure_future(peer.send_all(bytes(size)))
+        await protocol.until(lambda: protocol.received == size)
+        await sending
+    assert process.memory_info().rss - sizes[0] < 16 << 20
+
+
+@pytest.mark.ours  # asyncio reads within a write then, and loses them
+async def test_records_that_arrive_within_a_callback_of_the_context(loop: Loop) -> None:
+    """The callback runs ticks, as libraries do that run loops inside loops."""
+    context: Any = tls.client_context()
+    ticks = 0
+
+    def run_ticks(*record: object) -> None:
+        nonlocal ticks
+        for _ in range(ticks):
+            ticks -= 1
+            loop.call_soon(int)
+            loop._run_once()  # type: ignore[attr-defined]
+
+    context._msg_callback = run_ticks
+    async with tls.connection(Recorder(), client=context) as (transport, protocol, peer):
+        peer.send(b"hello")
+        ticks = 3
+        transport.write(b"x")
+        assert ticks == 0
+        await protocol.until_received(5)
+        assert await peer.exactly(1) == b"x"
+
+
 async def test_a_pause_in_the_middle_of_what_has_arrived(loop: Loop) -> None:
     class Slow(Recorder):
         def data_received(self, data: bytes) -> None:
@@ -77,12 +130,12 @@ async def test_a_callback_of_the_context_uses_the_transport(loop: Loop) -> None:
     context._msg_callback = look
     async with tls.connection(Recorder(), client=context) as (transport, protocol, peer):
         transports.append(transport)
-        sending = asyncio.ensure_future(peer.send_all(BIG))
         transport.write(BIG)
         assert await peer.exactly(len(BIG)) == BIG
+        # One after the other: a socket of the ssl module is for one thread at a time.
+        await peer.send_all(BIG)
         await protocol.until_received(len(BIG))
         assert protocol.data == BIG
-        await sending
         assert seen > 0
         transports.clear()
 

@@ -3,8 +3,8 @@
 //! A send wakes the peer, on another processor as a rule. Sends that leave together after the last
 //! handle of a tick cost far less than the same sends between handles, so a write waits while the
 //! tick has more handles to run, and for the next tick if that answers what this one has received
-//! (docs/adr/0006). It must not wait long: not for slow handles, and not at all in a program that
-//! blocks the loop after it has written. A thread that had to wait for a processor has not blocked.
+//! (docs/adr/0006). It must not wait long: not at all where handles are slow. A thread that had to
+//! wait for a processor was not slow.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -16,17 +16,20 @@ use crate::time::Time;
 /// Between two handles or ticks, writes that have waited this long leave.
 const HOLD_AT_MOST: Duration = Duration::from_millis(1);
 
-/// Handles that have held writes up for this long have blocked the loop.
-const BLOCKED: Duration = Duration::from_millis(10);
+/// If they leave later than this, a single handle has taken half a millisecond or more: beside that,
+/// waking a peer costs nothing, and what waits behind such handles is late.
+const SLOW: Duration = Duration::from_micros(1500);
 
-/// After that nothing waits for this long: what has blocked once does it again.
-const WARY_FOR: Duration = Duration::from_secs(1);
+/// After that nothing waits for so many times as long, and at most for so long: what was slow once is
+/// slow again.
+const WARY_FACTOR: u32 = 100;
+const WARY_AT_MOST: Duration = Duration::from_secs(1);
 
 /// The same, while it may have been the processor that was not there.
-const UNSURE_FOR: Duration = Duration::from_millis(200);
+const UNSURE_AT_MOST: Duration = Duration::from_millis(200);
 
-/// After either, it is looked at for this long which of them it is.
-const LOOKING_FOR: Duration = Duration::from_secs(10);
+/// Behind either, it is looked at for this long which of them it is.
+const LOOKING_FOR: Duration = Duration::from_secs(1);
 
 /// The streams whose writes wait.
 #[derive(Debug, Default)]
@@ -44,8 +47,8 @@ pub struct Holding {
     looking_until: Option<Time>,
     /// What waits for the end of the tick leaves with the driver's wait (docs/adr/0010).
     with_wait: bool,
-    /// Something was received in this tick.
-    received: bool,
+    /// So many streams have received something in this tick.
+    received: u32,
 }
 
 /// What is asked of the operating system only when it matters.
@@ -80,17 +83,18 @@ impl Holding {
         self.with_wait
     }
 
-    /// In this tick a stream has received something, which the next tick may answer.
+    /// In this tick a stream has received something, which the next one may answer.
     #[inline]
     pub fn received(&mut self) {
-        self.received = true;
+        self.received += 1;
     }
 
     /// Between two ticks without a sleep: whether what waits goes on waiting, so that it leaves
-    /// together with the answers to what this tick has received.
+    /// together with the answers to what this tick has received. To one alone there is nothing to
+    /// add.
     #[inline]
     pub fn goes_on(&mut self, clocks: &impl Clocks) -> bool {
-        self.received && !self.streams.is_empty() && !self.is_due(clocks)
+        self.received > 1 && !self.streams.is_empty() && !self.is_due(clocks)
     }
 
     /// Something is queued on a stream and waits.
@@ -116,7 +120,7 @@ impl Holding {
         }
         let now = clocks.now();
         let held = now.since(self.since);
-        if held >= BLOCKED {
+        if held >= SLOW {
             self.suspect(held, now, clocks);
         }
         held >= HOLD_AT_MOST
@@ -125,25 +129,27 @@ impl Holding {
     /// Something has taken long: decides for how long nothing waits.
     #[cold]
     fn suspect(&mut self, held: Duration, now: Time, clocks: &impl Clocks) {
-        self.looking_until = Some(now.after(LOOKING_FOR));
-        let wary_for = match (self.delay_before, clocks.run_delay()) {
+        let at_most = match (self.delay_before, clocks.run_delay()) {
             (Some(before), Some(after)) => {
                 let delayed = after.saturating_sub(before);
-                if held.saturating_sub(delayed) < BLOCKED {
+                if held.saturating_sub(delayed) < SLOW {
+                    self.looking_until = Some(now.after(LOOKING_FOR));
                     return;
                 }
-                WARY_FOR
+                WARY_AT_MOST
             }
-            (None, Some(_)) => UNSURE_FOR,
-            (_, None) => WARY_FOR,
+            (None, Some(_)) => UNSURE_AT_MOST,
+            (_, None) => WARY_AT_MOST,
         };
+        let wary_for = held.saturating_mul(WARY_FACTOR).min(at_most);
+        self.looking_until = Some(now.after(wary_for + LOOKING_FOR));
         self.wary_until = Some(now.after(wary_for));
     }
 
     /// A tick begins: an old wariness may be over.
     #[inline]
     pub fn begin(&mut self, clocks: &impl Clocks) {
-        self.received = false;
+        self.received = 0;
         if self.looking_until.is_some() {
             self.forget(clocks.now());
         }

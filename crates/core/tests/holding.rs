@@ -90,12 +90,14 @@ fn what_has_waited_for_a_millisecond_is_due() {
 }
 
 #[test]
-fn it_waits_for_the_next_tick_only_after_something_was_received() {
+fn it_waits_for_the_next_tick_only_after_several_have_received_something() {
     let clock = Clock::default();
     let mut holding = Holding::new(false);
     holding.begin(&clock);
     holding.hold(id(1), &clock);
     assert!(!holding.goes_on(&clock));
+    holding.received();
+    assert!(!holding.goes_on(&clock), "it has the next tick for itself");
     holding.received();
     assert!(holding.goes_on(&clock));
     clock.pass(MS);
@@ -107,22 +109,38 @@ fn it_waits_for_the_next_tick_only_after_something_was_received() {
     assert!(!holding.goes_on(&clock), "that was the tick before");
 }
 
+/// Something has been held for that long; whether a write would wait in a tick that begins `later`.
+fn holds(holding: &mut Holding, clock: &Clock, later: Duration) -> bool {
+    assert!(holding.is_due(clock));
+    while holding.pop().is_some() {}
+    clock.pass(later);
+    holding.begin(clock);
+    holding.should_hold(1)
+}
+
 #[test]
-fn nothing_waits_for_a_second_in_a_loop_that_was_blocked() {
+fn nothing_waits_where_a_handle_is_slow() {
     let clock = Clock::default();
     let mut holding = Holding::new(false);
     holding.hold(id(1), &clock);
-    clock.pass(9 * MS);
-    assert!(holding.is_due(&clock));
-    assert!(holding.should_hold(1), "slow, but not blocked");
-    clock.pass(MS);
-    assert!(holding.is_due(&clock));
-    holding.pop();
+    clock.pass(MS * 5 / 4);
+    assert!(holds(&mut holding, &clock, Duration::ZERO), "not slow");
+
+    // A hundred times as long.
+    holding.hold(id(1), &clock);
+    clock.pass(2 * MS);
+    assert!(!holds(&mut holding, &clock, 199 * MS));
     holding.hold(id(1), &clock);
     assert!(holding.is_due(&clock), "at once");
-    clock.pass(999 * MS);
+    holding.pop();
+    clock.pass(MS);
     holding.begin(&clock);
-    assert!(!holding.should_hold(1));
+    assert!(holding.should_hold(1));
+
+    // But not for ever.
+    holding.hold(id(1), &clock);
+    clock.pass(1000 * MS);
+    assert!(!holds(&mut holding, &clock, 999 * MS));
     clock.pass(MS);
     holding.begin(&clock);
     assert!(holding.should_hold(1));
@@ -134,45 +152,52 @@ fn where_the_system_tells_of_delays_a_first_time_counts_for_less() {
     let mut holding = Holding::new(false);
     holding.hold(id(1), &clock);
     clock.pass(10 * MS);
-    assert!(holding.is_due(&clock));
-    clock.pass(199 * MS);
-    holding.begin(&clock);
-    assert!(!holding.should_hold(1));
+    assert!(!holds(&mut holding, &clock, 199 * MS));
     clock.pass(MS);
     holding.begin(&clock);
     assert!(holding.should_hold(1));
 }
 
 #[test]
-fn a_thread_that_lacked_a_processor_has_not_blocked() {
+fn a_thread_that_lacked_a_processor_was_not_slow() {
     let clock = Clock::that_tells_of_delays();
     let mut holding = Holding::new(false);
-    let mut held = Vec::new();
+    holding.hold(id(1), &clock);
+    clock.starve(100 * MS);
+    // The first time it cannot be told.
+    assert!(!holds(&mut holding, &clock, MS));
+    clock.pass(200 * MS);
     for _ in 0..3 {
         holding.begin(&clock);
-        held.push(holding.should_hold(1));
+        assert!(holding.should_hold(1));
         holding.hold(id(1), &clock);
-        clock.pass(9 * MS);
+        clock.pass(MS);
         clock.starve(100 * MS);
         assert!(
-            holding.is_due(&clock),
+            holds(&mut holding, &clock, MS),
             "it has waited for long all the same"
         );
-        while holding.pop().is_some() {}
-        // The first time it cannot be told.
-        clock.pass(if held.len() == 1 { 200 * MS } else { MS });
     }
-    assert_eq!(held, [true, true, true]);
 
     // The same with a handle that really takes 10 ms.
-    holding.begin(&clock);
     holding.hold(id(1), &clock);
     clock.pass(10 * MS);
     clock.starve(100 * MS);
-    assert!(holding.is_due(&clock));
-    clock.pass(999 * MS);
+    assert!(!holds(&mut holding, &clock, 999 * MS));
+}
+
+#[test]
+fn after_a_while_nobody_looks_any_more() {
+    let clock = Clock::that_tells_of_delays();
+    let mut holding = Holding::new(false);
+    holding.hold(id(1), &clock);
+    clock.starve(2 * MS);
+    assert!(!holds(&mut holding, &clock, MS));
+    clock.pass(2000 * MS);
     holding.begin(&clock);
-    assert!(!holding.should_hold(1));
+    holding.hold(id(1), &clock);
+    clock.starve(2 * MS);
+    assert!(!holds(&mut holding, &clock, MS), "it cannot be told again");
 }
 
 #[test]
@@ -191,7 +216,7 @@ fn delays_are_looked_at_only_after_a_suspicion() {
     for _ in 0..3 {
         holding.begin(&clock);
         holding.hold(id(1), &clock);
-        clock.0.pass(9 * MS);
+        clock.0.pass(MS);
         assert!(holding.is_due(&clock));
         holding.pop();
     }

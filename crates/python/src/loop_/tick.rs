@@ -257,10 +257,12 @@ impl State {
             driver,
             scheduler,
             holding,
+            polls,
             ..
         } = self;
         let driver = driver.as_ref().expect("a running loop is open");
-        scheduler.has_ready() && holding.goes_on(driver)
+        // Not over a wait that lets the GIL go.
+        *polls + 1 < POLLS_BEFORE_YIELD && scheduler.has_ready() && holding.goes_on(driver)
     }
 
     /// What to do next; `spare` is a handle that has run and that nobody else holds.

@@ -150,6 +150,18 @@ impl TlsProtocol {
             return Ok(());
         };
         let _lent = codec.lend(records);
+        Self::arrived(slf)
+    }
+
+    /// Records have been fed or lent.
+    fn arrived(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if this.with(|inner| inner.busy)? {
+            // Inside a callback of the context. What is at work further up the stack may not look again;
+            // it is over in the next tick, or, where the callback itself runs ticks, in a later one.
+            let step = slf.getattr(intern!(slf.py(), "_step"))?;
+            return this.call_soon(slf.py(), &step, &[]);
+        }
         Self::step(slf)
     }
 
@@ -322,11 +334,11 @@ impl TlsProtocol {
     fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();
         let _owned = this.own()?;
-        match this.with_codec(|codec| codec.feed(data))? {
-            Some(Ok(())) => Self::step(slf),
-            Some(Err(error)) => Err(error),
-            None => Ok(()),
-        }
+        let Some(codec) = this.with(|inner| inner.codec.clone())? else {
+            return Ok(());
+        };
+        codec.feed(data)?;
+        Self::arrived(slf)
     }
 
     /// The lower stream has ended. `True`: what has arrived is still to be read.
@@ -351,7 +363,7 @@ impl TlsProtocol {
 
     fn _step(slf: &Bound<'_, Self>) -> PyResult<()> {
         let _owned = slf.get().own()?;
-        Self::step(slf)
+        Self::arrived(slf)
     }
 
     fn _timed_out(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -147,7 +147,7 @@ fn find(py: Python<'_>) -> Result<Symbols, Missing> {
             let Some(address) = look_up(&path, $name) else {
                 let name = $name.to_string_lossy();
                 return Err(Missing::Because(format!(
-                    "{name} is not among what _ssl was linked with: libssl is a part of it"
+                    "{name} is not among what _ssl was linked with (libssl may be a part of it)"
                 )));
             };
             #[allow(

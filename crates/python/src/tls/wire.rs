@@ -5,14 +5,15 @@
 //! for it. This one lends: the records of one receive are read in place, and only what is left of them
 //! at the end is kept. One BIO serves both directions, as a socket's does.
 //!
-//! Used by the owner of the connection, attached to the interpreter: OpenSSL calls back into this from
-//! within its own functions, on the same thread.
+//! Used by the owner of the connection, and by OpenSSL from within its own functions, on whatever thread
+//! calls them: `get_extra_info("ssl_object")` gives the `SSLObject` to everybody. So the records have a
+//! lock, held for the time of a copy.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::symbols::{Bio, Ssl};
 
@@ -84,8 +85,12 @@ struct Records {
     outgoing: Vec<u8>,
 }
 
+// SAFETY: `lent` is the only pointer, and it is read under the lock, by which `Lent` takes it back before
+// the memory goes. The memory is plain bytes.
+unsafe impl Send for Records {}
+
 /// The way to a connection's records.
-pub(super) struct Wire(NonNull<Records>);
+pub(super) struct Wire(NonNull<Mutex<Records>>);
 
 /// Records that are lent to a connection. When it goes, what was not read is kept.
 pub(super) struct Lent<'a>(&'a Wire);
@@ -130,12 +135,12 @@ impl Wire {
         let Method { symbols, method } = METHOD.get()?;
         // SAFETY: the method is complete.
         let bio = NonNull::new(unsafe { (symbols.new)(method.as_ptr()) })?;
-        let records = NonNull::from(Box::leak(Box::new(Records {
+        let records = NonNull::from(Box::leak(Box::new(Mutex::new(Records {
             kept: Vec::new(),
             at: 0,
             lent: &[],
             outgoing: Vec::new(),
-        })));
+        }))));
         // SAFETY: the BIO is new. It owns the records from here on (`destroy`), and the SSL the BIO:
         // given twice it takes one reference (SSL_set_bio(3)).
         unsafe {
@@ -146,11 +151,11 @@ impl Wire {
         Some(Self(records))
     }
 
-    /// A short look: nothing of OpenSSL's runs meanwhile.
+    /// A short look: `access` calls nothing that comes back.
+    #[inline]
     fn with<R>(&self, access: impl FnOnce(&mut Records) -> R) -> R {
-        // SAFETY: the SSL and with it the records live as long as `self` (`attach`). The owner of the
-        // connection is the only one here, and `access` calls nothing that comes back.
-        access(unsafe { &mut *self.0.as_ptr() })
+        // SAFETY: the SSL and with it the records live as long as `self` (`attach`).
+        access(&mut lock(unsafe { self.0.as_ref() }))
     }
 
     /// Takes a copy of records of the peer's.
@@ -202,9 +207,9 @@ pub(super) fn give_back(mut memory: Vec<u8>) {
 impl Records {
     /// Copies what is lent and not read.
     fn keep(&mut self) {
-        if self.at > 0 && self.at == self.kept.len() {
-            // A connection that is idle holds no memory.
-            self.kept = Vec::new();
+        if self.at * 2 >= self.kept.len() {
+            // Before it grows: what was read goes as soon as there is no more than that left.
+            self.kept.drain(..self.at);
             self.at = 0;
         }
         let lent = self.lent;
@@ -217,19 +222,24 @@ impl Records {
         self.kept.len() - self.at + self.lent.len()
     }
 
-    /// Moves as much as there is room for.
-    fn read(&mut self, room: &mut [u8]) -> usize {
+    /// Takes as much as there is room for, and gives it to `copy`.
+    fn read(&mut self, room: usize, copy: impl FnOnce(&[u8])) -> usize {
         let kept = &self.kept[self.at..];
         if !kept.is_empty() {
-            let count = kept.len().min(room.len());
-            room[..count].copy_from_slice(&kept[..count]);
+            let count = kept.len().min(room);
+            copy(&kept[..count]);
             self.at += count;
+            if self.at == self.kept.len() {
+                // A connection that is idle holds no memory.
+                self.kept = Vec::new();
+                self.at = 0;
+            }
             return count;
         }
         // SAFETY: `Lent` has not gone yet, or this is empty.
         let lent = unsafe { &*self.lent };
-        let (now, later) = lent.split_at(lent.len().min(room.len()));
-        room[..now.len()].copy_from_slice(now);
+        let (now, later) = lent.split_at(lent.len().min(room));
+        copy(now);
         self.lent = later;
         now.len()
     }
@@ -244,13 +254,22 @@ impl Records {
 
 // The callbacks. A panic in one ends the process, as it cannot pass through OpenSSL.
 
+fn lock(records: &Mutex<Records>) -> MutexGuard<'_, Records> {
+    records.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The records of a BIO, in a callback of OpenSSL's.
 ///
 /// # Safety
-/// `bio` is one of ours, and its records are not borrowed.
-unsafe fn records_of<'a>(method: &Method, bio: *mut Bio) -> &'a mut Records {
-    // SAFETY: it is what `attach` has set, and nobody else's until the callback returns.
-    unsafe { &mut *(method.symbols.get_data)(bio).cast::<Records>() }
+/// `bio` is one of ours.
+unsafe fn records_of<'a>(method: &Method, bio: *mut Bio) -> Option<MutexGuard<'a, Records>> {
+    // SAFETY: it is what `attach` has set, and lives as long as the BIO.
+    let records = unsafe {
+        (method.symbols.get_data)(bio)
+            .cast::<Mutex<Records>>()
+            .as_ref()
+    };
+    records.map(lock)
 }
 
 unsafe extern "C" fn read(
@@ -260,12 +279,15 @@ unsafe extern "C" fn read(
     count: *mut usize,
 ) -> c_int {
     let Some(method) = METHOD.get() else { return 0 };
-    // SAFETY: OpenSSL passes a BIO of this method, memory that it may be written to, and a place for
-    // the count.
+    // SAFETY: OpenSSL passes a BIO of this method, room for `length` bytes, and a place for the count.
     unsafe {
         (method.symbols.clear_flags)(bio, WHY);
-        let room = std::slice::from_raw_parts_mut(room.cast::<u8>(), length);
-        let moved = records_of(method, bio).read(room);
+        let Some(mut records) = records_of(method, bio) else {
+            return 0;
+        };
+        let moved = records.read(length, |bytes| {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), room.cast::<u8>(), bytes.len());
+        });
         *count = moved;
         if moved == 0 {
             (method.symbols.set_flags)(bio, RETRY_READ);
@@ -284,8 +306,10 @@ unsafe extern "C" fn write(
     // SAFETY: as in `read`; the memory holds so many bytes.
     unsafe {
         (method.symbols.clear_flags)(bio, WHY);
-        let records = std::slice::from_raw_parts(records.cast::<u8>(), length);
-        records_of(method, bio).write(records);
+        let Some(mut due) = records_of(method, bio) else {
+            return 0;
+        };
+        due.write(std::slice::from_raw_parts(records.cast::<u8>(), length));
         *count = length;
     }
     1
@@ -299,8 +323,9 @@ unsafe extern "C" fn control(
 ) -> c_long {
     let Some(method) = METHOD.get() else { return 0 };
     // SAFETY: OpenSSL passes a BIO of this method.
-    let records = unsafe { (method.symbols.get_data)(bio).cast::<Records>().as_ref() };
-    let Some(records) = records else { return 0 };
+    let Some(records) = (unsafe { records_of(method, bio) }) else {
+        return 0;
+    };
     let size = match command {
         FLUSH => return 1,
         PENDING => records.pending(),
@@ -315,7 +340,7 @@ unsafe extern "C" fn destroy(bio: *mut Bio) -> c_int {
     // SAFETY: the last reference to the BIO goes; the records are those that `attach` has leaked, and
     // no `Wire` is left, as it keeps the SSL.
     unsafe {
-        let records = (method.symbols.get_data)(bio).cast::<Records>();
+        let records = (method.symbols.get_data)(bio).cast::<Mutex<Records>>();
         (method.symbols.set_data)(bio, ptr::null_mut());
         if !records.is_null() {
             drop(Box::from_raw(records));

@@ -61,7 +61,8 @@ fn write_data(transport: Link<'_, '_>, data: &Data<'_>) -> PyResult<()> {
     let running = this.event_loop.get().runs();
     let outcome = this.with_state(|state| {
         let run = state.run;
-        let hold = state.holding.should_hold(state.scheduler.batch_left());
+        let hold = data.as_slice().len() <= GATHER_AT_MOST
+            && state.holding.should_hold(state.scheduler.batch_left());
         let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
             return this.late_write();
