@@ -25,6 +25,9 @@ _AF_UNIX = getattr(socket, "AF_UNIX", -1)
 
 _UNSET: Any = object()
 
+# asyncio asserts what an address is before 3.11.
+_WRONG_ADDRESS = TypeError if sys.version_info >= (3, 11) else AssertionError
+
 
 class BatchDatagramProtocol(asyncio.DatagramProtocol):
     """A protocol that gets what has arrived together in one call.
@@ -247,7 +250,7 @@ class Datagrams(SocketCalls):
             if address is None:
                 continue
             if not (isinstance(address, tuple) and len(address) == 2):
-                raise TypeError("2-tuple is expected")
+                raise _WRONG_ADDRESS("2-tuple is expected")
             for info in await self._ensure_resolved(
                 address,
                 family=family,

@@ -11,6 +11,7 @@ mod holding;
 mod inside;
 mod lifecycle;
 mod methods;
+pub(crate) mod replaced;
 mod resources;
 mod schedule;
 mod sock;
@@ -54,6 +55,8 @@ pub(crate) struct EventLoop {
     /// The token of the thread that said so.
     running_thread: AtomicUsize,
     stopping: AtomicBool,
+    /// Which methods are the program's own: `replaced.rs`.
+    replaced: AtomicU8,
     debug: AtomicBool,
     /// Seconds, as the bits of an `f64`.
     slow_callback_duration: AtomicU64,
@@ -188,6 +191,7 @@ impl EventLoop {
             running: AtomicBool::new(false),
             running_thread: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            replaced: AtomicU8::new(0),
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
             task_factory: Mutex::new(None),
