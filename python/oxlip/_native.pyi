@@ -217,13 +217,13 @@ class EventLoop:
     def _sock_send(self, sock: socket, data: ReadableBuffer) -> int | None:
         """One attempt to send: how many bytes went, `None` if there is no room."""
 
-    def _wait_readable(self, fd: FileDescriptorLike) -> asyncio.Future[None]:
-        """Answered once the descriptor is readable. To be ended by `_unwait` in every case."""
+    def _wait_readable(self, fd: FileDescriptorLike) -> tuple[asyncio.Future[None], int]:
+        """Answered once the descriptor is readable; to be given to `_unwait` in every case."""
 
-    def _wait_writable(self, fd: FileDescriptorLike) -> asyncio.Future[None]:
+    def _wait_writable(self, fd: FileDescriptorLike) -> tuple[asyncio.Future[None], int]:
         """As `_wait_readable`, for writing."""
 
-    def _unwait(self, future: asyncio.Future[None]) -> None:
+    def _unwait(self, future: asyncio.Future[None], watch: int) -> None:
         """Ends the wait behind `future` and no other, even if the number was closed and reused."""
 
 @final

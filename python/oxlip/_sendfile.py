@@ -150,11 +150,11 @@ class Sendfile(SocketCalls):
                         if left == 0:
                             break
                 # One piece a tick, however fast the peer takes them: others have their turn.
-                ready = self._wait_writable(sock)
+                ready, watch = self._wait_writable(sock)
                 try:
                     await ready
                 finally:
-                    self._unwait(ready)
+                    self._unwait(ready, watch)
         finally:
             if works:
                 os.lseek(source, offset, os.SEEK_SET)

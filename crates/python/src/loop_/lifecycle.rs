@@ -215,7 +215,6 @@ pub(super) fn clear(event_loop: &EventLoop) {
         state.unsettled.clear();
         state.watched_fds.clear();
         state.connected_fds.clear();
-        state.waits.clear();
         state.completions.clear();
         (
             std::mem::take(&mut state.spare_handles),

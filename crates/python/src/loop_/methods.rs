@@ -240,16 +240,16 @@ impl EventLoop {
         watch::remove(slf, fd, watch::Side::Write)
     }
 
-    fn _wait_readable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<Any<'py>> {
+    fn _wait_readable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<(Any<'py>, u64)> {
         watch::wait(slf, fd, watch::Side::Read)
     }
 
-    fn _wait_writable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<Any<'py>> {
+    fn _wait_writable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<(Any<'py>, u64)> {
         watch::wait(slf, fd, watch::Side::Write)
     }
 
-    fn _unwait(slf: &Bound<'_, Self>, future: &Any<'_>) -> PyResult<()> {
-        watch::unwait(slf, future)
+    fn _unwait(slf: &Bound<'_, Self>, future: &Any<'_>, watch: u64) -> PyResult<()> {
+        watch::unwait(slf, future, watch)
     }
 
     // One attempt on the program's own socket: sock.rs

@@ -19,7 +19,6 @@ mod tasks;
 mod tick;
 pub(crate) mod watch;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -92,10 +91,8 @@ pub(crate) struct State {
     current_handle: Option<Py<PyAny>>,
     /// The descriptors of `add_reader` and its kin.
     watched_fds: Descriptors,
-    /// The descriptors of connections.
+    /// The descriptors of connections, and of past ones: their ids name nothing.
     pub(crate) connected_fds: Descriptors,
-    /// Which watch a future of `_wait_readable` and `_wait_writable` belongs to, by its address.
-    waits: HashMap<usize, Id>,
     /// Where long reads of `sock_recv` go; empty until the first.
     scratch: Vec<u8>,
 }
@@ -183,7 +180,6 @@ impl EventLoop {
                 current_handle: None,
                 watched_fds: Descriptors::default(),
                 connected_fds: Descriptors::default(),
-                waits: HashMap::new(),
                 scratch: Vec::new(),
             }),
             inbox: Inbox::default(),
