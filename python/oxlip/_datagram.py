@@ -7,9 +7,7 @@ after a cancellation at any of the awaits. Runs on the loop's thread.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import stat
 import sys
 import warnings
 from asyncio.log import logger
@@ -17,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from ._sock import SocketCalls
+from ._unix import remove_stale
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -24,6 +23,9 @@ _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 _AF_UNIX = getattr(socket, "AF_UNIX", -1)
 
 _UNSET: Any = object()
+
+# asyncio asserts what an address is before 3.11.
+_WRONG_ADDRESS = TypeError if sys.version_info >= (3, 11) else AssertionError
 
 
 class BatchDatagramProtocol(asyncio.DatagramProtocol):
@@ -240,14 +242,14 @@ class Datagrams(SocketCalls):
                 if address is not None and not isinstance(address, str):
                     raise TypeError("string is expected")
             if local:
-                _remove_stale(local)
+                remove_stale(local)
             return [((family, proto), (local, remote))]
         found: dict[tuple[int, int], list[Any]] = {}
         for place, address in enumerate((local, remote)):
             if address is None:
                 continue
             if not (isinstance(address, tuple) and len(address) == 2):
-                raise TypeError("2-tuple is expected")
+                raise _WRONG_ADDRESS("2-tuple is expected")
             for info in await self._ensure_resolved(
                 address,
                 family=family,
@@ -284,16 +286,3 @@ def _reuse_port(sock: socket.socket) -> None:
         raise ValueError(
             "reuse_port not supported by socket module, SO_REUSEPORT defined but not implemented."
         ) from exc
-
-
-def _remove_stale(path: str) -> None:
-    """Removes a socket that a dead process has left at `path`, or a living one has: as asyncio."""
-    if path[0] == "\0":
-        return
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.remove(path)
-    except FileNotFoundError:
-        pass
-    except OSError as exc:
-        logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)

@@ -1,17 +1,15 @@
 """What libraries know of asyncio's own loop beyond the documentation, and use.
 
 `nest_asyncio` runs the loop itself, tick by tick, from `_ready`, `_scheduled` and `_selector`;
-`asynkit` rearranges `_ready`; `looptime` has a time of its own; debuggers read. All of it is made
+`asynkit` rearranges `_ready`; `looptime` has a wait of its own; debuggers read. All of it is made
 on demand, and the loop itself uses none of it. Runs on the loop's thread.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, MutableSequence
-from contextvars import Context
+from collections.abc import Iterable, MutableSequence
 from time import get_clock_info
-from types import FunctionType, MethodDescriptorType
 from typing import TYPE_CHECKING, Any, overload
 
 from ._base import LoopBase
@@ -30,22 +28,14 @@ class Inside(LoopBase):
     _clock_resolution = _CLOCK_RESOLUTION
     STATE: tuple[str, ...] = ("_running_thread", "_waiting")
 
-    # A subclass has overridden `time()`: its timers go by that.
-    _has_own_time = False
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if isinstance(getattr(cls, "time", None), FunctionType):
-            cls._has_own_time = True
-            if isinstance(cls.call_later, MethodDescriptorType):
-                cls.call_later = _call_later  # type: ignore[assignment, method-assign]
-
     def __init__(self) -> None:
         super().__init__()
         # The thread that has said it runs the loop.
         self._running_thread: int | None = None
         # What somebody has seen or put in the place of asyncio's selector.
         self._waiting: Any = None
+        # A subclass may have methods of its own.
+        self._look_at_replaced()
 
     @property
     def _ready(self) -> Ready:
@@ -59,7 +49,7 @@ class Inside(LoopBase):
     @property
     def _scheduled(self) -> list[asyncio.TimerHandle]:
         """The timers, earliest first; a copy."""
-        return sorted(self._timers())
+        return sorted(self._timer_handles())
 
     @property
     def _thread_id(self) -> int | None:
@@ -104,30 +94,28 @@ class Inside(LoopBase):
 
     def _waits_natively(self) -> bool:
         """Whether a tick is one as it was built: neither it nor its wait has been replaced."""
-        waiting = self._waiting
+        # (Whether it is in `__dict__`, which asking for it would make, shows here, too.)
         return (
-            not self._has_own_time
-            # (Whether it is in `__dict__`, which asking for it would make, shows here, too.)
-            and getattr(self._run_once, "__func__", None) is Inside._run_once
-            and (waiting is None or (type(waiting) is Waiting and not vars(waiting)))
+            getattr(self._run_once, "__func__", None) is Inside._run_once
+            and not self._has_own_wait()
         )
+
+    def _has_own_wait(self) -> bool:
+        waiting = self._waiting
+        return waiting is not None and (type(waiting) is not Waiting or bool(vars(waiting)))
 
     def _run_once(self) -> None:
         """One tick. If the wait has been replaced, it is asked as asyncio asks its selector."""
-        waiting = self._waiting
-        if not self._has_own_time and (
-            waiting is None or (type(waiting) is Waiting and not vars(waiting))
-        ):
+        if not self._has_own_wait():
             self._tick(True)
             return
-        waiting = self._selector
         timeout: float | None = None
         if self._stopping or self._ready_len():
             timeout = 0
-        elif timers := self._timers():
+        elif timers := self._timer_handles():
             timeout = max(0, min(timers).when() - self.time())
-        self._process_events(waiting.select(timeout))
-        self._tick(False, self.time() + self._clock_resolution if self._has_own_time else None)
+        self._process_events(self._waiting.select(timeout))
+        self._tick(False)
 
     def _process_events(self, event_list: Iterable[Any]) -> None:
         """What happened is in the queue when `_selector.select()` returns."""
@@ -144,19 +132,6 @@ class Inside(LoopBase):
         """The calling thread runs the loop from now on; `RuntimeError` if another one does."""
         self._claim()
         self._running_thread = threading.get_ident()
-
-
-def _call_later(
-    self: Inside,
-    delay: float,
-    callback: Callable[..., object],
-    *args: Any,
-    context: Context | None = None,
-) -> asyncio.TimerHandle:
-    """Calls callback(*args) after delay seconds of the class's own time."""
-    if delay is None:
-        raise TypeError("delay must not be None")
-    return self.call_at(self.time() + delay, callback, *args, context=context)
 
 
 class Ready(MutableSequence[Any]):

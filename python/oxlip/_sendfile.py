@@ -52,7 +52,7 @@ class Sendfile(SocketCalls):
         check_not_tls(sock)
         _check_arguments(sock, file, offset, count)
         try:
-            return await self._send_by_system(sock, file, offset, count)
+            return await self._sock_sendfile_native(sock, file, offset, count)
         except asyncio.SendfileNotAvailableError:
             if not fallback:
                 raise
@@ -112,7 +112,7 @@ class Sendfile(SocketCalls):
                 if reading:
                     lent.resume_reading()
 
-    async def _send_by_system(
+    async def _sock_sendfile_native(
         self, sock: socket.socket, file: IO[bytes], offset: int, count: int | None
     ) -> int:
         if not hasattr(os, "sendfile"):
@@ -150,11 +150,11 @@ class Sendfile(SocketCalls):
                         if left == 0:
                             break
                 # One piece a tick, however fast the peer takes them: others have their turn.
-                ready = self._wait_writable(sock)
+                ready, watch = self._wait_writable(sock)
                 try:
                     await ready
                 finally:
-                    self._unwait(ready)
+                    self._unwait(ready, watch)
         finally:
             if works:
                 os.lseek(source, offset, os.SEEK_SET)

@@ -56,7 +56,6 @@ class Server(asyncio.Server):
         self._backlog = backlog
         # Called once, when the listening sockets are closed.
         self._cleanup = cleanup
-        self._keys: list[int] = []
         self._serving = False
         self._serving_forever: asyncio.Future[None] | None = None
         # `None` once the server is closed and its last connection is gone.
@@ -120,11 +119,8 @@ class Server(asyncio.Server):
             return
         self._sockets = None
         self._serving = False
-        for key in self._keys:
-            self._loop._unlisten(key)
-        self._keys.clear()
         for sock in sockets:
-            sock.close()
+            self._loop._stop_serving(sock)
         if self._cleanup is not None:
             self._cleanup()
         if self._serving_forever is not None and not self._serving_forever.done():
@@ -159,10 +155,10 @@ class Server(asyncio.Server):
         self._serving = True
         for sock in self._sockets:
             sock.listen(self._backlog)
-            listen: Callable[..., Any] = self._loop._listen
+            start: Callable[..., Any] = self._loop._start_serving
             if self._context is not None:
-                listen = functools.partial(self._context.run, listen)
-            self._keys.append(listen(sock, self._protocol_factory, self, self._backlog))
+                start = functools.partial(self._context.run, start)
+            start(self._protocol_factory, sock, self, self._backlog)
 
     def _attach(self, transport: StreamTransport) -> None:  # type: ignore[override, unused-ignore]
         self._clients.add(transport)
@@ -181,6 +177,27 @@ class Server(asyncio.Server):
 
 class Serve(Resolve):
     """Listening for connections."""
+
+    STATE: tuple[str, ...] = (*Resolve.STATE, "_listening")
+
+    def __init__(self) -> None:
+        super().__init__()
+        # What the native loop knows a listening socket by.
+        self._listening: dict[socket.socket, int] = {}
+
+    # The names are those of asyncio's loop.
+
+    def _start_serving(
+        self, protocol_factory: _ProtocolFactory, sock: socket.socket, server: Server, backlog: int
+    ) -> None:
+        self._listening[sock] = self._listen(sock, protocol_factory, server, backlog)
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        """Accepts no more from `sock`, and closes it."""
+        key = self._listening.pop(sock, None)
+        if key is not None:
+            self._unlisten(key)
+        sock.close()
 
     async def create_server(  # type: ignore[override]
         self,

@@ -12,7 +12,7 @@ loop reads (see signal.set_wakeup_fd), unless somebody else has already asked fo
 
 from __future__ import annotations
 
-import contextvars
+import asyncio
 import errno
 import functools
 import signal
@@ -48,9 +48,7 @@ class Signals(Forkable):
 
     def __init__(self) -> None:
         super().__init__()
-        self._signal_handlers: dict[
-            int, tuple[Callable[..., object], tuple[Any, ...], contextvars.Context]
-        ] = {}
+        self._signal_handlers: dict[int, asyncio.Handle] = {}
         self._wakeup_pair: tuple[socket.socket, socket.socket] | None = None
 
     def add_signal_handler(
@@ -64,9 +62,9 @@ class Signals(Forkable):
         """
         if iscoroutine(callback) or iscoroutinefunction(callback):
             raise TypeError("coroutines cannot be used with add_signal_handler()")
-        _check_signal(sig)
+        self._check_signal(sig)
         self._check_closed()
-        self._signal_handlers[sig] = (callback, args, contextvars.copy_context())
+        self._signal_handlers[sig] = asyncio.Handle(callback, args, self)
         try:
             # A weak reference: the signal table must not keep a forgotten loop alive.
             signal.signal(sig, functools.partial(_schedule, weakref.ref(self)))
@@ -77,7 +75,7 @@ class Signals(Forkable):
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Gives `sig` its default action back; `False` if the loop has no handler for it."""
-        _check_signal(sig)
+        self._check_signal(sig)
         if self._signal_handlers.pop(sig, None) is None:
             return False
         default = signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL
@@ -87,12 +85,22 @@ class Signals(Forkable):
             raise _why_not(sig, exc) from exc
         return True
 
-    def _signal(self, sig: int) -> None:
+    def _check_signal(self, sig: object) -> None:
+        if not isinstance(sig, int):
+            raise TypeError(f"sig must be an int, not {sig!r}")
+        if sig not in signal.valid_signals():
+            raise ValueError(f"invalid signal number {sig}")
+
+    def _handle_signal(self, sig: int) -> None:
         """A signal has come. In the main thread, between any two of its bytecodes."""
-        handler = self._signal_handlers.get(sig)
-        if handler is not None and not self.is_closed():
-            callback, args, context = handler
-            self.call_soon_threadsafe(callback, *args, context=context)
+        handle: Any = self._signal_handlers.get(sig)
+        if handle is None or self.is_closed():
+            return
+        if handle.cancelled():
+            self.remove_signal_handler(sig)
+        else:
+            # Not the handle itself, which a loop in another thread might be running just now.
+            self.call_soon_threadsafe(handle._callback, *handle._args, context=handle._context)
 
     def _claim_wakeup(self) -> None:
         """Has signals end the loop's wait, for one run."""
@@ -171,7 +179,7 @@ class Signals(Forkable):
 def _schedule(loop: weakref.ref[Signals], sig: int, _frame: FrameType | None) -> None:
     alive = loop()
     if alive is not None:
-        alive._signal(sig)
+        alive._handle_signal(sig)
 
 
 def _drain(reading: socket.socket) -> None:
@@ -188,13 +196,6 @@ def _restore_wakeup_fd(fd: int) -> None:
         signal.set_wakeup_fd(fd)
     except (ValueError, OSError):
         pass  # Its owner has closed it without a word.
-
-
-def _check_signal(sig: object) -> None:
-    if not isinstance(sig, int):
-        raise TypeError(f"sig must be an int, not {sig!r}")
-    if sig not in signal.valid_signals():
-        raise ValueError(f"invalid signal number {sig}")
 
 
 def _why_not(sig: int, exc: OSError | ValueError) -> Exception:

@@ -37,22 +37,22 @@ class SocketCalls(Resolve):
         """Receives up to `nbytes` bytes; `b""` at the end of the stream."""
         self._check_socket(sock)
         while (data := self._sock_recv(sock, nbytes)) is None:
-            ready = self._wait_readable(sock)
+            ready, watch = self._wait_readable(sock)
             try:
                 await ready
             finally:
-                self._unwait(ready)
+                self._unwait(ready, watch)
         return data
 
     async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
         """Receives into `buf`; how many bytes, 0 at the end of the stream."""
         self._check_socket(sock)
         while (count := self._sock_recv_into(sock, buf)) is None:
-            ready = self._wait_readable(sock)
+            ready, watch = self._wait_readable(sock)
             try:
                 await ready
             finally:
-                self._unwait(ready)
+                self._unwait(ready, watch)
         return count
 
     async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
@@ -64,11 +64,11 @@ class SocketCalls(Resolve):
             return
         rest = whole.cast("B")[sent:]
         while rest:
-            ready = self._wait_writable(sock)
+            ready, watch = self._wait_writable(sock)
             try:
                 await ready
             finally:
-                self._unwait(ready)
+                self._unwait(ready, watch)
             rest = rest[self._sock_send(sock, rest) or 0 :]
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
@@ -82,11 +82,11 @@ class SocketCalls(Resolve):
             else:
                 connection.setblocking(False)
                 return connection, address
-            ready = self._wait_readable(sock)
+            ready, watch = self._wait_readable(sock)
             try:
                 await ready
             finally:
-                self._unwait(ready)
+                self._unwait(ready, watch)
 
     async def sock_connect(self, sock: socket.socket, address: Any) -> None:
         """Connects `sock`; a host name in `address` is looked up first."""
@@ -104,11 +104,11 @@ class SocketCalls(Resolve):
         except BlockingIOError as exc:
             if exc.errno == errno.EAGAIN:
                 raise  # Nothing has begun: a Unix socket whose listener's queue is full.
-        ready = self._wait_writable(sock)
+        ready, watch = self._wait_writable(sock)
         try:
             await ready
         finally:
-            self._unwait(ready)
+            self._unwait(ready, watch)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise OSError(error, f"Connect call failed {address}")
@@ -140,7 +140,7 @@ class SocketCalls(Resolve):
 
         async def _attempt(
             self,
-            wait: Callable[[socket.socket], asyncio.Future[None]],
+            wait: Callable[[socket.socket], tuple[asyncio.Future[None], int]],
             sock: socket.socket,
             call: Callable[[], _T],
         ) -> _T:
@@ -150,11 +150,11 @@ class SocketCalls(Resolve):
                     return call()
                 except (BlockingIOError, InterruptedError):
                     pass
-                ready = wait(sock)
+                ready, watch = wait(sock)
                 try:
                     await ready
                 finally:
-                    self._unwait(ready)
+                    self._unwait(ready, watch)
 
     def _check_socket(self, sock: socket.socket) -> None:
         check_not_tls(sock)

@@ -139,15 +139,7 @@ def _check_place(path: object, sock: socket.socket | None, neither: str) -> None
 
 def _bind(path: str | bytes) -> socket.socket:
     """A new socket, bound to `path`, where a socket may be left over."""
-    if not _is_abstract(path):
-        try:
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                os.remove(path)
-        except FileNotFoundError:
-            pass
-        except OSError as exc:
-            # A directory may let us create files and not look at them: bind(2) will tell.
-            logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)
+    remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.bind(path)
@@ -158,6 +150,20 @@ def _bind(path: str | bytes) -> socket.socket:
             raise OSError(errno.EADDRINUSE, text) from None
         raise
     return sock
+
+
+def remove_stale(path: str | bytes) -> None:
+    """Removes a socket that a dead process has left at `path`, or a living one has: as asyncio."""
+    if _is_abstract(path):
+        return
+    try:
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as exc:
+        # A directory may let us create files and not look at them: bind(2) will tell.
+        logger.error("Unable to check or remove stale UNIX socket %r: %r", path, exc)
 
 
 def _cleanup_of(sock: socket.socket) -> Callable[[], None] | None:

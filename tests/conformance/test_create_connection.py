@@ -250,10 +250,21 @@ class TestHappyEyeballs:
     async def test_cancelled(self, loop: Loop) -> None:
         with hanging() as slow:
             resolving_to(loop, slow, slow)
+            both_connect = asyncio.Event()
+            sock_connect, attempts = loop.sock_connect, 0
+
+            async def counting(sock: socket.socket, address: Any) -> None:
+                nonlocal attempts
+                attempts += 1
+                if attempts == 2:
+                    both_connect.set()
+                await sock_connect(sock, address)
+
+            loop.sock_connect = counting  # type: ignore[method-assign]
             task = asyncio.ensure_future(
                 loop.create_connection(Recorder, "any.host", 1, happy_eyeballs_delay=0.001)
             )
-            await asyncio.sleep(0.005)
+            await asyncio.wait_for(both_connect.wait(), PATIENCE)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

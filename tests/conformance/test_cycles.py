@@ -53,6 +53,31 @@ def test_closed_loop_in_a_cycle_with_its_callbacks(kind: str) -> None:
     assert [watch() for watch in watches] == [None, None]
 
 
+def test_loop_that_its_own_method_holds(kind: str) -> None:
+    """The collector cannot make the method of a native object let go of it."""
+    loop = loops.factory(kind)()
+    loop.close()
+    loop.set_task_factory(loop.create_task)  # type: ignore[arg-type]
+    watch = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert watch() is None
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_handle_that_its_own_argument_holds(loop: Any, method: str) -> None:
+    """Nor can it make a `super` object let go, which is a way to build such a cycle late."""
+    argument: Any = super.__new__(super)
+    schedule = getattr(loop, method)
+    handle = schedule(id, argument) if method == "call_soon" else schedule(0, id, argument)
+    turn(loop, 2)
+    super.__init__(argument, type(handle), handle)
+    watch = weakref.ref(handle)
+    del handle, argument
+    gc.collect()
+    assert watch() is None
+
+
 def test_transport_that_is_held_by_its_own_method(kind: str) -> None:
     """The method of a native object holds it, and cannot be made to let go by the collector."""
     before = leaks.take()

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from support import loops
+from support.ticks import turn
 
 Loop = asyncio.AbstractEventLoop
 Program = Callable[[Loop], object]
@@ -54,13 +55,21 @@ def attempt(call: Callable[..., object], *arguments: object) -> str:
         return f"{type(error).__name__}: {error}"
 
 
+def until_ended(loop: Loop, transport: asyncio.BaseTransport) -> None:
+    """Runs until the transport closes, and what that leads to."""
+    while not transport.is_closing():
+        turn(loop)
+    turn(loop, 3)
+
+
 @program
 def callbacks(loop: Loop) -> object:
     loop.call_soon(fail)
     loop.call_soon_threadsafe(fail, 1)
     loop.call_later(0, fail)
     loop.call_at(loop.time(), fail, "argument")
-    loop.run_until_complete(asyncio.sleep(0.001))
+    loop.call_at(loop.time(), loop.stop)
+    loop.run_forever()
     return None
 
 
@@ -113,7 +122,7 @@ def slow(loop: Loop) -> object:
         time.sleep(0.01)
 
     loop.run_until_complete(loop.create_task(slow_step(), name="slow one"))
-    loop.run_until_complete(asyncio.sleep(0.001))
+    turn(loop)
     return None
 
 
@@ -182,11 +191,12 @@ def readers(loop: Loop) -> object:
 
     def callback() -> None:
         one.recv(1)
+        loop.stop()
         fail()
 
     loop.add_reader(one, callback)
     other.send(b"x")
-    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.run_forever()
     loop.remove_reader(one)
     one.close()
     other.close()
@@ -204,25 +214,25 @@ def connection(loop: Loop, protocol: Callable[[], asyncio.BaseProtocol]) -> tupl
 def connection_made_fails(loop: Loop) -> object:
     transport, other = connection(loop, lambda: Failing("connection_made"))
     transport.close()
-    loop.run_until_complete(asyncio.sleep(0.001))
+    until_ended(loop, transport)
     other.close()
     return None
 
 
 @program
 def data_received_fails(loop: Loop) -> object:
-    _, other = connection(loop, lambda: Failing("data_received"))
+    transport, other = connection(loop, lambda: Failing("data_received"))
     other.send(b"x")
-    loop.run_until_complete(asyncio.sleep(0.01))
+    until_ended(loop, transport)
     other.close()
     return None
 
 
 @program
 def eof_received_fails(loop: Loop) -> object:
-    _, other = connection(loop, lambda: Failing("eof_received"))
+    transport, other = connection(loop, lambda: Failing("eof_received"))
     other.close()
-    loop.run_until_complete(asyncio.sleep(0.01))
+    until_ended(loop, transport)
     return None
 
 
@@ -230,7 +240,7 @@ def eof_received_fails(loop: Loop) -> object:
 def connection_lost_fails(loop: Loop) -> object:
     transport, other = connection(loop, lambda: Failing("connection_lost"))
     transport.abort()
-    loop.run_until_complete(asyncio.sleep(0.01))
+    until_ended(loop, transport)
     other.close()
     return None
 
@@ -255,16 +265,16 @@ def pause_and_resume_writing_fail(loop: Loop) -> object:
 
     loop.run_until_complete(drain())
     transport.close()
-    loop.run_until_complete(asyncio.sleep(0.01))
+    until_ended(loop, transport)
     other.close()
     return None
 
 
 @program
 def end_of_the_stream(loop: Loop) -> object:
-    _, other = connection(loop, asyncio.Protocol)
+    transport, other = connection(loop, asyncio.Protocol)
     other.close()
-    loop.run_until_complete(asyncio.sleep(0.01))
+    until_ended(loop, transport)
     return None
 
 
@@ -274,7 +284,7 @@ def writing_to_a_lost_connection(loop: Loop) -> object:
     transport.abort()
     for _ in range(7):
         transport.write(b"x")
-    loop.run_until_complete(asyncio.sleep(0.01))
+    until_ended(loop, transport)
     other.close()
     return [attempt(transport.write, "text"), attempt(transport.is_closing)]
 

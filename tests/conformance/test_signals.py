@@ -66,6 +66,21 @@ def test_signal_sent_by_a_thread_wakes_a_sleeping_loop(loop: Loop) -> None:
     loop.remove_signal_handler(signal.SIGUSR1)
 
 
+def test_the_handle_of_a_handler(loop: Any) -> None:
+    """Cancelled, it takes the handler away with the next signal, which is not acted upon."""
+    seen: list[str] = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "caught")
+    handle = loop._signal_handlers[signal.SIGUSR1]
+    assert isinstance(handle, asyncio.Handle)
+    assert (handle._callback, handle._args) == (seen.append, ("caught",))
+    handle.cancel()
+    loop.call_soon(send, signal.SIGUSR1)
+    while loop._signal_handlers:
+        turn(loop)
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert seen == []
+
+
 def test_several_signals(loop: Loop) -> None:
     seen: list[str] = []
 

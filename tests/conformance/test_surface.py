@@ -389,6 +389,134 @@ def test_time_of_a_subclass(loop: Any) -> None:
     assert seen == ["an hour later", "then"]
 
 
+class Clock:
+    """A time that a test sets, in the place of a loop's."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+        self.asked = 0
+
+    def __call__(self) -> float:
+        self.asked += 1
+        return self.now
+
+
+def test_time_set_on_the_loop(loop: Any) -> None:
+    loop.time = clock = Clock()
+    seen: list[str] = []
+    later = loop.call_later(50, seen.append, "later")
+    at = loop.call_at(1010.0, seen.append, "at")
+    assert (later.when(), at.when()) == (1050.0, 1010.0)
+    turn(loop, 2)
+    assert seen == []
+    clock.now = 1010.0
+    turn(loop, 2)
+    assert seen == ["at"]
+    clock.now = 1049.9
+    turn(loop, 2)
+    assert seen == ["at"]
+    clock.now = 1050.0
+    turn(loop, 2)
+    assert seen == ["at", "later"]
+
+
+def test_time_set_on_a_running_loop_and_taken_away(loop: Any) -> None:
+    async def main() -> None:
+        original = loop.time
+        loop.time = Clock()
+        assert loop.call_later(1, int).when() == 1001.0
+        loop.time = original
+        assert loop.call_later(1, int).when() >= original() + 0.5
+        loop.time = Clock(2000.0)
+        sleeper = asyncio.ensure_future(asyncio.sleep(5))
+        await asyncio.sleep(0)
+        loop.time.now = 2005.0
+        await sleeper
+        del loop.time
+        assert abs(loop.call_later(1, int).when() - original() - 1) < 0.5
+        await asyncio.sleep(0.001)
+
+    loop.run_until_complete(main())
+
+
+def test_wait_goes_by_the_time_set_on_the_loop(loop: Any) -> None:
+    """A million seconds ahead, timers are neither missed nor polled for."""
+    original = loop.time
+    asked = 0
+
+    def ahead() -> float:
+        nonlocal asked
+        asked += 1
+        return 1e6 + original()  # type: ignore[no-any-return]
+
+    loop.time = ahead
+    loop.run_until_complete(asyncio.sleep(0.02))
+    assert 0 < asked < 30
+
+
+def test_time_of_a_subclass_before_the_first_run(loop: Any) -> None:
+    class Standing(type(loop)):  # type: ignore[misc]
+        def time(self) -> float:
+            return 5.0
+
+    other = Standing()
+    try:
+        assert other.call_later(2, int).when() == 7.0
+    finally:
+        other.close()
+
+
+def test_time_that_raises_ends_the_run(loop: Any) -> None:
+    def failing() -> float:
+        raise ZeroDivisionError
+
+    loop.call_soon(setattr, loop, "time", failing)
+    loop.call_soon(loop.call_soon, int)
+    with pytest.raises(ZeroDivisionError):
+        loop.run_forever()
+    with pytest.raises(ZeroDivisionError):
+        loop.call_later(1, int)
+    del loop.time
+    loop.run_until_complete(asyncio.sleep(0.001))
+
+
+def test_slow_callbacks_go_by_the_time_set_on_the_loop(
+    loop: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop.set_debug(True)
+    loop.time = clock = Clock()
+    loop.call_soon(setattr, clock, "now", 1005.0)
+    turn(loop)
+    assert "took 5.000 seconds" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["instance", "subclass"])
+def test_call_later_goes_through_a_replaced_call_at(loop: Any, where: str) -> None:
+    original = loop.call_at
+    asked: list[tuple[Any, ...]] = []
+
+    def call_at(when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        asked.append((callback, args, context))
+        return original(when, callback, *args, context=context)  # type: ignore[no-any-return]
+
+    if where == "instance":
+        loop.call_at = call_at
+    else:
+        loop.__class__ = type("Own", (type(loop),), {"call_at": staticmethod(call_at)})
+    context = contextvars.copy_context()
+    handle = loop.call_later(3600, print, 1, 2, context=context)
+    assert loop.time() < handle.when() < loop.time() + 3601
+    loop.call_later(3600, print)
+    assert asked == [(print, (1, 2), context), (print, (), None)]
+
+
+def test_attributes_that_cannot_be_set_or_deleted(loop: Any) -> None:
+    with pytest.raises(AttributeError):
+        del loop.time
+    with pytest.raises(AttributeError):
+        del loop.nothing_of_this_name
+
+
 def test_replaced_call_soon_takes_effect_for_tasks(loop: Any) -> None:
     seen: list[str] = []
     original = loop.call_soon

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -118,3 +120,30 @@ def test_timer_made_due_by_a_callback_waits_for_the_next_tick(loop: Loop) -> Non
     assert seen == []
     turn(loop)
     assert seen == ["timer"]
+
+
+def test_calls_during_the_wait_come_before_timers(loop: Loop) -> None:
+    """Both are due when the loop, which waits, gets to run again: it lacks the GIL until then."""
+    seen: list[str] = []
+    waiting = threading.Event()
+    due = loop.time() + 0.05
+
+    def interrupt() -> None:
+        waiting.wait()  # The loop's thread lets go of the GIL only when it waits.
+        loop.call_soon_threadsafe(seen.append, "thread")
+        while loop.time() < due + 0.01:
+            pass
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10)
+    try:
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        loop.call_at(due, seen.append, "timer")
+        loop.call_at(due, loop.stop)
+        loop.call_soon(waiting.set)
+        loop.run_forever()
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert seen == ["thread", "timer"]

@@ -70,6 +70,25 @@ async def test_the_socket(loop: Loop) -> None:
         assert transport.get_extra_info("socket").fileno() == sock.fileno()
 
 
+async def test_the_socket_itself(loop: Loop) -> None:
+    """Libraries take it past the documentation."""
+    made: Any
+    endpoint: Any
+    async with connection(Recorder()) as (made, protocol, _):
+        endpoint, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+        )
+        assert (made._sock.type, endpoint._sock.type) == (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+        for transport in (made, endpoint):
+            shown = transport.get_extra_info("socket")
+            assert isinstance(transport._sock, socket.socket)
+            assert transport._sock.fileno() == shown.fileno()
+            transport.abort()
+        await protocol.until_lost()
+        await pause(2)
+        assert (made._sock, endpoint._sock) == (None, None)
+
+
 async def test_nodelay_on_every_way_to_a_transport(loop: Loop) -> None:
     def nodelay(transport: asyncio.BaseTransport) -> int:
         sock = transport.get_extra_info("socket")

@@ -3,7 +3,8 @@
 Nothing of them is copied, and none is left out here: every module, class and method there is.
 Their loops come from asyncio's event loop policy, its loop classes, a `loop_factory`, a method of
 the test class, or the `TestLoop` of their own support module, which keeps its own time; while a
-test runs, each of these gives loops of ours. A test that made none is not about a loop.
+test runs, each of these gives loops of ours, and a mock that it puts into a module of asyncio's
+is seen by ours. A test that made none is not about a loop.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import time
 import unittest
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +50,16 @@ OTHER_SELECTORS = {"EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoop
 CLASSES = {"BaseEventLoop", "EventLoop", "SelectorEventLoop"}
 # They call a method of asyncio's `BaseEventLoop` by that name, and make no loop of it.
 OF_ASYNCIOS_METHODS = {"test_sendfile"}
+# Where a test puts a mock into a module of asyncio's, ours that does the same gets it.
+MOCKED = {
+    ("oxlip._connect", "asyncio.base_events"): ["socket"],
+    ("oxlip._datagram", "asyncio.base_events"): ["socket"],
+    ("oxlip._server", "asyncio.base_events"): ["socket"],
+    ("oxlip._sock", "asyncio.base_events"): ["socket"],
+    ("oxlip._sendfile", "asyncio.unix_events"): ["os"],
+    ("oxlip._signals", "asyncio.unix_events"): ["signal", "sys"],
+    ("oxlip._unix", "asyncio.unix_events"): ["socket"],
+}
 # What test.support may use: no network.
 RESOURCES = {"cpu", "subprocess", "walltime"}
 PACKAGE = "test.test_asyncio"
@@ -125,6 +136,8 @@ def everywhere(real: type[Any], virtual: type[Any] | None) -> Iterator[None]:
     """
     utils = importlib.import_module(f"{PACKAGE}.utils")
     with ExitStack() as stack:
+        if not issubclass(real, asyncio.SelectorEventLoop):
+            _follow_mocks(stack)
         # A default policy asks its class. (By its own name: the public one is deprecated.)
         policy = getattr(asyncio.unix_events, "_UnixDefaultEventLoopPolicy", None)
         policy = policy or asyncio.unix_events._DefaultEventLoopPolicy  # type: ignore[attr-defined]
@@ -141,6 +154,24 @@ def everywhere(real: type[Any], virtual: type[Any] | None) -> Iterator[None]:
                 for name in CLASSES & vars(module).keys():
                     stack.enter_context(mock.patch.object(module, name, real))
         yield
+
+
+def _follow_mocks(stack: ExitStack) -> None:
+    """Has our modules use what asyncio's use: a test puts a mock in the place of the latter."""
+    for (ours, theirs), names in MOCKED.items():
+        module = importlib.import_module(ours)
+        for name in names:
+            stack.enter_context(mock.patch.object(module, name, _Followed(theirs, name)))
+
+
+class _Followed:
+    """A module as another one sees it just now."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._place = (importlib.import_module(module), name)
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(getattr(*self._place), attribute)
 
 
 @contextmanager
@@ -203,42 +234,34 @@ def _loop_class(kind: str, made: list[str]) -> type[Any]:
             made.append(kind)
             super().__init__()
 
+        # A mock of a socket gives 1 for its descriptor, which would be taken and closed.
+        _connection = _not_of_a_mock(oxlip.EventLoop._connection)
+        _datagram = _not_of_a_mock(oxlip.EventLoop._datagram)
+        _listen = _not_of_a_mock(oxlip.EventLoop._listen)
+
     return Ours
 
 
+def _not_of_a_mock(method: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(self: Any, sock: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(sock, mock.NonCallableMock):
+            raise ValueError(f"Invalid file object: {sock!r}")  # As a selector says.
+        return method(self, sock, *args, **kwargs)
+
+    return checked
+
+
 def _virtual_loop_class(real: type[Any]) -> type[Any]:
-    """In the place of `TestLoop`: our loop on virtual time.
+    """In the place of `TestLoop`: the same class over our loop instead of asyncio's.
 
-    A test may give it a generator that is sent every timer's time, checks it, and says how far the
-    time is to go on. Ours goes on by itself, to the next timer.
+    It has a time of its own, which it moves on in a `_run_once()` of its own, as the test's
+    generator says. Where there is none time stands still, nothing waits: ticks can be native.
     """
-    import oxlip
+    test_loop = importlib.import_module(f"{PACKAGE}.utils").TestLoop
 
-    class Virtual(real):  # type: ignore[misc]
-        def __new__(cls, gen: Callable[[], Generator[Any, Any, Any]] | None = None) -> Any:
-            return oxlip.EventLoop.__new__(cls, driver="sim")
-
-        def __init__(self, gen: Callable[[], Generator[Any, Any, Any]] | None = None) -> None:
-            super().__init__()
-            self._times = gen() if gen is not None else None
-            if self._times is not None:
-                next(self._times)
-
-        def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
-            if self._times is not None:
-                self._times.send(when)
-            return super().call_at(when, *args, **kwargs)  # type: ignore[no-any-return]
-
-        def call_later(self, delay: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
-            return self.call_at(self.time() + delay, *args, **kwargs)
-
-        def advance_time(self, seconds: float) -> None:
-            pass
-
-        def close(self) -> None:
-            super().close()
-            if self._times is not None and next(self._times, "over") != "over":
-                raise AssertionError("not every timer that the test expects was set")
+    class Virtual(test_loop, real):  # type: ignore[misc]
+        def _waits_natively(self) -> bool:
+            return not self._check_on_close
 
     return Virtual
 

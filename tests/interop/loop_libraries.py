@@ -125,9 +125,7 @@ def aiocop(make: Make) -> None:
     reported: list[list[str]] = []
 
     def report(event: Any) -> None:
-        # With asyncio the callback of a timer is reported a second time, without what it did:
-        # there call_later() goes through call_at(), and this replaces both.
-        if event.exceeded_threshold and event.reason == "io_blocking":
+        if event.exceeded_threshold:
             reported.append(
                 [str(each["event"]).partition("(")[0] for each in event.blocking_events]
             )

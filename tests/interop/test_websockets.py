@@ -11,6 +11,7 @@ import websockets
 from support.observing import Program, exchange, get
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.protocol import State
 
 Same = Callable[[Program], Any]
 
@@ -126,10 +127,12 @@ def test_refused_handshakes_on_the_wire(same_as_stock: Same) -> None:
 
 def test_keepalive_notices_a_silent_peer(same_as_stock: Same) -> None:
     async def program() -> Any:
-        async with serving(ping_interval=0.02, ping_timeout=0.02) as (_, url):
+        async with serving(ping_interval=0.02, ping_timeout=0.02) as (server, url):
             client = await connect(url, ping_interval=None)
             client.transport.pause_reading()  # so that no pong is sent
-            await asyncio.sleep(0.1)
+            (connection,) = server.connections
+            while connection.state is State.OPEN:
+                await asyncio.sleep(0.001)
             client.transport.resume_reading()
             return await ending(client)
 

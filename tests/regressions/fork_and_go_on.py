@@ -94,6 +94,7 @@ def at_rest_for_long(loop: Loop, server: asyncio.Server) -> None:
 
     def readable() -> None:
         seen.append(near.recv(100))
+        loop.stop()
 
     loop.add_reader(near, readable)
     loop.run_until_complete(asyncio.sleep(0))
@@ -105,7 +106,7 @@ def at_rest_for_long(loop: Loop, server: asyncio.Server) -> None:
 
     in_child(child)
     far.send(b"for the parent")
-    loop.run_until_complete(asyncio.sleep(0.05))
+    loop.run_forever()
     assert seen == [b"for the parent"], seen
     loop.remove_reader(near)
     near.close()
@@ -116,13 +117,13 @@ def connection_of_the_child(loop: Loop, server: asyncio.Server) -> None:
     """The child may go on with a connection that the parent leaves alone."""
     address = server.sockets[0].getsockname()
     with socket.create_connection(address, PATIENCE) as client:
-        loop.run_until_complete(asyncio.sleep(0.05))  # It is accepted.
 
         async def converse() -> None:
             client.setblocking(False)
             await loop.sock_sendall(client, b"x")
             assert await asyncio.wait_for(loop.sock_recv(client, 10), LIMIT) == b"x"
 
+        loop.run_until_complete(converse())
         in_child(lambda: loop.run_until_complete(converse()))
         loop.run_until_complete(converse())
 
@@ -196,7 +197,9 @@ def in_a_thread(loop: Loop, server: asyncio.Server) -> None:
         other.run_until_complete(asyncio.sleep(0.01))
         other.close()
 
-    time.sleep(0.05)
+    runs = threading.Event()
+    loop.call_soon_threadsafe(runs.set)
+    assert runs.wait(LIMIT)
     in_child(child)
     answered: Any = asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "yes"), loop)
     assert answered.result(LIMIT) == "yes"
@@ -281,6 +284,11 @@ def written_before(loop: Loop, server: asyncio.Server) -> None:
             if self.child == 0:
                 # Goes on with the rest of this tick before it ends.
                 loop.call_later(0.01, os._exit, 0)
+            else:
+                loop.call_later(0.01, loop.stop)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            loop.stop()
 
     async def connect() -> Forking:
         _, protocol = await loop.create_connection(Forking, sock=near)
@@ -288,10 +296,10 @@ def written_before(loop: Loop, server: asyncio.Server) -> None:
         return protocol
 
     protocol = loop.run_until_complete(connect())
-    loop.run_until_complete(asyncio.sleep(0.05))  # The child does not come to its end.
+    loop.run_forever()  # The child does not come to its end.
     ended(protocol.child)
     protocol.transport.close()
-    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.run_forever()
     far.settimeout(LIMIT)
     received = b""
     while data := far.recv(100):
@@ -316,7 +324,7 @@ def written_beside_an_error(loop: Loop, server: asyncio.Server) -> None:
     async def main() -> None:
         ours, _ = await loop.create_connection(asyncio.Protocol, sock=near)
         other, _ = await loop.create_connection(asyncio.Protocol, sock=failing)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
 
         def write() -> None:
             ours.write(b"once")
@@ -327,7 +335,10 @@ def written_beside_an_error(loop: Loop, server: asyncio.Server) -> None:
         loop.call_soon(write)
         # Until the last handle of the tick, writes wait.
         loop.call_soon(int)
-        await asyncio.sleep(0.05)
+        while child < 0:
+            await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     logger = logging.getLogger("asyncio")
     logger.addFilter(fork)

@@ -24,7 +24,13 @@ def constant_collection() -> Iterator[None]:
 
 @pytest.mark.usefixtures("constant_collection")
 async def test_collection_while_transports_are_made(loop: Loop) -> None:
-    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    lost = []
+
+    class Counting(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(exc)
+
+    server = await loop.create_server(Counting, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
     # The interpreter keeps some dicts for reuse, and making one of those begins no collection.
     kept: list[dict[str, int]] = []
@@ -36,7 +42,8 @@ async def test_collection_while_transports_are_made(loop: Loop) -> None:
         await asyncio.sleep(0)
     for peer in peers:
         peer.close()
-    await asyncio.sleep(0.01)
+    while len(lost) < len(peers):
+        await asyncio.sleep(0)
     server.close()
     await server.wait_closed()
 

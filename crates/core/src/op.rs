@@ -15,8 +15,8 @@ use crate::id::Id;
 /// A request to the driver about one resource it has adopted.
 #[derive(Debug)]
 pub enum Op<'a> {
-    /// Report [`Completion::Readable`] whenever bytes or the end of the stream wait to be taken; of
-    /// a datagram socket [`Completion::Receivable`] whenever datagrams or an error wait.
+    /// Report [`Completion::Readable`] whenever bytes or the end of the stream wait to be taken, and
+    /// nothing after the end was; of a datagram socket [`Completion::Receivable`] whenever datagrams or an error wait.
     RecvStart(Id),
     /// Stop reporting. What arrives meanwhile waits in the driver or the kernel.
     RecvStop(Id),

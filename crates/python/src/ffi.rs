@@ -50,6 +50,23 @@ pub(crate) fn call_method<'py, const N: usize>(
     }
 }
 
+/// What `object.__setattr__` and `object.__delattr__` (no value) do.
+///
+/// # Errors
+/// `AttributeError`, and what a descriptor raises.
+pub(crate) fn generic_set_attribute(
+    object: &Bound<'_, PyAny>,
+    name: &Bound<'_, PyString>,
+    value: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let value = value.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: live objects, or NULL for the value; errors are reported as Python does.
+    if unsafe { ffi::PyObject_GenericSetAttr(object.as_ptr(), name.as_ptr(), value) } != 0 {
+        return Err(PyErr::fetch(object.py()));
+    }
+    Ok(())
+}
+
 /// The tuple `("loop",)`.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ impl Args {
     ///
     /// # Errors
     /// Out of memory.
-    pub(super) fn tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+    pub(crate) fn tuple<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         match self {
             Self::None => Ok(PyTuple::empty(py)),
             Self::One(one) => PyTuple::new(py, [one]),

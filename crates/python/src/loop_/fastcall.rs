@@ -123,7 +123,7 @@ fastcall!(call_soon_threadsafe, |event_loop, arguments| {
 
 fastcall!(call_later, |event_loop, arguments| {
     let ([delay, callback], rest, context) = arguments.parse(["delay", "callback"])?;
-    schedule::call_later(event_loop, &delay, callback, rest, context).map(Bound::into_any)
+    schedule::call_later(event_loop, &delay, callback, rest, context)
 });
 
 fastcall!(call_at, |event_loop, arguments| {

@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use oxlip_core::time::Time;
 use pyo3::exceptions::{PyIndexError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -107,19 +106,13 @@ pub(super) fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
     handle.call_method0(pyo3::intern!(py, "_run")).map(drop)
 }
 
-/// One tick, also inside a handle of another tick, and of a loop that does not run. Timers are due
-/// until `now`, if the program has a time of its own.
+/// One tick, also inside a handle of another tick, and of a loop that does not run.
 ///
 /// # Errors
 /// As [`tick::tick`].
-pub(super) fn tick(
-    event_loop: &Bound<'_, EventLoop>,
-    sleep: bool,
-    now: Option<f64>,
-) -> PyResult<()> {
+pub(super) fn tick(event_loop: &Bound<'_, EventLoop>, sleep: bool) -> PyResult<()> {
     let owned = lifecycle::own(event_loop)?;
-    let now = now.map(Time::from_secs_f64);
-    tick::tick(event_loop, &owned, &mut None, sleep, now)?;
+    tick::tick(event_loop, &owned, &mut None, sleep)?;
     transport::flush(event_loop)
 }
 

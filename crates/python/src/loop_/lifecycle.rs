@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::prelude::*;
 
-use super::{EventLoop, Runnable, State, fork, tick};
+use super::{EventLoop, Runnable, State, fork, replaced, tick};
 use crate::handle::collector;
 use crate::names;
 use crate::owner::{Ownership, thread_token};
@@ -16,7 +16,9 @@ use crate::transport::{self, AnyTransport, Link};
 ///
 /// # Errors
 /// `RuntimeError` if the loop runs already.
-pub(super) fn claim(event_loop: &EventLoop) -> PyResult<()> {
+pub(super) fn claim(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
+    replaced::look(event_loop);
+    let event_loop = event_loop.get();
     event_loop.check_open()?;
     if event_loop.running.swap(true, Ordering::Relaxed) {
         return Err(already_running());
@@ -56,7 +58,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let owned = own(event_loop)?;
     let mut runner = None;
     let result = loop {
-        match tick::tick(event_loop, &owned, &mut runner, true, None) {
+        match tick::tick(event_loop, &owned, &mut runner, true) {
             Ok(()) if this.stopping.load(Ordering::Relaxed) => break Ok(()),
             Ok(()) => {}
             Err(error) => break Err(error),
@@ -213,7 +215,6 @@ pub(super) fn clear(event_loop: &EventLoop) {
         state.unsettled.clear();
         state.watched_fds.clear();
         state.connected_fds.clear();
-        state.waits.clear();
         state.completions.clear();
         (
             std::mem::take(&mut state.spare_handles),

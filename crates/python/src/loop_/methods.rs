@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use super::{EventLoop, fork, inside, lifecycle, schedule, sock, tasks, watch};
+use super::{EventLoop, fork, inside, lifecycle, replaced, schedule, sock, tasks, watch};
 use crate::transport::{self, DatagramTransport, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
@@ -28,8 +28,8 @@ impl EventLoop {
         lifecycle::run(slf)
     }
 
-    fn _claim(&self) -> PyResult<()> {
-        lifecycle::claim(self)
+    fn _claim(slf: &Bound<'_, Self>) -> PyResult<()> {
+        lifecycle::claim(slf)
     }
 
     fn _release(slf: &Bound<'_, Self>) {
@@ -115,6 +115,24 @@ impl EventLoop {
 
     // call_soon, call_soon_threadsafe, call_later, call_at: fastcall.rs
 
+    // Methods that a program has replaced: replaced.rs
+
+    fn _look_at_replaced(slf: &Bound<'_, Self>) {
+        replaced::look(slf);
+    }
+
+    fn __setattr__(
+        slf: &Bound<'_, Self>,
+        name: &Bound<'_, PyString>,
+        value: &Any<'_>,
+    ) -> PyResult<()> {
+        replaced::set_attribute(slf, name, Some(value))
+    }
+
+    fn __delattr__(slf: &Bound<'_, Self>, name: &Bound<'_, PyString>) -> PyResult<()> {
+        replaced::set_attribute(slf, name, None)
+    }
+
     // Futures and tasks: tasks.rs
 
     fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
@@ -141,9 +159,8 @@ impl EventLoop {
     // What libraries know of asyncio's own loop: inside.rs
 
     /// One tick.
-    #[pyo3(signature = (sleep, now=None))]
-    fn _tick(slf: &Bound<'_, Self>, sleep: bool, now: Option<f64>) -> PyResult<()> {
-        inside::tick(slf, sleep, now)
+    fn _tick(slf: &Bound<'_, Self>, sleep: bool) -> PyResult<()> {
+        inside::tick(slf, sleep)
     }
 
     #[getter]
@@ -189,7 +206,7 @@ impl EventLoop {
         inside::ready_popleft(slf)
     }
 
-    fn _timers<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
+    fn _timer_handles<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyList>> {
         inside::timers(slf)
     }
 
@@ -223,16 +240,16 @@ impl EventLoop {
         watch::remove(slf, fd, watch::Side::Write)
     }
 
-    fn _wait_readable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<Any<'py>> {
+    fn _wait_readable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<(Any<'py>, u64)> {
         watch::wait(slf, fd, watch::Side::Read)
     }
 
-    fn _wait_writable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<Any<'py>> {
+    fn _wait_writable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<(Any<'py>, u64)> {
         watch::wait(slf, fd, watch::Side::Write)
     }
 
-    fn _unwait(slf: &Bound<'_, Self>, future: &Any<'_>) -> PyResult<()> {
-        watch::unwait(slf, future)
+    fn _unwait(slf: &Bound<'_, Self>, future: &Any<'_>, watch: u64) -> PyResult<()> {
+        watch::unwait(slf, future, watch)
     }
 
     // One attempt on the program's own socket: sock.rs

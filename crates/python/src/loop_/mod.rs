@@ -10,6 +10,7 @@ pub(crate) mod fork;
 mod inside;
 mod lifecycle;
 mod methods;
+pub(crate) mod replaced;
 mod resources;
 mod schedule;
 mod sock;
@@ -17,7 +18,6 @@ mod tasks;
 mod tick;
 pub(crate) mod watch;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -53,6 +53,8 @@ pub(crate) struct EventLoop {
     /// The token of the thread that said so.
     running_thread: AtomicUsize,
     stopping: AtomicBool,
+    /// Which methods are the program's own: `replaced.rs`.
+    replaced: AtomicU8,
     debug: AtomicBool,
     /// Seconds, as the bits of an `f64`.
     slow_callback_duration: AtomicU64,
@@ -88,10 +90,8 @@ pub(crate) struct State {
     current_handle: Option<Py<PyAny>>,
     /// The descriptors of `add_reader` and its kin.
     watched_fds: Descriptors,
-    /// The descriptors of connections.
+    /// The descriptors of connections, and of past ones: their ids name nothing.
     pub(crate) connected_fds: Descriptors,
-    /// Which watch a future of `_wait_readable` and `_wait_writable` belongs to, by its address.
-    waits: HashMap<usize, Id>,
     /// Where long reads of `sock_recv` go; empty until the first.
     scratch: Vec<u8>,
 }
@@ -179,7 +179,6 @@ impl EventLoop {
                 current_handle: None,
                 watched_fds: Descriptors::default(),
                 connected_fds: Descriptors::default(),
-                waits: HashMap::new(),
                 scratch: Vec::new(),
             }),
             inbox: Inbox::default(),
@@ -187,6 +186,7 @@ impl EventLoop {
             running: AtomicBool::new(false),
             running_thread: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            replaced: AtomicU8::new(0),
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
             task_factory: Mutex::new(None),

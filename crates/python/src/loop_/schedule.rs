@@ -8,7 +8,7 @@ use oxlip_driver::{Driver as _, clock};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 
-use super::{EventLoop, Runnable};
+use super::{EventLoop, Runnable, replaced};
 use crate::context::{Chosen, Snapshot};
 use crate::handle::{Args, Handle, TimerHandle, collector};
 use crate::names;
@@ -71,12 +71,15 @@ pub(super) fn call_later<'py>(
     callback: Bound<'py, PyAny>,
     args: Args,
     context: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, TimerHandle>> {
+) -> PyResult<Bound<'py, PyAny>> {
     if delay.is_none() {
         return Err(PyTypeError::new_err("delay must not be None"));
     }
+    if event_loop.get().has_own_timers() {
+        return replaced::call_later(event_loop, delay, callback, &args, context);
+    }
     let when = now(event_loop.get()).as_secs_f64() + delay.extract::<f64>()?;
-    schedule_at(event_loop, when, callback, args, context)
+    schedule_at(event_loop, when, callback, args, context).map(Bound::into_any)
 }
 
 pub(super) fn call_at<'py>(

@@ -11,14 +11,13 @@ use oxlip_core::time::Time;
 use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
-use super::{EventLoop, Runnable, State, inside, watch};
+use super::{EventLoop, Runnable, State, inside, replaced, watch};
 use crate::context::Runner;
 use crate::handle::{Handle, TimerHandle, collector};
 use crate::owner::Ownership;
 use crate::{names, transport};
 
 /// Runs one tick of a loop that this thread owns; `sleep` lets it wait for something to happen.
-/// `now` is what the loop's clock is to show then, if not the time.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a callback or a signal handler; `OSError` if the
@@ -28,7 +27,6 @@ pub(super) fn tick(
     owned: &Ownership<'_, State>,
     runner: &mut Option<Runner>,
     sleep: bool,
-    now: Option<Time>,
 ) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
@@ -40,6 +38,11 @@ pub(super) fn tick(
         drop(runner.take());
         this.drop_contexts(owned);
     }
+    let own_now = if !poll && this.has_own_time() && owned.with(|state| state.waits_for_timer()) {
+        replaced::own_now(event_loop)?
+    } else {
+        None
+    };
     // What is written must leave before the loop may sleep. First what may call a program: it could
     // fork, and the child would send what is staged once more; or raise KeyboardInterrupt, and the
     // wait that answers would not follow. So staging is last, and in one piece with the wait.
@@ -48,7 +51,7 @@ pub(super) fn tick(
     }
     let settled = owned.with(|state| {
         transport::stage_for_wait(state);
-        let timeout = state.timeout(poll);
+        let timeout = state.timeout(poll, own_now);
         state.wait(py, timeout)
     })?;
     settle(event_loop, owned, settled)?;
@@ -56,7 +59,8 @@ pub(super) fn tick(
     // interpreter looks only between its instructions, and callbacks may all be native.
     py.check_signals()?;
     this.drain_inbox(py);
-    owned.with(|state| state.begin(now));
+    let own_due = replaced::own_due(event_loop)?;
+    owned.with(|state| state.begin(own_due));
     let mut spare = None;
     loop {
         match owned.with(|state| state.next(spare.take())) {
@@ -132,6 +136,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyRe
 fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
     let py = event_loop.py();
     let description = runnable.describe(event_loop)?;
+    let (began, own_began) = (Instant::now(), replaced::own_now(event_loop)?);
     let set_current = |handle| {
         event_loop
             .get()
@@ -141,10 +146,13 @@ fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<
     drop(set_current(
         description.as_ref().map(|it| it.clone_ref(py)),
     )?);
-    let began = Instant::now();
     let result = run(event_loop, runnable);
     drop(set_current(None)?);
-    let took = began.elapsed().as_secs_f64();
+    let took = match (own_began, replaced::own_now(event_loop)?) {
+        (Some(began), Some(now)) => now.since(began),
+        _ => began.elapsed(),
+    };
+    let took = took.as_secs_f64();
     let limit = f64::from_bits(
         event_loop
             .get()
@@ -167,9 +175,13 @@ fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<
 }
 
 impl State {
-    /// How long the next wait may last.
+    fn waits_for_timer(&self) -> bool {
+        !self.scheduler.has_ready() && self.scheduler.timers_len() > 0
+    }
+
+    /// How long the next wait may last; `own_now` if the clock is the program's.
     #[inline]
-    fn timeout(&mut self, poll: bool) -> Option<Duration> {
+    fn timeout(&mut self, poll: bool, own_now: Option<Time>) -> Option<Duration> {
         if poll || !self.unsettled.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -177,7 +189,7 @@ impl State {
         let now = if self.scheduler.has_ready() {
             Time::ZERO
         } else {
-            self.driver().now()
+            own_now.unwrap_or_else(|| self.driver().now())
         };
         self.scheduler.timeout(now)
     }
@@ -233,7 +245,7 @@ impl State {
         }
     }
 
-    fn begin(&mut self, now: Option<Time>) {
+    fn begin(&mut self, own_due: Option<Time>) {
         let Self {
             driver,
             scheduler,
@@ -241,8 +253,8 @@ impl State {
             ..
         } = self;
         let driver = driver.as_ref().expect("a running loop is open");
-        let now = match now {
-            Some(now) => now,
+        let now = match own_due {
+            Some(due) => due,
             None if scheduler.timers_len() == 0 => Time::ZERO,
             None => driver.now(),
         };

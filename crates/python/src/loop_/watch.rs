@@ -151,36 +151,38 @@ pub(super) fn remove(
     Ok(true)
 }
 
-/// A future that is set once the descriptor is ready. Any number may wait for the same one.
+/// A future that is set once the descriptor is ready, and what [`unwait`] knows its watch by. Any
+/// number may wait for the same one.
 pub(super) fn wait<'py>(
     event_loop: &Bound<'py, EventLoop>,
     fd: &Bound<'py, PyAny>,
     side: Side,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<(Bound<'py, PyAny>, u64)> {
     let this = event_loop.get();
     this.check_open()?;
     let fd = descriptor(fd)?;
     check_no_transport(event_loop, fd)?;
     let future = super::tasks::create_future(event_loop)?;
-    let key = future.as_ptr() as usize;
-    let id = change(this, fd, side, |watchers| {
+    let (id, ()) = change(this, fd, side, |watchers| {
         watchers.futures.push(future.clone().unbind());
-    })?
-    .0;
-    this.state.with(|state| state.waits.insert(key, id))?;
-    Ok(future)
+    })?;
+    Ok((future, id.to_u64()))
 }
 
 /// Takes a future of [`wait`] out, if it is still there: it was cancelled.
-pub(super) fn unwait(event_loop: &Bound<'_, EventLoop>, future: &Bound<'_, PyAny>) -> PyResult<()> {
+pub(super) fn unwait(
+    event_loop: &Bound<'_, EventLoop>,
+    future: &Bound<'_, PyAny>,
+    watch: u64,
+) -> PyResult<()> {
+    let id = Id::from_u64(watch);
     let removed = event_loop.get().state.with(|state| {
-        let id = state.waits.remove(&(future.as_ptr() as usize))?;
         let watched = state.resources.watched(id)?;
         let removed = [Side::Read, Side::Write].into_iter().find_map(|side| {
             let futures = &mut watched.side(side).futures;
             let at = futures.iter().position(|waiting| waiting.is(future))?;
             Some(futures.remove(at))
-        });
+        })?;
         Some((removed, state.update_watch(id)))
     })?;
     drop(removed);
@@ -203,9 +205,6 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
                 *slot = watchers.handle.as_ref().map(|handle| handle.clone_ref(py));
                 futures.append(&mut watchers.futures);
             }
-        }
-        for future in &futures {
-            state.waits.remove(&(future.as_ptr() as usize));
         }
         let update = (!futures.is_empty()).then(|| state.update_watch(id));
         (futures, update)
@@ -246,9 +245,6 @@ pub(crate) fn failed(
         let forgotten = state.resources.remove(id);
         if let Some(Resource::Watched(watched)) = &forgotten {
             state.watched_fds.remove(watched.fd, id);
-            for future in watched.read.futures.iter().chain(&watched.write.futures) {
-                state.waits.remove(&(future.as_ptr() as usize));
-            }
             let _ = state.driver().submit(Op::Close(id));
         }
         forgotten

@@ -11,6 +11,7 @@
 mod bytes;
 mod deliver;
 mod reader;
+mod slots;
 mod writer;
 
 use pyo3::prelude::*;

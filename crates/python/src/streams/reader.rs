@@ -9,12 +9,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyNotImplemented, PyTuple};
 
+use super::slots::{Slot, look, put};
 use super::{CLASSES, bytes};
 use crate::counts::{Counted, Kind};
 use crate::{ffi, names};
 
 type Any<'py> = Bound<'py, PyAny>;
-type Slot = Option<Py<PyAny>>;
 
 /// The native half of `oxlip.StreamReader`.
 #[pyclass(subclass, module = "oxlip._native")]
@@ -164,9 +164,9 @@ impl StreamReader {
         if paused {
             Self::resume(slf)?;
         }
-        let event_loop = Self::look(slf, |this| &this.event_loop);
+        let event_loop = look(slf, |this| &this.event_loop);
         let waiter = ffi::call_method(intern!(py, "create_future"), [&event_loop])?;
-        Self::put(slf, |this| &mut this.waiter, Some(waiter.clone()));
+        put(slf, |this| &mut this.waiter, Some(waiter.clone()));
         Ok(waiter)
     }
 
@@ -174,57 +174,57 @@ impl StreamReader {
 
     #[getter(_buffer)]
     fn buffer<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        Self::look(slf, |this| &this.buffer)
+        look(slf, |this| &this.buffer)
     }
 
     #[setter(_buffer)]
     fn set_buffer(slf: &Bound<'_, Self>, buffer: Option<Any<'_>>) {
-        Self::put(slf, |this| &mut this.buffer, buffer);
+        put(slf, |this| &mut this.buffer, buffer);
     }
 
     #[getter(_waiter)]
     fn waiter<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        Self::look(slf, |this| &this.waiter)
+        look(slf, |this| &this.waiter)
     }
 
     #[setter(_waiter)]
     fn set_waiter(slf: &Bound<'_, Self>, waiter: Option<Any<'_>>) {
-        Self::put(slf, |this| &mut this.waiter, waiter);
+        put(slf, |this| &mut this.waiter, waiter);
     }
 
     #[getter(_exception)]
     fn exception<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        Self::look(slf, |this| &this.exception)
+        look(slf, |this| &this.exception)
     }
 
     #[setter(_exception)]
     fn set_exception(slf: &Bound<'_, Self>, exception: Option<Any<'_>>) {
-        Self::put(slf, |this| &mut this.exception, exception);
+        put(slf, |this| &mut this.exception, exception);
     }
 
     #[getter(_transport)]
     fn transport<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        Self::look(slf, |this| &this.transport)
+        look(slf, |this| &this.transport)
     }
 
     #[setter(_transport)]
     fn set_transport(slf: &Bound<'_, Self>, transport: Option<Any<'_>>) {
-        Self::put(slf, |this| &mut this.transport, transport);
+        put(slf, |this| &mut this.transport, transport);
     }
 
     #[getter(_loop)]
     fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        Self::look(slf, |this| &this.event_loop)
+        look(slf, |this| &this.event_loop)
     }
 
     #[setter(_loop)]
     fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Any<'_>>) {
-        Self::put(slf, |this| &mut this.event_loop, event_loop);
+        put(slf, |this| &mut this.event_loop, event_loop);
     }
 
     #[getter(_limit)]
     fn limit<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        Self::look(slf, |this| &this.limit)
+        look(slf, |this| &this.limit)
     }
 
     #[setter(_limit)]
@@ -234,7 +234,7 @@ impl StreamReader {
             exact.extract().ok()
         });
         slf.borrow_mut().limit_size = size;
-        Self::put(slf, |this| &mut this.limit, limit);
+        put(slf, |this| &mut this.limit, limit);
     }
 
     #[getter(_eof)]
@@ -288,23 +288,6 @@ impl StreamReader {
 }
 
 impl StreamReader {
-    fn look<'py>(slf: &Bound<'py, Self>, slot: impl FnOnce(&Self) -> &Slot) -> Any<'py> {
-        let py = slf.py();
-        let value = slot(&slf.borrow()).as_ref().map(|it| it.clone_ref(py));
-        value.map_or_else(|| py.None().into_bound(py), |it| it.into_bound(py))
-    }
-
-    /// What was there is dropped outside of the borrow: its end may run Python code.
-    fn put(
-        slf: &Bound<'_, Self>,
-        slot: impl FnOnce(&mut Self) -> &mut Slot,
-        value: Option<Any<'_>>,
-    ) {
-        let value = value.map(Bound::unbind);
-        let before = std::mem::replace(slot(&mut slf.borrow_mut()), value);
-        drop(before);
-    }
-
     /// Whether it is of no derived class.
     fn is_plain(slf: &Bound<'_, Self>) -> bool {
         let classes = CLASSES.get(slf.py());
@@ -371,7 +354,7 @@ impl StreamReader {
     /// There is too much: the transport waits, if it can.
     fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let transport = Self::look(slf, |this| &this.transport);
+        let transport = look(slf, |this| &this.transport);
         let paused = slf.borrow().paused;
         if paused || transport.is_none() {
             return Ok(());
@@ -380,7 +363,7 @@ impl StreamReader {
             Ok(_) => slf.borrow_mut().paused = true,
             // It can't, and is not asked again.
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
-                Self::put(slf, |this| &mut this.transport, None);
+                put(slf, |this| &mut this.transport, None);
             }
             Err(error) => return Err(error),
         }
@@ -389,7 +372,7 @@ impl StreamReader {
 
     fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.borrow_mut().paused = false;
-        let transport = Self::look(slf, |this| &this.transport);
+        let transport = look(slf, |this| &this.transport);
         transport
             .call_method0(intern!(slf.py(), "resume_reading"))
             .map(drop)

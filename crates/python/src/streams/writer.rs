@@ -8,12 +8,12 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::CLASSES;
 use super::reader::StreamReader;
+use super::slots::{Slot, look, put};
 use crate::counts::{Counted, Kind};
 use crate::ffi;
 use crate::transport::{self, Link, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
-type Slot = Option<Py<PyAny>>;
 
 /// The native half of `oxlip.StreamWriter`.
 #[pyclass(subclass, module = "oxlip._native")]
@@ -42,7 +42,7 @@ impl StreamWriter {
         let py = slf.py();
         let classes = CLASSES.get(py);
         if classes.is_some_and(|classes| slf.get_type().is(&classes.writer)) {
-            let transport = Self::look(slf, |this| &this.transport);
+            let transport = look(slf, |this| &this.transport);
             if let Ok(transport) = transport.cast_exact::<StreamTransport>() {
                 return transport::write(Link::Stream(transport), data);
             }
@@ -66,32 +66,32 @@ impl StreamWriter {
 
     #[getter(_transport)]
     fn transport<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        Self::look(slf, |this| &this.transport)
+        look(slf, |this| &this.transport)
     }
 
     #[setter(_transport)]
     fn set_transport(slf: &Bound<'_, Self>, transport: Option<Any<'_>>) {
-        Self::put(slf, |this| &mut this.transport, transport);
+        put(slf, |this| &mut this.transport, transport);
     }
 
     #[getter(_protocol)]
     fn protocol<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        Self::look(slf, |this| &this.protocol)
+        look(slf, |this| &this.protocol)
     }
 
     #[setter(_protocol)]
     fn set_protocol(slf: &Bound<'_, Self>, protocol: Option<Any<'_>>) {
-        Self::put(slf, |this| &mut this.protocol, protocol);
+        put(slf, |this| &mut this.protocol, protocol);
     }
 
     #[getter(_reader)]
     fn reader<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        Self::look(slf, |this| &this.reader)
+        look(slf, |this| &this.reader)
     }
 
     #[setter(_reader)]
     fn set_reader(slf: &Bound<'_, Self>, reader: Option<Any<'_>>) {
-        Self::put(slf, |this| &mut this.reader, reader);
+        put(slf, |this| &mut this.reader, reader);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -115,23 +115,6 @@ impl StreamWriter {
 }
 
 impl StreamWriter {
-    fn look<'py>(slf: &Bound<'py, Self>, slot: impl FnOnce(&Self) -> &Slot) -> Any<'py> {
-        let py = slf.py();
-        let value = slot(&slf.borrow()).as_ref().map(|it| it.clone_ref(py));
-        value.map_or_else(|| py.None().into_bound(py), |it| it.into_bound(py))
-    }
-
-    /// What was there is dropped outside of the borrow: its end may run Python code.
-    fn put(
-        slf: &Bound<'_, Self>,
-        slot: impl FnOnce(&mut Self) -> &mut Slot,
-        value: Option<Any<'_>>,
-    ) {
-        let value = value.map(Bound::unbind);
-        let before = std::mem::replace(slot(&mut slf.borrow_mut()), value);
-        drop(before);
-    }
-
     fn is_drained(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         let Some(classes) = CLASSES.get(py) else {
@@ -140,19 +123,19 @@ impl StreamWriter {
         if !slf.get_type().is(&classes.writer) {
             return Ok(false);
         }
-        let reader = Self::look(slf, |this| &this.reader);
+        let reader = look(slf, |this| &this.reader);
         if !reader.is_none() {
             match reader.cast::<StreamReader>() {
                 Ok(reader) if StreamReader::is_fine(reader) => {}
                 _ => return Ok(false),
             }
         }
-        let transport = Self::look(slf, |this| &this.transport);
+        let transport = look(slf, |this| &this.transport);
         match transport.cast_exact::<StreamTransport>() {
             Ok(transport) if !transport.get().is_closing() => {}
             _ => return Ok(false),
         }
-        let protocol = Self::look(slf, |this| &this.protocol);
+        let protocol = look(slf, |this| &this.protocol);
         // How a derived one decides is asyncio's to ask.
         let class = protocol.get_type();
         if !classes.protocols.iter().any(|known| class.is(known)) {

@@ -16,6 +16,7 @@ use rustix::net::SocketType;
 use super::begin::{self, Origin};
 use super::extra::{self, Addresses, Sockets};
 use crate::errors::{self, os_error};
+use crate::loop_::replaced::clock;
 use crate::loop_::{EventLoop, Resource, Runnable};
 use crate::{context, names};
 
@@ -103,7 +104,7 @@ pub(crate) fn unlisten(event_loop: &Bound<'_, EventLoop>, key: u64) -> PyResult<
 /// Connections wait: accepts a bounded number of them.
 ///
 /// # Errors
-/// `SystemExit` and `KeyboardInterrupt` of a protocol factory.
+/// `SystemExit` and `KeyboardInterrupt` of a protocol factory; what a program's own `time()` raises.
 pub(crate) fn accept(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
     let this = event_loop.get();
     let mut step = this.state.with(|state| {
@@ -134,12 +135,16 @@ pub(crate) fn accept(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> 
                 return AcceptStep::Closed;
             };
             let step = accepting.listener.next(outcome);
-            if let AcceptStep::Rest(delay) = step {
+            if let AcceptStep::Rest(_) = step {
                 let _ = state.driver().submit(Op::AcceptStop(id));
-                let again = state.driver().now().after(delay);
-                state.scheduler.push_at(again, Runnable::AcceptAgain(id));
             }
             step
+        })?;
+    }
+    if let AcceptStep::Rest(delay) = step {
+        let again = clock(event_loop)?.after(delay);
+        this.state.with(|state| {
+            state.scheduler.push_at(again, Runnable::AcceptAgain(id));
         })?;
     }
     Ok(())

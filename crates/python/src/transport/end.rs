@@ -205,7 +205,6 @@ fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResu
     let forgotten = this.with_state(|state| {
         let forgotten = state.resources.remove(this.id);
         if forgotten.is_some() {
-            state.connected_fds.remove(this.fd, this.id);
             let _ = state.driver().submit(Op::Close(this.id));
         }
         forgotten

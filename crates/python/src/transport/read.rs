@@ -244,11 +244,10 @@ fn read_eof(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()
     let keep_open = ffi::call_method(intern!(py, "eof_received"), [protocol]);
     match keep_open.and_then(|keep_open| keep_open.is_truthy()) {
         Ok(true) => {
+            // The driver has nothing to report any more: it reports the end until it is taken.
             this.with_state(|state| {
-                let (driver, resources) = state.parts();
-                if let Some(connection) = resources.connection(this.id) {
+                if let Some(connection) = state.resources.connection(this.id) {
                     connection.stream.end_reading();
-                    let _ = driver.submit(Op::RecvStop(this.id));
                 }
             })?;
             Ok(())

@@ -5,8 +5,6 @@ use std::fmt::Write as _;
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
-use oxlip_core::op::Op;
-use oxlip_driver::Driver as _;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -168,11 +166,9 @@ pub(super) fn ended<'py>(transport: Link<'_, 'py>, protocol: &Bound<'py, PyAny>)
         errors::log_info(py, "%r was closed by peer", &[transport.as_any().clone()])?;
     }
     this.with_state(|state| {
-        let (driver, resources) = state.parts();
-        if let Some(connection) = resources.connection(this.id) {
+        if let Some(connection) = state.resources.connection(this.id) {
             let _ = connection.stream.close();
             this.closing.store(true, Ordering::Relaxed);
-            let _ = driver.submit(Op::RecvStop(this.id));
         }
     })?;
     let told = match protocol.getattr(intern!(py, "eof_received")) {

@@ -189,6 +189,12 @@ impl StreamTransport {
         extra::get(Link::Stream(slf), name, default)
     }
 
+    /// The socket itself, as long as the connection lasts.
+    #[getter]
+    fn _sock<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        extra::python_socket(Link::Stream(slf))
+    }
+
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<EventLoop> {
         self.event_loop.clone_ref(py)

@@ -240,6 +240,12 @@ impl DatagramTransport {
         extra::get(Link::Datagram(slf), name, default)
     }
 
+    /// The socket itself, as long as it is open.
+    #[getter]
+    fn _sock<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        extra::python_socket(Link::Datagram(slf))
+    }
+
     #[getter]
     fn _loop(&self, py: Python<'_>) -> Py<EventLoop> {
         self.event_loop.clone_ref(py)
