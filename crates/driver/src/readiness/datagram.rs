@@ -1,7 +1,8 @@
 //! Datagram sockets of the readiness driver: their operations and system calls.
 //!
 //! One datagram leaves by `sendto(2)`, several by `sendmmsg(2)`; they arrive by `recvmmsg(2)`
-//! (`batch.rs`).
+//! (`batch.rs`). Where the kernel can, UDP datagrams of one length to one peer leave as one message,
+//! and under a flood they arrive so (`offload.rs`). The embedder sees neither.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -19,8 +20,18 @@ use rustix::net::{
 };
 
 use super::batch::Batch;
-use super::resource::Kind;
-use super::{Readiness, dead, misuse};
+use super::resource::{Kind, Offload, Resource};
+use super::{Readiness, dead, misuse, offload};
+use crate::is_shortage;
+
+/// A resource is let go of: the kernel joins nothing any more for who else has the descriptor.
+pub(super) fn let_go(resource: &Resource) {
+    if resource.joining == Offload::Used
+        && let Ok(fd) = resource.owned()
+    {
+        offload::leave_apart(fd);
+    }
+}
 
 impl<B: Backend> Readiness<B> {
     pub(super) fn send_datagrams(
@@ -35,10 +46,13 @@ impl<B: Backend> Readiness<B> {
             return misuse(id);
         }
         if !socket.is_full() {
-            let sent = socket.owned().and_then(|fd| match datagrams {
-                [only] => send_one(fd, *only).map(|()| 1),
-                several => send_several(fd, several),
-            });
+            let sent = match datagrams {
+                [only] => socket
+                    .owned()
+                    .and_then(|fd| send_one(fd, *only))
+                    .map(|()| 1),
+                several => send_several(socket, several),
+            };
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.set_full(true),
                 outcome => return Poll::Ready(Completion::Sent(id, outcome)),
@@ -66,11 +80,15 @@ impl<B: Backend> Readiness<B> {
         limit: usize,
         each: impl FnMut(&[u8], Option<Address>),
     ) -> io::Result<usize> {
-        let Some(socket) = self.resources.get(id) else {
+        let Some(socket) = self.resources.get_mut(id) else {
             return Ok(0);
         };
         if socket.kind() != Kind::Datagram {
             return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // Not for a socket with a quiet peer: nothing would be joined.
+        if limit > 1 && socket.joining == Offload::Unasked {
+            socket.joining = offload::join_received(socket.owned()?);
         }
         let batch = self.batch.get_or_insert_with(Batch::new);
         batch.receive(socket.owned()?, limit, each)
@@ -91,7 +109,7 @@ fn send_one(fd: BorrowedFd<'_>, datagram: Outgoing<'_>) -> io::Result<()> {
 }
 
 /// How many the system took, with the error only if it is that of the first.
-fn send_several(fd: BorrowedFd<'_>, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
+fn send_several(socket: &mut Resource, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
     let mut addresses = Vec::with_capacity(datagrams.len().min(MAX_DATAGRAMS));
     for datagram in datagrams.iter().take(MAX_DATAGRAMS) {
         match datagram.to.map(any_address).transpose() {
@@ -101,6 +119,45 @@ fn send_several(fd: BorrowedFd<'_>, datagrams: &[Outgoing<'_>]) -> io::Result<us
             Err(_) => break,
         }
     }
+    let datagrams = &datagrams[..addresses.len()];
+    if joins_any(datagrams) && may_join(socket)? {
+        match offload::send(socket.owned()?, datagrams, &addresses) {
+            Err(error) if offload::run(datagrams) > 1 && refuses_joined(&error) => {
+                // The way there takes shorter ones only, or its device cannot cut: from now on this
+                // socket's datagrams leave as they are, and errors are about one.
+                if !is_shortage(&error) {
+                    socket.cutting = Offload::Unused;
+                }
+            }
+            outcome => return outcome,
+        }
+    }
+    send_apart(socket.owned()?, datagrams, &addresses)
+}
+
+fn joins_any(datagrams: &[Outgoing<'_>]) -> bool {
+    (0..datagrams.len()).any(|at| offload::run(&datagrams[at..]) > 1)
+}
+
+fn may_join(socket: &mut Resource) -> io::Result<bool> {
+    if socket.cutting == Offload::Unasked {
+        socket.cutting = offload::can_cut(socket.owned()?);
+    }
+    Ok(socket.cutting == Offload::Used)
+}
+
+/// Whether the datagrams of a joined message might leave one by one.
+fn refuses_joined(error: &io::Error) -> bool {
+    let refusals = [Errno::INVAL, Errno::MSGSIZE, Errno::IO, Errno::OPNOTSUPP];
+    is_shortage(error) || Errno::from_io_error(error).is_some_and(|it| refusals.contains(&it))
+}
+
+/// One `sendmmsg(2)`, a message for each.
+fn send_apart(
+    fd: BorrowedFd<'_>,
+    datagrams: &[Outgoing<'_>],
+    addresses: &[Option<SocketAddrAny>],
+) -> io::Result<usize> {
     let slices: Vec<_> = datagrams
         .iter()
         .map(|it| [IoSlice::new(it.bytes)])

@@ -27,6 +27,11 @@ mod apply;
 mod batch;
 mod datagram;
 mod inside;
+#[expect(
+    unsafe_code,
+    reason = "options and control messages that rustix does not know"
+)]
+mod offload;
 mod receive;
 mod resource;
 mod transfer;
@@ -150,6 +155,7 @@ impl<B: Backend> Readiness<B> {
     /// Takes the resource out of everything; the descriptor is still open.
     fn forget(&mut self, id: Id) -> Option<Source> {
         let mut resource = self.resources.remove(id)?;
+        datagram::let_go(&resource);
         apply::forget(&mut self.backend, &mut resource);
         if let Some(number) = resource.number() {
             self.holders.clear(number, id);
@@ -334,6 +340,14 @@ impl<B: Backend> Readiness<B> {
             }
         }
         Ok(())
+    }
+}
+
+impl<B> Drop for Readiness<B> {
+    fn drop(&mut self) {
+        for (_, resource) in self.resources.iter() {
+            datagram::let_go(resource);
+        }
     }
 }
 

@@ -66,12 +66,44 @@ pub(super) struct Resource {
     pub(super) armed: Interest,
     /// Listed for the next round of changes.
     changed: bool,
-    connecting: bool,
-    /// The kernel took less than it was given: no room until it says otherwise.
-    full: bool,
-    /// The end of the stream or an error has been taken: nothing more will come.
-    received_all: bool,
+    facts: Facts,
     unread: Unread,
+    /// Of a UDP socket: what the kernel joins of what arrives.
+    pub(super) joining: Offload,
+    /// Of a UDP socket: several datagrams leave as one that the kernel cuts.
+    pub(super) cutting: Offload,
+}
+
+/// What is so or not so, a bit each: there may be many idle streams.
+#[derive(Clone, Copy, Debug)]
+struct Facts(u8);
+
+impl Facts {
+    const CONNECTING: u8 = 1;
+    /// The kernel took less than it was given: no room until it says otherwise.
+    const FULL: u8 = 2;
+    /// The end of the stream or an error has been taken: nothing more will come.
+    const RECEIVED_ALL: u8 = 4;
+
+    #[inline]
+    fn has(self, fact: u8) -> bool {
+        self.0 & fact != 0
+    }
+
+    #[inline]
+    fn set(&mut self, fact: u8, so: bool) {
+        self.0 = if so { self.0 | fact } else { self.0 & !fact };
+    }
+}
+
+/// Whether the kernel does a thing for a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offload {
+    /// It has not been asked: there was no occasion.
+    Unasked,
+    Used,
+    /// It cannot, will not, or the program has arranged it for itself.
+    Unused,
 }
 
 /// What an edge-triggered backend has said about reading, and will not say again.
@@ -96,10 +128,10 @@ impl Resource {
             wanted: Interest::NONE,
             armed: Interest::NONE,
             changed: false,
-            connecting: false,
-            full: false,
-            received_all: false,
+            facts: Facts(0),
             unread: Unread::Unknown,
+            joining: Offload::Unasked,
+            cutting: Offload::Unasked,
         }
     }
 
@@ -184,25 +216,25 @@ impl Resource {
     }
 
     pub(super) fn begin_connecting(&mut self) -> bool {
-        self.connecting = true;
+        self.facts.set(Facts::CONNECTING, true);
         // Whatever a receive has said before.
-        self.received_all = false;
+        self.facts.set(Facts::RECEIVED_ALL, false);
         self.list()
     }
 
     pub(super) fn end_connecting(&mut self) -> bool {
-        self.connecting = false;
+        self.facts.set(Facts::CONNECTING, false);
         self.list()
     }
 
     #[inline]
     pub(super) fn end_sending(&mut self) -> bool {
-        self.full = false;
+        self.facts.set(Facts::FULL, false);
         self.want(Interest::WRITE, false)
     }
 
     pub(super) fn end_receiving(&mut self) -> bool {
-        self.received_all = true;
+        self.facts.set(Facts::RECEIVED_ALL, true);
         self.forget_unread();
         self.list()
     }
@@ -221,9 +253,9 @@ impl Resource {
     /// What the backend shall watch for from now on; no longer listed as changed.
     pub(super) fn settle(&mut self) -> Interest {
         self.changed = false;
-        if self.connecting {
+        if self.facts.has(Facts::CONNECTING) {
             Interest::WRITE
-        } else if self.received_all {
+        } else if self.facts.has(Facts::RECEIVED_ALL) {
             self.wanted.without(Interest::READ)
         } else {
             self.wanted
@@ -290,7 +322,7 @@ impl Resource {
 
     #[inline]
     pub(super) fn is_connecting(&self) -> bool {
-        self.connecting
+        self.facts.has(Facts::CONNECTING)
     }
 
     #[inline]
@@ -300,12 +332,12 @@ impl Resource {
 
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.full
+        self.facts.has(Facts::FULL)
     }
 
     #[inline]
     pub(super) fn set_full(&mut self, full: bool) {
-        self.full = full;
+        self.facts.set(Facts::FULL, full);
     }
 }
 
