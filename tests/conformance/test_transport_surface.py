@@ -70,6 +70,18 @@ async def test_the_socket(loop: Loop) -> None:
         assert transport.get_extra_info("socket").fileno() == sock.fileno()
 
 
+async def test_a_duplicate_of_the_socket_is_the_programs(loop: Loop) -> None:
+    protocol = Recorder()
+    async with connection(protocol) as (transport, _, peer):
+        with transport.get_extra_info("socket").dup() as twin:
+            assert twin.gettimeout() == 0
+            transport.abort()
+            await protocol.until_lost()
+            twin.send(b"still open")
+            assert peer.sock.recv(100) == b"still open"
+        assert twin.fileno() == -1
+
+
 async def test_nodelay_on_every_way_to_a_transport(loop: Loop) -> None:
     def nodelay(transport: asyncio.BaseTransport) -> int:
         sock = transport.get_extra_info("socket")
