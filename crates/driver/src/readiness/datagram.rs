@@ -54,9 +54,16 @@ impl<B: Backend> Readiness<B> {
                 several => send_several(socket, several),
             };
             match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.set_full(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.set_full(true);
+                    if let Some(Address::Unix(name)) = datagrams.first().and_then(|it| it.to) {
+                        return self.await_peer(id, name);
+                    }
+                }
                 outcome => return Poll::Ready(Completion::Sent(id, outcome)),
             }
+        } else if self.rooms.has(id) {
+            return Poll::Pending;
         }
         self.await_room(id)
     }
@@ -185,7 +192,7 @@ fn any_address(address: &Address) -> Result<SocketAddrAny, Errno> {
     })
 }
 
-fn unix(name: &[u8]) -> Result<SocketAddrUnix, Errno> {
+pub(super) fn unix(name: &[u8]) -> Result<SocketAddrUnix, Errno> {
     match name {
         [] => Ok(SocketAddrUnix::new_unnamed()),
         [0, name @ ..] => SocketAddrUnix::new_abstract_name(name),

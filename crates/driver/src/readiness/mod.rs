@@ -34,6 +34,7 @@ mod inside;
 mod offload;
 mod receive;
 mod resource;
+mod room;
 mod transfer;
 
 use std::io;
@@ -53,6 +54,7 @@ use oxlip_selectors::event::Event;
 use self::batch::Batch;
 use self::receive::{RECEIVE_BUFFER, ReceiveBuffer};
 use self::resource::{Holders, Kind, Resource, Source};
+use self::room::Rooms;
 use crate::wake::{WakeDescriptor, Waker};
 use crate::{Driver, RawSocket, Received, Role};
 
@@ -79,6 +81,8 @@ pub struct Readiness<B> {
     buffer: ReceiveBuffer,
     /// The same for datagrams, once one is to be received.
     batch: Option<Batch>,
+    /// Datagrams that wait for room at their peer.
+    rooms: Rooms,
     /// Whether the backend watches the waker.
     hears_bell: bool,
 }
@@ -110,6 +114,7 @@ impl<B: Backend> Readiness<B> {
             events: Vec::new(),
             buffer: ReceiveBuffer::new(),
             batch: None,
+            rooms: Rooms::default(),
             hears_bell: false,
         };
         driver.events.reserve(64);
@@ -156,6 +161,7 @@ impl<B: Backend> Readiness<B> {
     fn forget(&mut self, id: Id) -> Option<Source> {
         let mut resource = self.resources.remove(id)?;
         datagram::let_go(&resource);
+        self.rooms.end(id);
         apply::forget(&mut self.backend, &mut resource);
         if let Some(number) = resource.number() {
             self.holders.clear(number, id);
@@ -282,9 +288,12 @@ impl<B: Backend> Readiness<B> {
                     if resource.end_sending() {
                         self.changed.push(id);
                     }
+                    self.rooms.end(id);
                     completions.push(Completion::Sendable(id));
                 }
             }
+            Kind::Room => self.rooms_found(Some(id), completions),
+            Kind::Clock => self.rooms_found(None, completions),
             Kind::Listener => completions.push(Completion::Acceptable(id)),
             Kind::Watch => completions.push(Completion::Watched(id, ready)),
         }
@@ -294,6 +303,7 @@ impl<B: Backend> Readiness<B> {
     /// The first half of a wait: tells the backend what is wanted.
     #[inline]
     pub(crate) fn prepare(&mut self, completions: &mut Vec<Completion>) {
+        self.clear_rooms();
         self.apply_changes(completions);
         self.repeat_reports(completions);
         completions.extend(

@@ -34,6 +34,10 @@ pub(super) enum Kind {
     Datagram,
     Listener,
     Watch,
+    /// The driver's own (`room.rs`): a socket that is connected where a datagram finds no room.
+    Room,
+    /// The driver's own: it ticks while there are such sockets.
+    Clock,
 }
 
 impl Kind {
@@ -171,18 +175,14 @@ impl Resource {
         match self.kind {
             Kind::Stream => self.owned().map(Channel::Socket),
             Kind::Pipe => self.owned().map(Channel::Pipe),
-            Kind::Datagram | Kind::Listener | Kind::Watch => {
-                Err(io::ErrorKind::InvalidInput.into())
-            }
+            _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
     pub(super) fn listener(&self) -> io::Result<BorrowedFd<'_>> {
         match self.kind {
             Kind::Listener => self.owned(),
-            Kind::Stream | Kind::Pipe | Kind::Datagram | Kind::Watch => {
-                Err(io::ErrorKind::InvalidInput.into())
-            }
+            _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
