@@ -34,6 +34,15 @@ pub(super) struct Batch {
     controls: Box<[[u64; CONTROL]]>,
 }
 
+/// How much came in one call.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    /// At most as many as were asked for.
+    pub(super) messages: usize,
+    /// More, if some came joined.
+    pub(super) datagrams: usize,
+}
+
 impl Batch {
     pub(super) fn new() -> Self {
         Self {
@@ -44,14 +53,13 @@ impl Batch {
     }
 
     /// Shows each datagram of one `recvmmsg(2)` and where it came from (`None`: the system does not
-    /// say, as with an unbound Unix socket). How many there were, more than `limit` if some came
-    /// joined; nothing is no error.
+    /// say, as with an unbound Unix socket). Nothing is no error.
     pub(super) fn receive(
         &mut self,
         fd: BorrowedFd<'_>,
         limit: usize,
         mut each: impl FnMut(&[u8], Option<Address>),
-    ) -> io::Result<usize> {
+    ) -> io::Result<Received> {
         let limit = limit.clamp(1, MAX_DATAGRAMS);
         let mut slices = [libc::iovec {
             iov_base: ptr::null_mut(),
@@ -86,16 +94,16 @@ impl Batch {
                 ptr::null_mut(),
             )
         };
-        let Ok(received) = usize::try_from(answer) else {
+        let Ok(messages) = usize::try_from(answer) else {
             let error = io::Error::last_os_error();
             return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Received::default()),
                 _ => Err(error),
             };
         };
         let places = self.memory.chunks_exact(STRIDE).zip(&*self.names);
-        let mut count = 0;
-        for (header, (memory, name)) in headers[..received].iter().zip(places) {
+        let mut datagrams = 0;
+        for (header, (memory, name)) in headers[..messages].iter().zip(places) {
             let length = (header.msg_len as usize).min(LONGEST);
             // SAFETY: the place is longer than that, and the system has written `msg_len` bytes from
             // its beginning on.
@@ -106,15 +114,18 @@ impl Batch {
             // Also what is empty is a datagram.
             if part == 0 || part >= bytes.len() {
                 each(bytes, from);
-                count += 1;
+                datagrams += 1;
                 continue;
             }
             for datagram in bytes.chunks(part) {
                 each(datagram, from.clone());
-                count += 1;
+                datagrams += 1;
             }
         }
-        Ok(count)
+        Ok(Received {
+            messages,
+            datagrams,
+        })
     }
 }
 

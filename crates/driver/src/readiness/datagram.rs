@@ -20,13 +20,15 @@ use rustix::net::{
 };
 
 use super::batch::Batch;
-use super::resource::{Kind, Offload, Resource};
+use super::resource::{Kind, Resource};
 use super::{Readiness, dead, misuse, offload};
 use crate::is_shortage;
 
-/// A resource is let go of: the kernel joins nothing any more for who else has the descriptor.
-pub(super) fn let_go(resource: &Resource) {
-    if resource.joining == Offload::Used
+/// A resource is let go of: the kernel joins nothing any more for who else has the descriptor. Not in
+/// a forked child, whose parent may still read what has been joined.
+pub(super) fn let_go(resource: &Resource, maker: u32) {
+    if resource.joining.is_on()
+        && std::process::id() == maker
         && let Ok(fd) = resource.owned()
     {
         offload::leave_apart(fd);
@@ -93,12 +95,23 @@ impl<B: Backend> Readiness<B> {
         if socket.kind() != Kind::Datagram {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        // Not for a socket with a quiet peer: nothing would be joined.
-        if limit > 1 && socket.joining == Offload::Unasked {
-            socket.joining = offload::join_received(socket.owned()?);
+        if socket.joining.begins(limit) {
+            let joins = offload::join_received(socket.owned()?);
+            socket.joining.switched_on(joins);
         }
         let batch = self.batch.get_or_insert_with(Batch::new);
-        batch.receive(socket.owned()?, limit, each)
+        let received = batch.receive(socket.owned()?, limit, each)?;
+        let joined = received.datagrams > received.messages;
+        // More than was asked for may wait: then it is not the moment.
+        let is_moment = received.messages < limit || limit <= 1;
+        if received.messages > 0
+            && socket.joining.ends(joined)
+            && is_moment
+            && offload::rest(socket.owned()?)
+        {
+            socket.joining.switched_off();
+        }
+        Ok(received.datagrams)
     }
 }
 
@@ -133,7 +146,7 @@ fn send_several(socket: &mut Resource, datagrams: &[Outgoing<'_>]) -> io::Result
                 // The way there takes shorter ones only, or its device cannot cut: from now on this
                 // socket's datagrams leave as they are, and errors are about one.
                 if !is_shortage(&error) {
-                    socket.cutting = Offload::Unused;
+                    socket.set_cutting(false);
                 }
             }
             outcome => return outcome,
@@ -147,10 +160,12 @@ fn joins_any(datagrams: &[Outgoing<'_>]) -> bool {
 }
 
 fn may_join(socket: &mut Resource) -> io::Result<bool> {
-    if socket.cutting == Offload::Unasked {
-        socket.cutting = offload::can_cut(socket.owned()?);
+    if let Some(cuts) = socket.cutting() {
+        return Ok(cuts);
     }
-    Ok(socket.cutting == Offload::Used)
+    let cuts = offload::can_cut(socket.owned()?);
+    socket.set_cutting(cuts);
+    Ok(cuts)
 }
 
 /// Whether the datagrams of a joined message might leave one by one.

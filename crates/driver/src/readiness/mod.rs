@@ -27,6 +27,7 @@ mod apply;
 mod batch;
 mod datagram;
 mod inside;
+mod joining;
 #[expect(
     unsafe_code,
     reason = "options and control messages that rustix does not know"
@@ -85,6 +86,8 @@ pub struct Readiness<B> {
     rooms: Rooms,
     /// Whether the backend watches the waker.
     hears_bell: bool,
+    /// The process that has made it, and not forked away.
+    maker: u32,
 }
 
 /// The waker's token. No id has this word: indices stay below 2^32 − 1.
@@ -116,6 +119,7 @@ impl<B: Backend> Readiness<B> {
             batch: None,
             rooms: Rooms::default(),
             hears_bell: false,
+            maker: std::process::id(),
         };
         driver.events.reserve(64);
         Ok(driver)
@@ -160,7 +164,7 @@ impl<B: Backend> Readiness<B> {
     /// Takes the resource out of everything; the descriptor is still open.
     fn forget(&mut self, id: Id) -> Option<Source> {
         let mut resource = self.resources.remove(id)?;
-        datagram::let_go(&resource);
+        datagram::let_go(&resource, self.maker);
         self.rooms.end(id);
         apply::forget(&mut self.backend, &mut resource);
         if let Some(number) = resource.number() {
@@ -356,7 +360,7 @@ impl<B: Backend> Readiness<B> {
 impl<B> Drop for Readiness<B> {
     fn drop(&mut self) {
         for (_, resource) in self.resources.iter() {
-            datagram::let_go(resource);
+            datagram::let_go(resource, self.maker);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What the kernel does to UDP datagrams on their way: it joins those that arrive (`UDP_GRO`), and
 //! cuts what leaves as one (`UDP_SEGMENT`). rustix has neither.
 //!
-//! Both are asked for when there is occasion, and only of UDP: no other protocol knows the options
-//! at their level. What is joined reaches whoever reads the socket, so it is switched off when the
-//! driver lets go of a descriptor: the program may have a duplicate.
+//! Both are asked for when there is occasion (`joining.rs`, [`run`]), and only of UDP: no other protocol
+//! knows the options at their level. What is joined reaches whoever reads the socket, so that is
+//! switched off when the driver lets go of a descriptor: the program may have a duplicate.
 //!
 //! Used by `datagram.rs` only, on the driver's thread.
 
@@ -14,10 +14,9 @@ use std::ptr;
 
 use oxlip_core::address::Outgoing;
 use oxlip_core::op::MAX_DATAGRAMS;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SocketAddrAny;
-
-use super::resource::Offload;
 
 /// All parts of one message together: under what a packet can carry, with any headers before it.
 const LONGEST: usize = 65_000;
@@ -34,26 +33,33 @@ struct Control([u8; CONTROL]);
 // SAFETY: CMSG_SPACE is arithmetic.
 const CONTROL: usize = unsafe { libc::CMSG_SPACE(size_of::<u16>() as u32) } as usize;
 
-/// From here on the kernel may join what arrives. [`Offload::Used`]: it did not before, and
-/// [`leave_apart`] is due at the end.
-pub(super) fn join_received(fd: BorrowedFd<'_>) -> Offload {
-    match option(fd, libc::UDP_GRO) {
-        Some(0) if set(fd, libc::UDP_GRO, 1) => Offload::Used,
-        _ => Offload::Unused,
-    }
+/// From here on the kernel may join what arrives. True: it did not before, and [`leave_apart`] is due
+/// at the end.
+pub(super) fn join_received(fd: BorrowedFd<'_>) -> bool {
+    option(fd, libc::UDP_GRO) == Some(0) && set(fd, libc::UDP_GRO, 1)
 }
 
-/// The opposite. What has arrived joined, and was not read, stays so.
+/// The opposite, for good. What has arrived joined, and was not read, stays so.
 pub(super) fn leave_apart(fd: BorrowedFd<'_>) {
     set(fd, libc::UDP_GRO, 0);
 }
 
-/// Whether [`send`] may be used: older kernels would send a joined message whole.
-pub(super) fn can_cut(fd: BorrowedFd<'_>) -> Offload {
-    match option(fd, libc::UDP_SEGMENT) {
-        Some(0) => Offload::Used,
-        _ => Offload::Unused,
+/// The opposite, if nothing waits to be read: the kernel says of what it has joined before how to
+/// divide it, but only as long as it goes on.
+pub(super) fn rest(fd: BorrowedFd<'_>) -> bool {
+    set(fd, libc::UDP_GRO, 0);
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let is_empty = matches!(poll(&mut fds, Some(&Timespec::default())), Ok(0));
+    if !is_empty {
+        set(fd, libc::UDP_GRO, 1);
     }
+    is_empty
+}
+
+/// Whether [`send`] may be used: older kernels would send a joined message whole.
+/// If the socket has a size of its own to cut by, that is the program's affair.
+pub(super) fn can_cut(fd: BorrowedFd<'_>) -> bool {
+    option(fd, libc::UDP_SEGMENT) == Some(0)
 }
 
 /// The option's value; `None` if the socket has no such option: it is not UDP, or the kernel too old.

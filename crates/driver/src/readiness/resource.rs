@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use oxlip_core::id::Id;
 use oxlip_core::op::Interest;
 
+use super::joining::Joining;
+
 /// Where a resource's descriptor is.
 #[derive(Debug)]
 pub(super) enum Source {
@@ -68,14 +70,10 @@ pub(super) struct Resource {
     wanted: Interest,
     /// As the backend has it.
     pub(super) armed: Interest,
-    /// Listed for the next round of changes.
-    changed: bool,
     facts: Facts,
     unread: Unread,
-    /// Of a UDP socket: what the kernel joins of what arrives.
-    pub(super) joining: Offload,
-    /// Of a UDP socket: several datagrams leave as one that the kernel cuts.
-    pub(super) cutting: Offload,
+    /// Of a UDP socket: whether the kernel joins what arrives.
+    pub(super) joining: Joining,
 }
 
 /// What is so or not so, a bit each: there may be many idle streams.
@@ -88,6 +86,12 @@ impl Facts {
     const FULL: u8 = 2;
     /// The end of the stream or an error has been taken: nothing more will come.
     const RECEIVED_ALL: u8 = 4;
+    /// Listed for the next round of changes.
+    const CHANGED: u8 = 8;
+    /// It is known whether the kernel cuts a joined message of this UDP socket, …
+    const CUTTING_KNOWN: u8 = 16;
+    /// … and it does.
+    const CUTTING: u8 = 32;
 
     #[inline]
     fn has(self, fact: u8) -> bool {
@@ -98,16 +102,6 @@ impl Facts {
     fn set(&mut self, fact: u8, so: bool) {
         self.0 = if so { self.0 | fact } else { self.0 & !fact };
     }
-}
-
-/// Whether the kernel does a thing for a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offload {
-    /// It has not been asked: there was no occasion.
-    Unasked,
-    Used,
-    /// It cannot, will not, or the program has arranged it for itself.
-    Unused,
 }
 
 /// What an edge-triggered backend has said about reading, and will not say again.
@@ -131,11 +125,9 @@ impl Resource {
             kind,
             wanted: Interest::NONE,
             armed: Interest::NONE,
-            changed: false,
             facts: Facts(0),
             unread: Unread::Unknown,
-            joining: Offload::Unasked,
-            cutting: Offload::Unasked,
+            joining: Joining::new(),
         }
     }
 
@@ -247,12 +239,14 @@ impl Resource {
 
     #[inline]
     fn list(&mut self) -> bool {
-        !std::mem::replace(&mut self.changed, true)
+        let listed = self.facts.has(Facts::CHANGED);
+        self.facts.set(Facts::CHANGED, true);
+        !listed
     }
 
     /// What the backend shall watch for from now on; no longer listed as changed.
     pub(super) fn settle(&mut self) -> Interest {
-        self.changed = false;
+        self.facts.set(Facts::CHANGED, false);
         if self.facts.has(Facts::CONNECTING) {
             Interest::WRITE
         } else if self.facts.has(Facts::RECEIVED_ALL) {
@@ -338,6 +332,17 @@ impl Resource {
     #[inline]
     pub(super) fn set_full(&mut self, full: bool) {
         self.facts.set(Facts::FULL, full);
+    }
+
+    /// Whether the kernel cuts a joined message of this UDP socket, if that is known.
+    pub(super) fn cutting(&self) -> Option<bool> {
+        let known = self.facts.has(Facts::CUTTING_KNOWN);
+        known.then(|| self.facts.has(Facts::CUTTING))
+    }
+
+    pub(super) fn set_cutting(&mut self, cuts: bool) {
+        self.facts.set(Facts::CUTTING_KNOWN, true);
+        self.facts.set(Facts::CUTTING, cuts);
     }
 }
 

@@ -26,6 +26,7 @@ on_os_drivers!(
     a_full_batch_of_joined_messages_comes_apart,
     control_messages_of_the_program_do_no_harm,
     one_datagram_at_a_time_asks_for_nothing,
+    what_is_never_joined_is_left_alone_after_a_while,
     whoever_has_the_descriptor_afterwards_gets_nothing_joined,
     what_the_program_has_asked_for_stays,
     a_unix_socket_is_left_alone,
@@ -292,6 +293,52 @@ where
     assert!(!is_joined(&twin));
     assert_eq!(take(&mut world, id, 2).len(), 1);
     assert!(is_joined(&twin));
+}
+
+fn what_is_never_joined_is_left_alone_after_a_while<W>()
+where
+    W: World,
+    W::Driver: Driver<Socket = OwnedFd>,
+{
+    let (mut world, socket, peer) = (W::new(), bound(), bound());
+    let (near, twin) = (addr(&socket), socket.try_clone().expect("a duplicate"));
+    let id = flooded(&mut world, socket);
+    assert!(is_joined(&twin));
+    let mut states = Vec::new();
+    for _ in 0..40 {
+        peer.send_to(b"x", near).expect("send");
+        assert_eq!(collect(&mut world, id, 1).len(), 1);
+        states.push(is_joined(&twin));
+    }
+    let changes = states.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!((4..10).contains(&changes), "{states:?}");
+    // Whatever the state, and whatever waits when it changes: all come apart.
+    for round in 0..100 {
+        let count = 1 + round % 7;
+        for at in 0..count {
+            if at % 3 == 2 {
+                send_cut(&peer, near, &bytes(30), 10);
+            } else {
+                peer.send_to(&bytes(10), near).expect("send");
+            }
+        }
+        world.until(Seen::Receivable(id));
+        let mut left = count + 2 * (count / 3);
+        while left > 0 {
+            let taken = take(&mut world, id, 2);
+            assert!(
+                taken.iter().all(|(bytes, _)| bytes.len() == 10),
+                "{taken:?}"
+            );
+            left -= taken.len();
+        }
+    }
+    for _ in 0..300 {
+        send_cut(&peer, near, &bytes(30), 10);
+        assert_eq!(collect(&mut world, id, 3).len(), 3);
+    }
+    assert!(is_joined(&twin));
+    world.quiet();
 }
 
 fn whoever_has_the_descriptor_afterwards_gets_nothing_joined<W>()
