@@ -37,6 +37,7 @@ mod receive;
 mod resource;
 mod room;
 mod transfer;
+mod unpolled;
 
 use std::io;
 use std::mem;
@@ -82,6 +83,8 @@ pub struct Readiness<B> {
     buffer: ReceiveBuffer,
     /// The same for datagrams, once one is to be received.
     batch: Option<Batch>,
+    /// What the backend does not watch because it is always ready.
+    unpolled: Vec<Id>,
     /// Datagrams that wait for room at their peer.
     rooms: Rooms,
     /// Whether the backend watches the waker.
@@ -117,6 +120,7 @@ impl<B: Backend> Readiness<B> {
             events: Vec::new(),
             buffer: ReceiveBuffer::new(),
             batch: None,
+            unpolled: Vec::new(),
             rooms: Rooms::default(),
             hears_bell: false,
             maker: std::process::id(),
@@ -225,8 +229,14 @@ impl<B: Backend> Readiness<B> {
                 continue;
             };
             let wanted = resource.settle();
-            if let Err(error) = apply::change(&mut self.backend, id, resource, wanted) {
-                completions.push(Completion::Failed(id, error));
+            match apply::change(&mut self.backend, id, resource, wanted) {
+                Ok(()) => {}
+                Err(error) if unpolled::is_refused(resource, &error) => {
+                    if !self.unpolled.contains(&id) {
+                        self.unpolled.push(id);
+                    }
+                }
+                Err(error) => completions.push(Completion::Failed(id, error)),
             }
         }
     }
@@ -310,6 +320,9 @@ impl<B: Backend> Readiness<B> {
         self.clear_rooms();
         self.apply_changes(completions);
         self.repeat_reports(completions);
+        if !self.unpolled.is_empty() {
+            self.report_unpolled(completions);
+        }
         completions.extend(
             self.ousted
                 .drain(..)

@@ -247,6 +247,11 @@ impl Resource {
     /// What the backend shall watch for from now on; no longer listed as changed.
     pub(super) fn settle(&mut self) -> Interest {
         self.facts.set(Facts::CHANGED, false);
+        self.wanted()
+    }
+
+    /// What the backend shall watch for.
+    pub(super) fn wanted(&self) -> Interest {
         if self.facts.has(Facts::CONNECTING) {
             Interest::WRITE
         } else if self.facts.has(Facts::RECEIVED_ALL) {
