@@ -223,6 +223,7 @@ async def test_a_full_peer_by_its_name(loop: Loop, tmp_path: Path) -> None:
             far.close()
             await protocol.until_called("error_received", 2)
             assert {type(error) for error in protocol.errors} == {ConnectionRefusedError}
+            await pause(3)  # asyncio's transport must see that its queue is empty
 
 
 async def test_a_name_that_becomes_anothers(loop: Loop, tmp_path: Path) -> None:
