@@ -170,8 +170,11 @@ pub enum Role {
     /// move by read(2) and write(2), it cannot be connected or shut down. A reader's leaving is
     /// `Readable` on the writing end: `Op::RecvStart` watches for it, there is nothing to take.
     Pipe,
-    /// Datagrams both ways: bound, connected, both or neither.
+    /// Datagrams both ways: bound, connected, both or neither. Nobody else receives from the socket
+    /// while it is adopted: the driver may set options that another receiver would have to know of.
     Datagram,
+    /// The same, where somebody else may: the socket stays as it is.
+    SharedDatagram,
     /// A bound, listening socket.
     Listener,
 }

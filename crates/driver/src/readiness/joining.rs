@@ -28,7 +28,7 @@ enum State {
     /// The kernel joins, because it was told to.
     On,
     Resting,
-    /// The kernel cannot, or the program has arranged it for itself.
+    /// The kernel cannot or must not, or the program has arranged it for itself.
     Never,
 }
 
@@ -38,6 +38,14 @@ impl Joining {
             state: State::Unasked,
             left: 0,
             rest: REST,
+        }
+    }
+
+    /// The kernel is left alone: others receive from the socket, and would have to know.
+    pub(super) fn never() -> Self {
+        Self {
+            state: State::Never,
+            ..Self::new()
         }
     }
 

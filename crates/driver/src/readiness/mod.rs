@@ -54,6 +54,7 @@ use oxlip_selectors::backend::{Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
 
 use self::batch::Batch;
+use self::joining::Joining;
 use self::receive::{RECEIVE_BUFFER, ReceiveBuffer};
 use self::resource::{Holders, Kind, Resource, Source};
 use self::room::Rooms;
@@ -395,20 +396,19 @@ impl<B: Backend> Driver for Readiness<B> {
         let kind = match role {
             Role::Stream => Kind::Stream,
             Role::Pipe => Kind::Pipe,
-            Role::Datagram => Kind::Datagram,
+            Role::Datagram | Role::SharedDatagram => Kind::Datagram,
             Role::Listener => Kind::Listener,
         };
         let edges = B::EDGES && kind == Kind::Stream && transfer::is_tcp(&socket);
         let number = socket.as_raw_fd();
-        let resource = Resource::new(Source::Owned(socket), kind);
-        Ok(self.hold(
-            number,
-            if edges {
-                resource.with_edges()
-            } else {
-                resource
-            },
-        ))
+        let mut resource = Resource::new(Source::Owned(socket), kind);
+        if edges {
+            resource = resource.with_edges();
+        }
+        if role == Role::SharedDatagram {
+            resource.joining = Joining::never();
+        }
+        Ok(self.hold(number, resource))
     }
 
     fn borrow(&mut self, fd: RawSocket) -> io::Result<Id> {

@@ -29,6 +29,7 @@ on_os_drivers!(
     what_is_never_joined_is_left_alone_after_a_while,
     whoever_has_the_descriptor_afterwards_gets_nothing_joined,
     what_the_program_has_asked_for_stays,
+    a_socket_that_others_receive_from_stays_as_it_is,
     a_unix_socket_is_left_alone,
     what_is_alike_leaves_joined,
     what_is_not_alike_keeps_its_borders,
@@ -377,6 +378,28 @@ where
     assert_eq!(collect(&mut world, id, 2).len(), 2);
     world.close(id);
     assert!(is_joined(&twin));
+}
+
+fn a_socket_that_others_receive_from_stays_as_it_is<W>()
+where
+    W: World,
+    W::Driver: Driver<Socket = OwnedFd>,
+{
+    let (mut world, peer) = (W::new(), bound());
+    for asked in [false, true] {
+        let socket = bound();
+        setsockopt(&socket, UdpGroSegment, &asked).expect("an option");
+        let (near, twin) = (addr(&socket), socket.try_clone().expect("a duplicate"));
+        let id = world.driver().adopt(socket.into(), Role::SharedDatagram);
+        let id = id.expect("adopt");
+        world.start(Op::RecvStart(id));
+        assert_eq!(take(&mut world, id, MAX_DATAGRAMS), []);
+        send_cut(&peer, near, &bytes(30), 10);
+        assert_eq!(collect(&mut world, id, 3).len(), 3);
+        assert_eq!(is_joined(&twin), asked);
+        world.close(id);
+        assert_eq!(is_joined(&twin), asked);
+    }
 }
 
 fn a_unix_socket_is_left_alone<W>()
