@@ -17,7 +17,7 @@ use oxlip_core::id::Id;
 use oxlip_core::op::{MAX_DATAGRAMS, Op};
 use oxlip_driver::{Driver, Role};
 
-use crate::world::{Play, Seen, World, on_os_drivers};
+use crate::world::{OsWorld, Play, Seen, World, on_os_drivers};
 
 on_os_drivers!(
     what_is_joined_comes_apart,
@@ -27,6 +27,7 @@ on_os_drivers!(
     control_messages_of_the_program_do_no_harm,
     one_datagram_at_a_time_asks_for_nothing,
     what_is_never_joined_is_left_alone_after_a_while,
+    what_waits_joined_when_it_is_given_up_comes_apart,
     whoever_has_the_descriptor_afterwards_gets_nothing_joined,
     what_the_program_has_asked_for_stays,
     a_socket_that_others_receive_from_stays_as_it_is,
@@ -54,11 +55,7 @@ nix::setsockopt_impl!(
     nix::sys::socket::sockopt::SetBool
 );
 
-fn adopt<W>(world: &mut W, socket: impl Into<OwnedFd>) -> Id
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn adopt<W: OsWorld>(world: &mut W, socket: impl Into<OwnedFd>) -> Id {
     let id = world.driver().adopt(socket.into(), Role::Datagram);
     id.expect("adopt")
 }
@@ -142,22 +139,14 @@ fn collect(world: &mut impl World, id: Id, count: usize) -> Datagrams {
 }
 
 /// Adopts a socket and shows it a flood, so that what follows is joined.
-fn flooded<W>(world: &mut W, socket: UdpSocket) -> Id
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn flooded<W: OsWorld>(world: &mut W, socket: UdpSocket) -> Id {
     let id = adopt(world, socket);
     world.start(Op::RecvStart(id));
     assert_eq!(take(world, id, 2), []);
     id
 }
 
-fn what_is_joined_comes_apart<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn what_is_joined_comes_apart<W: OsWorld>() {
     for ip in [
         IpAddr::from(Ipv4Addr::LOCALHOST),
         Ipv6Addr::LOCALHOST.into(),
@@ -193,11 +182,7 @@ where
     }
 }
 
-fn connected_sockets_get_it_apart<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn connected_sockets_get_it_apart<W: OsWorld>() {
     let (mut world, socket, peer) = (W::new(), bound(), bound());
     socket.connect(addr(&peer)).expect("connect");
     let near = addr(&socket);
@@ -210,11 +195,7 @@ where
     assert_eq!(lengths, [100, 100, 50]);
 }
 
-fn what_is_not_joined_comes_as_it_is<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn what_is_not_joined_comes_as_it_is<W: OsWorld>() {
     let (mut world, socket, peer, other) = (W::new(), bound(), bound(), bound());
     let near = addr(&socket);
     let id = flooded(&mut world, socket);
@@ -236,11 +217,7 @@ where
     world.quiet();
 }
 
-fn a_full_batch_of_joined_messages_comes_apart<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_full_batch_of_joined_messages_comes_apart<W: OsWorld>() {
     let (mut world, socket, peer) = (W::new(), bound(), bound());
     let near = addr(&socket);
     let id = flooded(&mut world, socket);
@@ -261,11 +238,7 @@ where
 }
 
 /// They come before the kernel's word of what is joined, which must still have room.
-fn control_messages_of_the_program_do_no_harm<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn control_messages_of_the_program_do_no_harm<W: OsWorld>() {
     use nix::sys::socket::sockopt::{Ipv4PacketInfo, ReceiveTimestampns, RxqOvfl};
     let (mut world, socket, peer) = (W::new(), bound(), bound());
     setsockopt(&socket, ReceiveTimestampns, &true).expect("time stamps");
@@ -279,11 +252,7 @@ where
     assert_eq!(collect(&mut world, id, 30).len(), 30);
 }
 
-fn one_datagram_at_a_time_asks_for_nothing<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn one_datagram_at_a_time_asks_for_nothing<W: OsWorld>() {
     let (mut world, socket, peer) = (W::new(), bound(), bound());
     let (near, twin) = (addr(&socket), socket.try_clone().expect("a duplicate"));
     let id = adopt(&mut world, socket);
@@ -296,11 +265,7 @@ where
     assert!(is_joined(&twin));
 }
 
-fn what_is_never_joined_is_left_alone_after_a_while<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn what_is_never_joined_is_left_alone_after_a_while<W: OsWorld>() {
     let (mut world, socket, peer) = (W::new(), bound(), bound());
     let (near, twin) = (addr(&socket), socket.try_clone().expect("a duplicate"));
     let id = flooded(&mut world, socket);
@@ -342,11 +307,28 @@ where
     world.quiet();
 }
 
-fn whoever_has_the_descriptor_afterwards_gets_nothing_joined<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+/// The kernel says how to divide a message only as long as it is to join.
+fn what_waits_joined_when_it_is_given_up_comes_apart<W: OsWorld>() {
+    let (mut world, socket, peer) = (W::new(), bound(), bound());
+    let near = addr(&socket);
+    let id = flooded(&mut world, socket);
+    for singles in 1..20 {
+        for _ in 0..singles {
+            peer.send_to(b"x", near).expect("send");
+        }
+        send_cut(&peer, near, &bytes(30), 10);
+        for _ in 0..singles {
+            assert_eq!(take(&mut world, id, 1).len(), 1);
+        }
+        let lengths: Vec<_> = collect(&mut world, id, 3)
+            .iter()
+            .map(|it| it.0.len())
+            .collect();
+        assert_eq!(lengths, [10, 10, 10]);
+    }
+}
+
+fn whoever_has_the_descriptor_afterwards_gets_nothing_joined<W: OsWorld>() {
     type End<W> = fn(W, Id);
     let ends: [End<W>; 3] = [
         |mut world, id| world.close(id),
@@ -365,11 +347,7 @@ where
     }
 }
 
-fn what_the_program_has_asked_for_stays<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn what_the_program_has_asked_for_stays<W: OsWorld>() {
     let (mut world, socket, peer) = (W::new(), bound(), bound());
     setsockopt(&socket, UdpGroSegment, &true).expect("joined");
     let (near, twin) = (addr(&socket), socket.try_clone().expect("a duplicate"));
@@ -380,11 +358,7 @@ where
     assert!(is_joined(&twin));
 }
 
-fn a_socket_that_others_receive_from_stays_as_it_is<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_socket_that_others_receive_from_stays_as_it_is<W: OsWorld>() {
     let (mut world, peer) = (W::new(), bound());
     for asked in [false, true] {
         let socket = bound();
@@ -402,11 +376,7 @@ where
     }
 }
 
-fn a_unix_socket_is_left_alone<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_unix_socket_is_left_alone<W: OsWorld>() {
     let mut world = W::new();
     let (one, other) = UnixDatagram::pair().expect("a pair");
     one.set_nonblocking(true).expect("non-blocking");
@@ -448,11 +418,7 @@ fn joining_receiver() -> UdpSocket {
     socket
 }
 
-fn what_is_alike_leaves_joined<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn what_is_alike_leaves_joined<W: OsWorld>() {
     let (mut world, socket, joining, apart) = (W::new(), bound(), joining_receiver(), bound());
     let id = adopt(&mut world, socket);
     let sent = bytes(1030);
@@ -477,11 +443,7 @@ where
     }
 }
 
-fn what_is_not_alike_keeps_its_borders<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn what_is_not_alike_keeps_its_borders<W: OsWorld>() {
     let mut world = W::new();
     let (socket, one, other) = (bound(), bound(), bound());
     let id = adopt(&mut world, socket);
@@ -507,11 +469,7 @@ where
     }
 }
 
-fn a_connected_socket_sends_joined<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_connected_socket_sends_joined<W: OsWorld>() {
     let (mut world, socket, peer) = (W::new(), bound(), joining_receiver());
     socket.connect(addr(&peer)).expect("connect");
     let id = adopt(&mut world, socket);
@@ -520,11 +478,7 @@ where
     assert_eq!(receive_joined(&peer), Some((b"12345678".to_vec(), Some(4))));
 }
 
-fn a_socket_that_may_not_cut_sends_apart<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_socket_that_may_not_cut_sends_apart<W: OsWorld>() {
     let (mut world, socket, peer) = (W::new(), bound(), joining_receiver());
     let twin = socket.try_clone().expect("a duplicate");
     setsockopt(&twin, NoChecksum, &true).expect("no checksums");
@@ -544,11 +498,7 @@ where
     }
 }
 
-fn a_socket_that_cuts_by_itself_is_left_alone<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_socket_that_cuts_by_itself_is_left_alone<W: OsWorld>() {
     let (mut world, socket, peer) = (W::new(), bound(), bound());
     setsockopt(&socket, UdpGsoSegment, &2).expect("cut in two");
     let to = address(&peer);
@@ -563,11 +513,7 @@ where
     }
 }
 
-fn a_refusal_is_told_for_what_leaves_joined<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn a_refusal_is_told_for_what_leaves_joined<W: OsWorld>() {
     let (mut world, socket) = (W::new(), bound());
     let gone = addr(&bound());
     socket.connect(gone).expect("connect");
@@ -592,11 +538,7 @@ where
     send_all(&mut world, id, &datagrams[1..]);
 }
 
-fn an_error_is_that_of_one_datagram<W>()
-where
-    W: World,
-    W::Driver: Driver<Socket = OwnedFd>,
-{
+fn an_error_is_that_of_one_datagram<W: OsWorld>() {
     let (mut world, socket, peer) = (W::new(), bound(), bound());
     let to = address(&peer);
     let data = bytes(65_508);
