@@ -138,6 +138,7 @@ async def test_a_connected_endpoint(loop: Loop, kind: str) -> None:
             assert error.errno == errno.ECONNREFUSED
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio's has it since 3.11")
 async def test_pause_in_the_middle(loop: Loop, kind: str) -> None:
     class Pausing(DatagramRecorder):
         def datagram_received(self, data: bytes, addr: Any) -> None:
@@ -238,6 +239,7 @@ async def test_who_has_the_descriptor_afterwards(loop: Loop, kind: str) -> None:
                 assert [twin.recv(1000) for _ in sent] == sent
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio pauses since 3.11")
 async def test_a_socket_that_others_have(loop: Loop) -> None:
     """The program may receive from what it has given, and other processes may: all get datagrams."""
     own = bound()
