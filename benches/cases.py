@@ -141,7 +141,7 @@ NETWORK = (
     NetworkCase("udp-flood", "UDP received 64 B", "udp-sink", FLOOD, peer_goal=2),
     NetworkCase("udp-batch", "UDP received 64 B, datagrams_received", "udp-batch", FLOOD),
     NetworkCase("udp-joined", "UDP received 64 B, sent 64 at a time", "udp-sink", JOINED),
-    NetworkCase("udp-joined-batch", "UDP sent 64 at a time, datagrams_received", "udp-batch", JOINED),
+    NetworkCase("udp-joined-batch", "the same, datagrams_received", "udp-batch", JOINED),
     NetworkCase(
         "http-1", "minimal HTTP, one write", "http-1", HTTP, quick=True, goal=1.1, peer_goal=1.1
     ),

@@ -1,8 +1,8 @@
 """Datagrams that a sender has left to the kernel to cut (`UDP_SEGMENT`), as QUIC stacks do.
 
-Loopback carries such a message whole to a socket that has `UDP_GRO` set. The endpoints that our
-loops make a socket for have, once they have seen more than one datagram at a time; a socket that the
-program gives has, if the program has set it. No protocol may notice.
+Loopback carries such a message whole to a socket that has `UDP_GRO` set: one that our loops have
+made for an endpoint, once more than one datagram was asked for at a time, or one on which the
+program has set it. No protocol may notice.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ async def test_who_has_the_descriptor_afterwards(loop: Loop, kind: str) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio pauses since 3.11")
 async def test_a_socket_that_others_have(loop: Loop) -> None:
-    """The program may receive from what it has given, and other processes may: all get datagrams."""
+    """The program and other processes may receive from it, too: all get single datagrams."""
     own = bound()
     with bound() as peer, own.dup() as twin:
         protocol = DatagramRecorder()
