@@ -56,12 +56,6 @@ def main(loop: asyncio.AbstractEventLoop, what: str) -> None:
     for count in range(1, 4):
         sender.send(b"single")
         loop.run_until_complete(received.until_received(count))
-    try:
-        sender.setsockopt(socket.IPPROTO_UDP, 103, 4)  # UDP_SEGMENT: the kernel is to cut
-        sender.send(b"1234" * 5)
-    except OSError:
-        for _ in range(5):
-            sender.send(b"1234")
 
     async def datagrams() -> None:
         await received.until_received(8)
@@ -75,6 +69,12 @@ def main(loop: asyncio.AbstractEventLoop, what: str) -> None:
     }
     with socket.create_connection(address, PATIENCE) as client:
         loop.run_until_complete(connection())
+        try:
+            sender.setsockopt(socket.IPPROTO_UDP, 103, 4)  # UDP_SEGMENT: the kernel is to cut
+            sender.send(b"1234" * 5)
+        except OSError:
+            for _ in range(5):
+                sender.send(b"1234")
         child = os.fork()
         if child == 0:
             loop.close()
