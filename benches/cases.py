@@ -47,6 +47,7 @@ def echo(size: int, connections: int, in_flight: int = 1) -> tuple[str, ...]:
 
 KIB = 1024
 FLOOD = ("flood", "--size", "64", "--connections", "1", "--in-flight", "192")
+JOINED = (*FLOOD, "--joined", "64")
 HTTP = ("http", "--size", "1024", "--connections", "50")
 
 NETWORK = (
@@ -139,6 +140,8 @@ NETWORK = (
     ),
     NetworkCase("udp-flood", "UDP received 64 B", "udp-sink", FLOOD, peer_goal=2),
     NetworkCase("udp-batch", "UDP received 64 B, datagrams_received", "udp-batch", FLOOD),
+    NetworkCase("udp-joined", "UDP received 64 B, sent 64 at a time", "udp-sink", JOINED),
+    NetworkCase("udp-joined-batch", "the same, datagrams_received", "udp-batch", JOINED),
     NetworkCase(
         "http-1", "minimal HTTP, one write", "http-1", HTTP, quick=True, goal=1.1, peer_goal=1.1
     ),

@@ -158,7 +158,7 @@ class BatchSink(Sink):
     def datagrams_received(self, datagrams: list[tuple[bytes, Any]]) -> None:
         before = self.count // 64
         self.count += len(datagrams)
-        if self.count // 64 > before:
+        for _ in range(self.count // 64 - before):
             self.transport.sendto(b"64", datagrams[-1][1])
 
 

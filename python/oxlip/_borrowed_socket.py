@@ -14,6 +14,12 @@ class BorrowedSocket(socket.socket):
 
     __slots__ = ()
 
+    def dup(self) -> socket.socket:  # type: ignore[override]
+        """A duplicate is the program's own, so it is a socket as any other, and closes."""
+        sock = socket.socket(self.family, self.type, self.proto, socket.dup(self.fileno()))
+        sock.settimeout(self.gettimeout())
+        return sock
+
     def _real_close(self) -> None:
         self.detach()
 

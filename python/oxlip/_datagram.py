@@ -32,8 +32,9 @@ class BatchDatagramProtocol(asyncio.DatagramProtocol):
     """A protocol that gets what has arrived together in one call.
 
     oxlip calls `datagrams_received()` of any protocol that has it, with all that was taken from
-    the system at once: at least one datagram, at most 32, in the order of arrival. On other loops,
-    which know only `datagram_received()`, this class makes a batch of each.
+    the system at once: at least one datagram, in the order of arrival; at most 32, unless the
+    system has joined some. On other loops, which know only `datagram_received()`, this class makes
+    a batch of each.
     """
 
     __slots__ = ()

@@ -282,6 +282,27 @@ async def test_terminal(loop: Loop) -> None:
         assert "eof_received" not in protocol.calls
 
 
+@pytest.mark.ours
+async def test_a_file_that_never_blocks(loop: Loop) -> None:
+    """epoll refuses to watch it. asyncio reports the error, and then nothing comes, not even the
+    end; with its other selectors it is as here."""
+    with open("/dev/null", "rb", buffering=0) as file:
+        protocol = await reading(file)
+        await protocol.until_lost()
+        assert protocol.calls == ["connection_made", "eof_received", "connection_lost"]
+        assert protocol.error is None
+    with open("/dev/zero", "rb", buffering=0) as file:
+        protocol = await reading(file)
+        await protocol.until_received(1_000_000)
+        protocol.transport.pause_reading()
+        await pause(3)
+        received = len(protocol.data)
+        await pause(3)
+        assert len(protocol.data) == received
+        protocol.transport.close()
+        await protocol.until_lost()
+
+
 async def test_error_of_reading(loop: Loop, contexts: Contexts) -> None:
     near, far = connected()
     with near:

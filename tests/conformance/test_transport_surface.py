@@ -89,6 +89,18 @@ async def test_the_socket_itself(loop: Loop) -> None:
         assert (made._sock, endpoint._sock) == (None, None)
 
 
+async def test_a_duplicate_of_the_socket_is_the_programs(loop: Loop) -> None:
+    protocol = Recorder()
+    async with connection(protocol) as (transport, _, peer):
+        with transport.get_extra_info("socket").dup() as twin:
+            assert twin.gettimeout() == 0
+            transport.abort()
+            await protocol.until_lost()
+            twin.send(b"still open")
+            assert peer.sock.recv(100) == b"still open"
+        assert twin.fileno() == -1
+
+
 async def test_nodelay_on_every_way_to_a_transport(loop: Loop) -> None:
     def nodelay(transport: asyncio.BaseTransport) -> int:
         sock = transport.get_extra_info("socket")

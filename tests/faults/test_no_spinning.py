@@ -7,7 +7,10 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import pytest
+from support.datagrams import DatagramRecorder, at_path, connected, endpoint, fill
 from support.protocols import Recorder, connection
 from support.sleeping import Nap
 from support.sockets import pair
@@ -153,3 +156,38 @@ async def test_after_wake_ups_from_a_thread(loop: Loop) -> None:
         for _ in range(5):
             await asyncio.to_thread(int)
         loop.call_soon_threadsafe(int)
+
+
+async def test_with_a_full_peer_that_it_is_connected_to(loop: Loop, tmp_path: Path) -> None:
+    near, far = connected(tmp_path)
+    with far:
+        async with endpoint(DatagramRecorder(), sock=near) as (transport, protocol):
+            async with asleep():
+                fill(near)
+                transport.sendto(b"last")
+            assert transport.get_write_buffer_size()
+            transport.abort()
+            await protocol.until_lost()
+
+
+@pytest.mark.ours
+async def test_with_a_full_peer_that_it_sends_to_by_name(loop: Loop, tmp_path: Path) -> None:
+    """The system calls the sender writable all the same, and asyncio tries without end."""
+    near, name = at_path(tmp_path / "near"), str(tmp_path / "far")
+    with at_path(tmp_path / "far") as far:
+        async with endpoint(DatagramRecorder(), sock=near) as (transport, _):
+            async with asleep():
+                sent = 0
+                while not transport.get_write_buffer_size():
+                    transport.sendto(b"%d" % sent, name)
+                    sent += 1
+            far.setblocking(False)
+            received = []
+            while len(received) < sent:
+                try:
+                    received.append(far.recv(100))
+                except BlockingIOError:
+                    await pause()
+            assert received == [b"%d" % i for i in range(sent)]
+            while transport.get_write_buffer_size():
+                await pause()

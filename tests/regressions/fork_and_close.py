@@ -1,9 +1,9 @@
 """A program: forks with an open loop, which the child closes, and uses it in the parent.
 
-    fork_and_close.py KIND connection|server|wake-up
+    fork_and_close.py KIND connection|server|wake-up|datagrams
 
 It exits with an error unless the parent's loop still sees the bytes on its connection, the next
-connection to its server, or the call from another thread.
+connection to its server, the call from another thread, or the datagrams that had arrived joined.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 from collections.abc import Awaitable, Callable
 
 from support import loops
+from support.datagrams import DatagramRecorder, bound
 from support.protocols import Echo
 from support.sockets import PATIENCE
 
@@ -46,13 +47,34 @@ def main(loop: asyncio.AbstractEventLoop, what: str) -> None:
         await asyncio.wait_for(woken.wait(), LIMIT)
         calling.join()
 
+    received = DatagramRecorder()
+    transport, _ = loop.run_until_complete(
+        loop.create_datagram_endpoint(lambda: received, local_addr=("127.0.0.1", 0))
+    )
+    sender = bound()
+    sender.connect(transport.get_extra_info("sockname"))
+    for count in range(1, 4):
+        sender.send(b"single")
+        loop.run_until_complete(received.until_received(count))
+
+    async def datagrams() -> None:
+        await received.until_received(8)
+        assert received.data[3:] == [b"1234"] * 5, received.data
+
     uses: dict[str, Callable[[], Awaitable[None]]] = {
         "connection": connection,
         "server": another_connection,
         "wake-up": wake,
+        "datagrams": datagrams,
     }
     with socket.create_connection(address, PATIENCE) as client:
         loop.run_until_complete(connection())
+        try:
+            sender.setsockopt(socket.IPPROTO_UDP, 103, 4)  # UDP_SEGMENT: the kernel is to cut
+            sender.send(b"1234" * 5)
+        except OSError:
+            for _ in range(5):
+                sender.send(b"1234")
         child = os.fork()
         if child == 0:
             loop.close()
@@ -61,6 +83,8 @@ def main(loop: asyncio.AbstractEventLoop, what: str) -> None:
         assert status == 0, f"the child ended with {status}"
         loop.run_until_complete(uses[what]())
     server.close()
+    sender.close()
+    transport.close()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ GOING_ON = Path(__file__).with_name("fork_and_go_on.py")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 
 
-@pytest.mark.parametrize("what", ["connection", "server", "wake-up"])
+@pytest.mark.parametrize("what", ["connection", "server", "wake-up", "datagrams"])
 def test_closing_the_loop_in_a_child_leaves_the_parents(kind: str, what: str) -> None:
     assert children.run(CLOSING, kind, what, timeout=20) == "works\n"
 

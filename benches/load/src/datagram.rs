@@ -1,13 +1,18 @@
 //! Datagrams: each one sent back, or a flood of which the server acknowledges every 64th.
 //!
+//! A flood's datagrams leave one by one, or several as one message which the kernel cuts.
+//!
 //! Nothing is sent twice: over loopback a datagram is lost only if a socket's buffer is full, and
 //! the options are to be such that it is not. One that is lost ends in the meter's time limit.
 
 use std::collections::VecDeque;
 use std::io;
+use std::iter::repeat_n;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Instant;
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::UdpGsoSegment;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::exchange::{EVENTS, empty_event, wait};
@@ -20,6 +25,8 @@ const ACKNOWLEDGED: usize = 64;
 struct Sender {
     socket: UdpSocket,
     datagram: Vec<u8>,
+    /// As many as leave as one message, one behind the other.
+    message: Vec<u8>,
     /// When each outstanding datagram was sent, oldest first.
     sent: VecDeque<Instant>,
 }
@@ -80,20 +87,32 @@ impl Sender {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(options.addr)?;
         socket.set_nonblocking(true)?;
+        if options.joined > 1 {
+            let length = i32::try_from(options.size).map_err(io::Error::other)?;
+            setsockopt(&socket, UdpGsoSegment, &length)?;
+        }
         let first = (index % 251) as u8;
+        let datagram: Vec<_> = (0..options.size)
+            .map(|at| first.wrapping_add(at as u8))
+            .collect();
         Ok(Self {
             socket,
-            datagram: (0..options.size)
-                .map(|at| first.wrapping_add(at as u8))
-                .collect(),
+            message: datagram.repeat(options.joined),
+            datagram,
             sent: VecDeque::with_capacity(options.in_flight),
         })
     }
 
     fn send(&mut self, count: usize) -> io::Result<()> {
-        for _ in 0..count {
-            self.sent.push_back(Instant::now());
-            self.socket.send(&self.datagram)?;
+        let most = self.message.len();
+        let mut left = count * self.datagram.len();
+        while left > 0 {
+            let length = left.min(most);
+            let now = Instant::now();
+            self.sent
+                .extend(repeat_n(now, length / self.datagram.len()));
+            self.socket.send(&self.message[..length])?;
+            left -= length;
         }
         Ok(())
     }

@@ -202,6 +202,7 @@ mod tests {
             size: 1,
             connections: 1,
             in_flight: 1,
+            joined: 1,
             warm_up: Duration::from_secs(1),
             seconds: Duration::from_secs(2),
             requests,

@@ -25,6 +25,7 @@ options
   --size BYTES      of one message or response body (1024)
   --connections N   (50)
   --in-flight N     requests outstanding on each connection (1)
+  --joined N        datagrams of a flood that leave as one message, for the kernel to cut (1)
   --warm-up SECS    before counting begins (0.3)
   --seconds SECS    to count for (1)
   --requests N      stop earlier, after so many
@@ -53,6 +54,7 @@ pub(crate) struct Options {
     pub(crate) size: usize,
     pub(crate) connections: usize,
     pub(crate) in_flight: usize,
+    pub(crate) joined: usize,
     pub(crate) warm_up: Duration,
     pub(crate) seconds: Duration,
     pub(crate) requests: u64,
@@ -75,6 +77,7 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
         size: 1024,
         connections: 50,
         in_flight: 1,
+        joined: 1,
         warm_up: Duration::from_millis(300),
         seconds: Duration::from_secs(1),
         requests: u64::MAX,
@@ -91,6 +94,7 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
                 options.connections = parser.value()?.parse_with(positive)?;
             }
             Arg::Long("in-flight") => options.in_flight = parser.value()?.parse_with(positive)?,
+            Arg::Long("joined") => options.joined = parser.value()?.parse_with(positive)?,
             Arg::Long("warm-up") => options.warm_up = parser.value()?.parse_with(seconds)?,
             Arg::Long("seconds") => options.seconds = parser.value()?.parse_with(seconds)?,
             Arg::Long("requests") => options.requests = parser.value()?.parse()?,

@@ -110,11 +110,13 @@ impl<B: AsRef<[u8]>, A> Endpoint<B, A> {
         self.batch
     }
 
-    /// So many were there when [`Endpoint::batch`] were asked for.
+    /// So many were there when [`Endpoint::batch`] were asked for: more, if the system has joined
+    /// some. Then fewer are asked for next time, to come to [`MAX_DATAGRAMS`] or a little more.
     #[inline]
     pub fn received(&mut self, count: usize) {
         if count >= self.batch {
-            self.batch = (self.batch * 4).min(MAX_DATAGRAMS);
+            let enough = MAX_DATAGRAMS * self.batch / count;
+            self.batch = (self.batch * 4).min(enough).max(1);
         } else if count <= self.batch / 4 {
             self.batch = (self.batch / 2).max(1);
         }

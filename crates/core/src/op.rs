@@ -110,7 +110,7 @@ pub enum Completion {
 /// 64 the gain is gone.
 pub const MAX_BUFFERS: usize = 64;
 
-/// Datagrams looked at in one [`Op::SendDatagrams`], and most that are taken at once: enough that a
+/// Datagrams looked at in one [`Op::SendDatagrams`], and most that are asked for at once: enough that a
 /// flood costs one system call for many, few enough that others get their turn.
 pub const MAX_DATAGRAMS: usize = 32;
 

@@ -57,6 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
             low: a.min(b),
         }),
         4 => (0..40usize).prop_map(Step::Received),
+        1 => (40..5000usize).prop_map(Step::Received),
     ]
 }
 
@@ -216,7 +217,7 @@ fn apply(machine: &mut Machine, model: &mut Model, step: &Step) {
             (model.high, model.low) = (*high, *low);
             assert_eq!(machine.set_limits(*high, *low), model.maybe_pause());
         }
-        Step::Received(count) => machine.received(*count.min(&machine.batch())),
+        Step::Received(count) => machine.received(*count),
     }
 }
 
@@ -235,6 +236,29 @@ proptest! {
             check(&machine, &model);
         }
         prop_assert!(model.wire.is_sorted(), "datagrams overtook each other");
+    }
+}
+
+#[test]
+fn of_what_comes_joined_less_is_asked_for() {
+    for joined in [1, 2, 5, 8, 16, 64, 128] {
+        let mut machine = Machine::new(8);
+        for _ in 0..6 {
+            machine.received(MAX_DATAGRAMS);
+        }
+        let mut counts = Vec::new();
+        for _ in 0..20 {
+            counts.push(machine.batch() * joined);
+            machine.received(machine.batch() * joined);
+        }
+        let expected = joined.max(MAX_DATAGRAMS);
+        let least = joined.max(MAX_DATAGRAMS / 2);
+        assert!(
+            counts[10..]
+                .iter()
+                .all(|count| (least..=expected).contains(count)),
+            "{counts:?}"
+        );
     }
 }
 

@@ -23,7 +23,7 @@
 //!    nothing to take from it. An op that does not suit the resource answers
 //!    `Failed(InvalidInput)`.
 
-#![deny(unsafe_code)] // Four files may: readiness/batch.rs, uring/{buffers,region,ring}.rs.
+#![deny(unsafe_code)] // Five files may: readiness/{batch,offload}.rs, uring/{buffers,region,ring}.rs.
 
 mod any;
 pub mod clock;
@@ -102,8 +102,10 @@ pub trait Driver {
     /// Those of recv(2).
     fn take_into(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 
-    /// Shows the next datagrams of a datagram socket, at most `limit` (of [`MAX_DATAGRAMS`]), each
-    /// with its sender's address where the system says it. How many there were, none is no error.
+    /// Shows the next datagrams of a datagram socket, each with its sender's address where the system
+    /// says it. How many there were, none is no error. The system is asked for at most `limit` (of
+    /// [`MAX_DATAGRAMS`]); what it has joined on the way comes apart, and all of it, so there may be
+    /// more than that.
     ///
     /// # Errors
     /// Those of recvfrom(2), `ConnectionRefused` among them, except `WouldBlock` and `Interrupted`.
@@ -168,8 +170,11 @@ pub enum Role {
     /// move by read(2) and write(2), it cannot be connected or shut down. A reader's leaving is
     /// `Readable` on the writing end: `Op::RecvStart` watches for it, there is nothing to take.
     Pipe,
-    /// Datagrams both ways: bound, connected, both or neither.
+    /// Datagrams both ways: bound, connected, both or neither. Nobody else receives from the socket
+    /// while it is adopted: the driver may set options that another receiver would have to know of.
     Datagram,
+    /// The same, where somebody else may: the socket stays as it is.
+    SharedDatagram,
     /// A bound, listening socket.
     Listener,
 }

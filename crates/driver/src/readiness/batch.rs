@@ -1,7 +1,8 @@
 //! Receiving many datagrams in one system call: recvmmsg(2), which rustix does not offer.
 //!
 //! One [`Batch`] serves all datagram sockets of a driver, on its thread. It is made when the first
-//! of them receives. The only file of this crate with `unsafe`.
+//! of them receives. What the kernel has joined (`offload.rs`) is divided again here: a place is
+//! longer than any joined packet.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -20,12 +21,26 @@ const LONGEST: usize = 256 * 1024;
 /// datagrams would all share one set of the processor's cache.
 const STRIDE: usize = LONGEST + 64;
 
+/// Room for control messages, in words: the size of a joined packet's parts, behind all that the
+/// program may have asked the socket for and that comes before it (time stamps, drops, marks).
+const CONTROL: usize = 32;
+
 /// `sizeof(struct sockaddr_storage)`: no address is longer.
 const LONGEST_NAME: usize = size_of::<libc::sockaddr_storage>();
 
 pub(super) struct Batch {
     memory: Box<[MaybeUninit<u8>]>,
     names: Box<[[u8; LONGEST_NAME]]>,
+    controls: Box<[[u64; CONTROL]]>,
+}
+
+/// How much came in one call.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    /// At most as many as were asked for.
+    pub(super) messages: usize,
+    /// More, if some came joined.
+    pub(super) datagrams: usize,
 }
 
 impl Batch {
@@ -33,17 +48,18 @@ impl Batch {
         Self {
             memory: Box::new_uninit_slice(MAX_DATAGRAMS * STRIDE),
             names: vec![[0; LONGEST_NAME]; MAX_DATAGRAMS].into_boxed_slice(),
+            controls: vec![[0; CONTROL]; MAX_DATAGRAMS].into_boxed_slice(),
         }
     }
 
     /// Shows each datagram of one `recvmmsg(2)` and where it came from (`None`: the system does not
-    /// say, as with an unbound Unix socket). How many there were; nothing is no error.
+    /// say, as with an unbound Unix socket). Nothing is no error.
     pub(super) fn receive(
         &mut self,
         fd: BorrowedFd<'_>,
         limit: usize,
         mut each: impl FnMut(&[u8], Option<Address>),
-    ) -> io::Result<usize> {
+    ) -> io::Result<Received> {
         let limit = limit.clamp(1, MAX_DATAGRAMS);
         let mut slices = [libc::iovec {
             iov_base: ptr::null_mut(),
@@ -51,8 +67,9 @@ impl Batch {
         }; MAX_DATAGRAMS];
         // SAFETY: integers and pointers, for which zero is a value.
         let mut headers: [libc::mmsghdr; MAX_DATAGRAMS] = unsafe { mem::zeroed() };
-        let places = self.memory.chunks_exact_mut(STRIDE).zip(&mut *self.names);
-        for ((header, slice), (memory, name)) in
+        let places = self.memory.chunks_exact_mut(STRIDE);
+        let places = places.zip(&mut *self.names).zip(&mut *self.controls);
+        for ((header, slice), ((memory, name), control)) in
             headers.iter_mut().zip(&mut slices).zip(places).take(limit)
         {
             slice.iov_base = memory.as_mut_ptr().cast();
@@ -61,10 +78,13 @@ impl Batch {
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_name = name.as_mut_ptr().cast();
             header.msg_hdr.msg_namelen = NAME_SPACE;
+            header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = size_of_val(control) as _;
         }
         let count = u32::try_from(limit).expect("at most MAX_DATAGRAMS");
-        // SAFETY: the first `limit` headers point to one slice and one name each, which are as long
-        // as they say, belong to nobody else and outlive the call; the others are not looked at.
+        // SAFETY: the first `limit` headers point to one slice, one name and one control each, which
+        // are as long as they say, belong to nobody else and outlive the call; the others are not
+        // looked at.
         let answer = unsafe {
             libc::recvmmsg(
                 fd.as_raw_fd(),
@@ -74,24 +94,64 @@ impl Batch {
                 ptr::null_mut(),
             )
         };
-        let Ok(received) = usize::try_from(answer) else {
+        let Ok(messages) = usize::try_from(answer) else {
             let error = io::Error::last_os_error();
             return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(0),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(Received::default()),
                 _ => Err(error),
             };
         };
         let places = self.memory.chunks_exact(STRIDE).zip(&*self.names);
-        for (header, (memory, name)) in headers[..received].iter().zip(places) {
+        let mut datagrams = 0;
+        for (header, (memory, name)) in headers[..messages].iter().zip(places) {
             let length = (header.msg_len as usize).min(LONGEST);
             // SAFETY: the place is longer than that, and the system has written `msg_len` bytes from
             // its beginning on.
             let bytes = unsafe { slice::from_raw_parts(memory.as_ptr().cast::<u8>(), length) };
             let length = (header.msg_hdr.msg_namelen as usize).min(LONGEST_NAME);
-            each(bytes, parse(&name[..length]));
+            let from = parse(&name[..length]);
+            let part = part_size(&header.msg_hdr).unwrap_or(0);
+            // Also what is empty is a datagram.
+            if part == 0 || part >= bytes.len() {
+                each(bytes, from);
+                datagrams += 1;
+                continue;
+            }
+            for datagram in bytes.chunks(part) {
+                each(datagram, from.clone());
+                datagrams += 1;
+            }
         }
-        Ok(received)
+        Ok(Received {
+            messages,
+            datagrams,
+        })
     }
+}
+
+/// How long the datagrams are that have been joined to one message; the last may be shorter. `None`:
+/// it is one.
+fn part_size(header: &libc::msghdr) -> Option<usize> {
+    // SAFETY: the kernel has filled in the control messages of this header, and its length; the
+    // memory belongs to the batch that made the header and still lends it.
+    let mut message = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !message.is_null() {
+        // SAFETY: not null, so it points to a whole control message within the header's memory, which
+        // begins at a word.
+        let found = unsafe { &*message };
+        if (found.cmsg_level, found.cmsg_type) == (libc::IPPROTO_UDP, libc::UDP_GRO) {
+            // SAFETY: the kernel gives this message an int; it need not be aligned.
+            let size = unsafe {
+                libc::CMSG_DATA(message)
+                    .cast::<libc::c_int>()
+                    .read_unaligned()
+            };
+            return usize::try_from(size).ok();
+        }
+        // SAFETY: a message of this header.
+        message = unsafe { libc::CMSG_NXTHDR(header, message) };
+    }
+    None
 }
 
 const NAME_SPACE: libc::socklen_t = {

@@ -1,7 +1,8 @@
 //! Datagram sockets of the readiness driver: their operations and system calls.
 //!
 //! One datagram leaves by `sendto(2)`, several by `sendmmsg(2)`; they arrive by `recvmmsg(2)`
-//! (`batch.rs`).
+//! (`batch.rs`). Where the kernel can, UDP datagrams of one length to one peer leave as one message,
+//! and under a flood they arrive so (`offload.rs`). The embedder sees neither.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -19,8 +20,20 @@ use rustix::net::{
 };
 
 use super::batch::Batch;
-use super::resource::Kind;
-use super::{Readiness, dead, misuse};
+use super::resource::{Kind, Resource};
+use super::{Readiness, dead, misuse, offload};
+use crate::is_shortage;
+
+/// A resource is let go of: the kernel joins nothing any more for who else has the descriptor. Not in
+/// a forked child, whose parent may still read what has been joined.
+pub(super) fn let_go(resource: &Resource, maker: u32) {
+    if resource.joining.is_on()
+        && std::process::id() == maker
+        && let Ok(fd) = resource.owned()
+    {
+        offload::leave_apart(fd);
+    }
+}
 
 impl<B: Backend> Readiness<B> {
     pub(super) fn send_datagrams(
@@ -35,14 +48,24 @@ impl<B: Backend> Readiness<B> {
             return misuse(id);
         }
         if !socket.is_full() {
-            let sent = socket.owned().and_then(|fd| match datagrams {
-                [only] => send_one(fd, *only).map(|()| 1),
-                several => send_several(fd, several),
-            });
+            let sent = match datagrams {
+                [only] => socket
+                    .owned()
+                    .and_then(|fd| send_one(fd, *only))
+                    .map(|()| 1),
+                several => send_several(socket, several),
+            };
             match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.set_full(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.set_full(true);
+                    if let Some(Address::Unix(name)) = datagrams.first().and_then(|it| it.to) {
+                        return self.await_peer(id, name);
+                    }
+                }
                 outcome => return Poll::Ready(Completion::Sent(id, outcome)),
             }
+        } else if self.rooms.has(id) {
+            return Poll::Pending;
         }
         self.await_room(id)
     }
@@ -66,14 +89,29 @@ impl<B: Backend> Readiness<B> {
         limit: usize,
         each: impl FnMut(&[u8], Option<Address>),
     ) -> io::Result<usize> {
-        let Some(socket) = self.resources.get(id) else {
+        let Some(socket) = self.resources.get_mut(id) else {
             return Ok(0);
         };
         if socket.kind() != Kind::Datagram {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        if socket.joining.begins(limit) {
+            let joins = offload::join_received(socket.owned()?);
+            socket.joining.switched_on(joins);
+        }
         let batch = self.batch.get_or_insert_with(Batch::new);
-        batch.receive(socket.owned()?, limit, each)
+        let received = batch.receive(socket.owned()?, limit, each)?;
+        let joined = received.datagrams > received.messages;
+        // More than was asked for may wait: then it is not the moment.
+        let is_moment = received.messages < limit || limit <= 1;
+        if received.messages > 0
+            && socket.joining.ends(joined)
+            && is_moment
+            && offload::rest(socket.owned()?)
+        {
+            socket.joining.switched_off();
+        }
+        Ok(received.datagrams)
     }
 }
 
@@ -91,7 +129,7 @@ fn send_one(fd: BorrowedFd<'_>, datagram: Outgoing<'_>) -> io::Result<()> {
 }
 
 /// How many the system took, with the error only if it is that of the first.
-fn send_several(fd: BorrowedFd<'_>, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
+fn send_several(socket: &mut Resource, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
     let mut addresses = Vec::with_capacity(datagrams.len().min(MAX_DATAGRAMS));
     for datagram in datagrams.iter().take(MAX_DATAGRAMS) {
         match datagram.to.map(any_address).transpose() {
@@ -101,6 +139,47 @@ fn send_several(fd: BorrowedFd<'_>, datagrams: &[Outgoing<'_>]) -> io::Result<us
             Err(_) => break,
         }
     }
+    let datagrams = &datagrams[..addresses.len()];
+    if joins_any(datagrams) && may_join(socket)? {
+        match offload::send(socket.owned()?, datagrams, &addresses) {
+            Err(error) if offload::run(datagrams) > 1 && refuses_joined(&error) => {
+                // The way there takes shorter ones only, or its device cannot cut: from now on this
+                // socket's datagrams leave as they are, and errors are about one.
+                if !is_shortage(&error) {
+                    socket.set_cutting(false);
+                }
+            }
+            outcome => return outcome,
+        }
+    }
+    send_apart(socket.owned()?, datagrams, &addresses)
+}
+
+fn joins_any(datagrams: &[Outgoing<'_>]) -> bool {
+    (0..datagrams.len()).any(|at| offload::run(&datagrams[at..]) > 1)
+}
+
+fn may_join(socket: &mut Resource) -> io::Result<bool> {
+    if let Some(cuts) = socket.cutting() {
+        return Ok(cuts);
+    }
+    let cuts = offload::can_cut(socket.owned()?);
+    socket.set_cutting(cuts);
+    Ok(cuts)
+}
+
+/// Whether the datagrams of a joined message might leave one by one.
+fn refuses_joined(error: &io::Error) -> bool {
+    let refusals = [Errno::INVAL, Errno::MSGSIZE, Errno::IO, Errno::OPNOTSUPP];
+    is_shortage(error) || Errno::from_io_error(error).is_some_and(|it| refusals.contains(&it))
+}
+
+/// One `sendmmsg(2)`, a message for each.
+fn send_apart(
+    fd: BorrowedFd<'_>,
+    datagrams: &[Outgoing<'_>],
+    addresses: &[Option<SocketAddrAny>],
+) -> io::Result<usize> {
     let slices: Vec<_> = datagrams
         .iter()
         .map(|it| [IoSlice::new(it.bytes)])
@@ -128,7 +207,7 @@ fn any_address(address: &Address) -> Result<SocketAddrAny, Errno> {
     })
 }
 
-fn unix(name: &[u8]) -> Result<SocketAddrUnix, Errno> {
+pub(super) fn unix(name: &[u8]) -> Result<SocketAddrUnix, Errno> {
     match name {
         [] => Ok(SocketAddrUnix::new_unnamed()),
         [0, name @ ..] => SocketAddrUnix::new_abstract_name(name),

@@ -27,9 +27,17 @@ mod apply;
 mod batch;
 mod datagram;
 mod inside;
+mod joining;
+#[expect(
+    unsafe_code,
+    reason = "options and control messages that rustix does not know"
+)]
+mod offload;
 mod receive;
 mod resource;
+mod room;
 mod transfer;
+mod unpolled;
 
 use std::io;
 use std::mem;
@@ -46,8 +54,10 @@ use oxlip_selectors::backend::{Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
 
 use self::batch::Batch;
+use self::joining::Joining;
 use self::receive::{RECEIVE_BUFFER, ReceiveBuffer};
 use self::resource::{Holders, Kind, Resource, Source};
+use self::room::Rooms;
 use crate::wake::{WakeDescriptor, Waker};
 use crate::{Driver, RawSocket, Received, Role};
 
@@ -74,8 +84,14 @@ pub struct Readiness<B> {
     buffer: ReceiveBuffer,
     /// The same for datagrams, once one is to be received.
     batch: Option<Batch>,
+    /// What the backend does not watch because it is always ready.
+    unpolled: Vec<Id>,
+    /// Datagrams that wait for room at their peer.
+    rooms: Rooms,
     /// Whether the backend watches the waker.
     hears_bell: bool,
+    /// The process that has made it, and not forked away.
+    maker: u32,
 }
 
 /// The waker's token. No id has this word: indices stay below 2^32 − 1.
@@ -105,7 +121,10 @@ impl<B: Backend> Readiness<B> {
             events: Vec::new(),
             buffer: ReceiveBuffer::new(),
             batch: None,
+            unpolled: Vec::new(),
+            rooms: Rooms::default(),
             hears_bell: false,
+            maker: std::process::id(),
         };
         driver.events.reserve(64);
         Ok(driver)
@@ -150,6 +169,8 @@ impl<B: Backend> Readiness<B> {
     /// Takes the resource out of everything; the descriptor is still open.
     fn forget(&mut self, id: Id) -> Option<Source> {
         let mut resource = self.resources.remove(id)?;
+        datagram::let_go(&resource, self.maker);
+        self.rooms.end(id);
         apply::forget(&mut self.backend, &mut resource);
         if let Some(number) = resource.number() {
             self.holders.clear(number, id);
@@ -209,8 +230,14 @@ impl<B: Backend> Readiness<B> {
                 continue;
             };
             let wanted = resource.settle();
-            if let Err(error) = apply::change(&mut self.backend, id, resource, wanted) {
-                completions.push(Completion::Failed(id, error));
+            match apply::change(&mut self.backend, id, resource, wanted) {
+                Ok(()) => {}
+                Err(error) if unpolled::is_refused(resource, &error) => {
+                    if !self.unpolled.contains(&id) {
+                        self.unpolled.push(id);
+                    }
+                }
+                Err(error) => completions.push(Completion::Failed(id, error)),
             }
         }
     }
@@ -276,9 +303,12 @@ impl<B: Backend> Readiness<B> {
                     if resource.end_sending() {
                         self.changed.push(id);
                     }
+                    self.rooms.end(id);
                     completions.push(Completion::Sendable(id));
                 }
             }
+            Kind::Room => self.rooms_found(Some(id), completions),
+            Kind::Clock => self.rooms_found(None, completions),
             Kind::Listener => completions.push(Completion::Acceptable(id)),
             Kind::Watch => completions.push(Completion::Watched(id, ready)),
         }
@@ -288,8 +318,12 @@ impl<B: Backend> Readiness<B> {
     /// The first half of a wait: tells the backend what is wanted.
     #[inline]
     pub(crate) fn prepare(&mut self, completions: &mut Vec<Completion>) {
+        self.clear_rooms();
         self.apply_changes(completions);
         self.repeat_reports(completions);
+        if !self.unpolled.is_empty() {
+            self.report_unpolled(completions);
+        }
         completions.extend(
             self.ousted
                 .drain(..)
@@ -337,6 +371,14 @@ impl<B: Backend> Readiness<B> {
     }
 }
 
+impl<B> Drop for Readiness<B> {
+    fn drop(&mut self) {
+        for (_, resource) in self.resources.iter() {
+            datagram::let_go(resource, self.maker);
+        }
+    }
+}
+
 impl<B: Backend> Driver for Readiness<B> {
     type Socket = OwnedFd;
 
@@ -354,20 +396,19 @@ impl<B: Backend> Driver for Readiness<B> {
         let kind = match role {
             Role::Stream => Kind::Stream,
             Role::Pipe => Kind::Pipe,
-            Role::Datagram => Kind::Datagram,
+            Role::Datagram | Role::SharedDatagram => Kind::Datagram,
             Role::Listener => Kind::Listener,
         };
         let edges = B::EDGES && kind == Kind::Stream && transfer::is_tcp(&socket);
         let number = socket.as_raw_fd();
-        let resource = Resource::new(Source::Owned(socket), kind);
-        Ok(self.hold(
-            number,
-            if edges {
-                resource.with_edges()
-            } else {
-                resource
-            },
-        ))
+        let mut resource = Resource::new(Source::Owned(socket), kind);
+        if edges {
+            resource = resource.with_edges();
+        }
+        if role == Role::SharedDatagram {
+            resource.joining = Joining::never();
+        }
+        Ok(self.hold(number, resource))
     }
 
     fn borrow(&mut self, fd: RawSocket) -> io::Result<Id> {

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use oxlip_core::id::Id;
 use oxlip_core::op::Interest;
 
+use super::joining::Joining;
+
 /// Where a resource's descriptor is.
 #[derive(Debug)]
 pub(super) enum Source {
@@ -34,6 +36,10 @@ pub(super) enum Kind {
     Datagram,
     Listener,
     Watch,
+    /// The driver's own (`room.rs`): a socket that is connected where a datagram finds no room.
+    Room,
+    /// The driver's own: it ticks while there are such sockets.
+    Clock,
 }
 
 impl Kind {
@@ -64,14 +70,38 @@ pub(super) struct Resource {
     wanted: Interest,
     /// As the backend has it.
     pub(super) armed: Interest,
-    /// Listed for the next round of changes.
-    changed: bool,
-    connecting: bool,
-    /// The kernel took less than it was given: no room until it says otherwise.
-    full: bool,
-    /// The end of the stream or an error has been taken: nothing more will come.
-    received_all: bool,
+    facts: Facts,
     unread: Unread,
+    /// Of a UDP socket: whether the kernel joins what arrives.
+    pub(super) joining: Joining,
+}
+
+/// What is so or not so, a bit each: there may be many idle streams.
+#[derive(Clone, Copy, Debug)]
+struct Facts(u8);
+
+impl Facts {
+    const CONNECTING: u8 = 1;
+    /// The kernel took less than it was given: no room until it says otherwise.
+    const FULL: u8 = 2;
+    /// The end of the stream or an error has been taken: nothing more will come.
+    const RECEIVED_ALL: u8 = 4;
+    /// Listed for the next round of changes.
+    const CHANGED: u8 = 8;
+    /// It is known whether the kernel cuts a joined message of this UDP socket, …
+    const CUTTING_KNOWN: u8 = 16;
+    /// … and it does.
+    const CUTTING: u8 = 32;
+
+    #[inline]
+    fn has(self, fact: u8) -> bool {
+        self.0 & fact != 0
+    }
+
+    #[inline]
+    fn set(&mut self, fact: u8, so: bool) {
+        self.0 = if so { self.0 | fact } else { self.0 & !fact };
+    }
 }
 
 /// What an edge-triggered backend has said about reading, and will not say again.
@@ -95,11 +125,9 @@ impl Resource {
             kind,
             wanted: Interest::NONE,
             armed: Interest::NONE,
-            changed: false,
-            connecting: false,
-            full: false,
-            received_all: false,
+            facts: Facts(0),
             unread: Unread::Unknown,
+            joining: Joining::new(),
         }
     }
 
@@ -139,18 +167,14 @@ impl Resource {
         match self.kind {
             Kind::Stream => self.owned().map(Channel::Socket),
             Kind::Pipe => self.owned().map(Channel::Pipe),
-            Kind::Datagram | Kind::Listener | Kind::Watch => {
-                Err(io::ErrorKind::InvalidInput.into())
-            }
+            _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
     pub(super) fn listener(&self) -> io::Result<BorrowedFd<'_>> {
         match self.kind {
             Kind::Listener => self.owned(),
-            Kind::Stream | Kind::Pipe | Kind::Datagram | Kind::Watch => {
-                Err(io::ErrorKind::InvalidInput.into())
-            }
+            _ => Err(io::ErrorKind::InvalidInput.into()),
         }
     }
 
@@ -184,25 +208,25 @@ impl Resource {
     }
 
     pub(super) fn begin_connecting(&mut self) -> bool {
-        self.connecting = true;
+        self.facts.set(Facts::CONNECTING, true);
         // Whatever a receive has said before.
-        self.received_all = false;
+        self.facts.set(Facts::RECEIVED_ALL, false);
         self.list()
     }
 
     pub(super) fn end_connecting(&mut self) -> bool {
-        self.connecting = false;
+        self.facts.set(Facts::CONNECTING, false);
         self.list()
     }
 
     #[inline]
     pub(super) fn end_sending(&mut self) -> bool {
-        self.full = false;
+        self.facts.set(Facts::FULL, false);
         self.want(Interest::WRITE, false)
     }
 
     pub(super) fn end_receiving(&mut self) -> bool {
-        self.received_all = true;
+        self.facts.set(Facts::RECEIVED_ALL, true);
         self.forget_unread();
         self.list()
     }
@@ -215,15 +239,22 @@ impl Resource {
 
     #[inline]
     fn list(&mut self) -> bool {
-        !std::mem::replace(&mut self.changed, true)
+        let listed = self.facts.has(Facts::CHANGED);
+        self.facts.set(Facts::CHANGED, true);
+        !listed
     }
 
     /// What the backend shall watch for from now on; no longer listed as changed.
     pub(super) fn settle(&mut self) -> Interest {
-        self.changed = false;
-        if self.connecting {
+        self.facts.set(Facts::CHANGED, false);
+        self.wanted()
+    }
+
+    /// What the backend shall watch for.
+    pub(super) fn wanted(&self) -> Interest {
+        if self.facts.has(Facts::CONNECTING) {
             Interest::WRITE
-        } else if self.received_all {
+        } else if self.facts.has(Facts::RECEIVED_ALL) {
             self.wanted.without(Interest::READ)
         } else {
             self.wanted
@@ -290,7 +321,7 @@ impl Resource {
 
     #[inline]
     pub(super) fn is_connecting(&self) -> bool {
-        self.connecting
+        self.facts.has(Facts::CONNECTING)
     }
 
     #[inline]
@@ -300,12 +331,23 @@ impl Resource {
 
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.full
+        self.facts.has(Facts::FULL)
     }
 
     #[inline]
     pub(super) fn set_full(&mut self, full: bool) {
-        self.full = full;
+        self.facts.set(Facts::FULL, full);
+    }
+
+    /// Whether the kernel cuts a joined message of this UDP socket, if that is known.
+    pub(super) fn cutting(&self) -> Option<bool> {
+        let known = self.facts.has(Facts::CUTTING_KNOWN);
+        known.then(|| self.facts.has(Facts::CUTTING))
+    }
+
+    pub(super) fn set_cutting(&mut self, cuts: bool) {
+        self.facts.set(Facts::CUTTING_KNOWN, true);
+        self.facts.set(Facts::CUTTING, cuts);
     }
 }
 

@@ -172,7 +172,7 @@ impl Sim {
                 if self.network.readable(resource.endpoint) || self.network.dice.happens(stale) {
                     completions.push(match resource.role {
                         Role::Stream | Role::Pipe => Completion::Readable(id),
-                        Role::Datagram => Completion::Receivable(id),
+                        Role::Datagram | Role::SharedDatagram => Completion::Receivable(id),
                         Role::Listener => Completion::Acceptable(id),
                     });
                 }
@@ -303,7 +303,7 @@ impl Driver for Sim {
         match role {
             Role::Stream | Role::Listener => {}
             Role::Pipe => return Err(io::ErrorKind::Unsupported.into()),
-            Role::Datagram => {
+            Role::Datagram | Role::SharedDatagram => {
                 let message = "the simulated network carries no datagrams";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, message));
             }

@@ -22,6 +22,10 @@ on_os_drivers!(
     unix_sockets_have_three_kinds_of_names,
     a_full_socket_is_sendable_exactly_once,
     a_socket_with_room_is_sendable_when_asked,
+    a_full_peer_is_waited_for_without_turning_round,
+    a_full_peer_that_ends_is_waited_for_no_longer,
+    a_name_that_becomes_anothers_is_tried_again,
+    asking_for_room_at_a_full_peer_gives_one_answer,
     nobody_listening_is_told_once_and_ends_nothing,
     an_error_inside_a_batch_is_that_of_the_first_of_the_next,
     what_is_stopped_waits,
@@ -308,6 +312,116 @@ where
     world.start(Op::AwaitRoom(id));
     world.until(Seen::Sendable(id));
     world.quiet();
+}
+
+/// A Unix socket that is connected to nobody, the name of another, and that other: its queue is full.
+fn full_peer<W>(world: &mut W) -> (Id, std::path::PathBuf, UnixDatagram, usize)
+where
+    W: World,
+    W::Driver: Driver<Socket = OwnedFd>,
+{
+    let thread = std::thread::current();
+    let unique = format!("oxlip-full-{}-{:?}.socket", std::process::id(), thread.id());
+    let path = std::env::temp_dir().join(unique);
+    let peer = UnixDatagram::bind(&path).expect("bind");
+    peer.set_nonblocking(true).expect("non-blocking");
+    let socket = UnixDatagram::unbound().expect("a socket");
+    socket.set_nonblocking(true).expect("non-blocking");
+    let id = adopt(world, socket);
+    let mut sent = 0;
+    while send_to(world, id, &path).is_some() {
+        sent += 1;
+    }
+    (id, path, peer, sent)
+}
+
+fn send_to(world: &mut impl World, id: Id, path: &std::path::Path) -> Option<Seen> {
+    let name = Address::Unix(path.as_os_str().as_encoded_bytes().into());
+    send(world, id, b"x", Some(&name))
+}
+
+/// Tries again whenever there may be room, until there is: how often that was.
+fn send_at_last(world: &mut impl World, id: Id, path: &std::path::Path) -> (usize, Option<Seen>) {
+    for attempts in 1.. {
+        world.until(Seen::Sendable(id));
+        if let Some(answer) = send_to(world, id, path) {
+            return (attempts, Some(answer));
+        }
+    }
+    unreachable!()
+}
+
+fn a_full_peer_is_waited_for_without_turning_round<W>()
+where
+    W: World,
+    W::Driver: Driver<Socket = OwnedFd>,
+{
+    let mut world = W::new();
+    let (id, path, peer, sent) = full_peer(&mut world);
+    assert!(sent > 0);
+    world.quiet();
+    assert_eq!(send_to(&mut world, id, &path), None);
+    world.quiet();
+    for _ in 0..3 {
+        peer.recv(&mut [0; 8]).expect("receive");
+        // More than one if it has taken long to come here.
+        let (_, answer) = send_at_last(&mut world, id, &path);
+        assert_eq!(answer, Some(Seen::Sent(id, Ok(1))));
+        world.quiet();
+        assert_eq!(send_to(&mut world, id, &path), None);
+        world.quiet();
+    }
+    world.close(id);
+    peer.recv(&mut [0; 8]).expect("receive");
+    world.quiet();
+    std::fs::remove_file(path).expect("remove");
+}
+
+fn a_full_peer_that_ends_is_waited_for_no_longer<W>()
+where
+    W: World,
+    W::Driver: Driver<Socket = OwnedFd>,
+{
+    let mut world = W::new();
+    let (id, path, peer, _) = full_peer(&mut world);
+    drop(peer);
+    let (_, answer) = send_at_last(&mut world, id, &path);
+    let refused = Seen::Sent(id, Err(ErrorKind::ConnectionRefused));
+    assert_eq!(answer, Some(refused));
+    world.quiet();
+    std::fs::remove_file(path).expect("remove");
+}
+
+fn a_name_that_becomes_anothers_is_tried_again<W>()
+where
+    W: World,
+    W::Driver: Driver<Socket = OwnedFd>,
+{
+    let mut world = W::new();
+    let (id, path, _peer, _) = full_peer(&mut world);
+    std::fs::remove_file(&path).expect("remove");
+    let other = UnixDatagram::bind(&path).expect("bind");
+    let (attempts, answer) = send_at_last(&mut world, id, &path);
+    assert_eq!(answer, Some(Seen::Sent(id, Ok(1))));
+    assert_eq!(attempts, 1);
+    assert_eq!(other.recv(&mut [0; 8]).expect("receive"), 1);
+    world.quiet();
+    std::fs::remove_file(path).expect("remove");
+}
+
+fn asking_for_room_at_a_full_peer_gives_one_answer<W>()
+where
+    W: World,
+    W::Driver: Driver<Socket = OwnedFd>,
+{
+    let mut world = W::new();
+    let (id, path, peer, _) = full_peer(&mut world);
+    world.start(Op::AwaitRoom(id));
+    world.until(Seen::Sendable(id));
+    peer.recv(&mut [0; 8]).expect("receive");
+    world.quiet();
+    assert_eq!(send_to(&mut world, id, &path), Some(Seen::Sent(id, Ok(1))));
+    std::fs::remove_file(path).expect("remove");
 }
 
 fn nobody_listening_is_told_once_and_ends_nothing<W>()

@@ -6,6 +6,7 @@
 mod close;
 mod connect;
 mod datagram;
+mod offload;
 mod pipe;
 mod receive;
 mod send;

@@ -17,6 +17,7 @@ on_os_drivers!(
     a_write_without_a_reader_fails,
     a_full_pipe_is_pending_until_it_is_read,
     a_socket_can_be_a_pipe,
+    a_file_that_never_blocks_is_always_ready,
     a_pipe_can_neither_connect_nor_be_shut_down,
 );
 
@@ -118,6 +119,38 @@ fn a_socket_can_be_a_pipe<W: OsWorld>() {
     world.close(one);
     world.until(Seen::Readable(other));
     assert_eq!(world.take(other).expect("take"), Taken::Eof);
+}
+
+/// epoll refuses it.
+fn a_file_that_never_blocks_is_always_ready<W: OsWorld>() {
+    let mut world = W::new();
+    let mut adopt = |path| {
+        let file = std::fs::File::open(path).expect("a device");
+        world
+            .driver()
+            .adopt(file.into(), Role::Pipe)
+            .expect("adopt")
+    };
+    let (zero, null) = (adopt("/dev/zero"), adopt("/dev/null"));
+    world.quiet();
+    world.start(Op::RecvStart(zero));
+    for _ in 0..3 {
+        world.until(Seen::Readable(zero));
+        let mut buffer = [1; 8];
+        let count = world.driver().take_into(zero, &mut buffer);
+        assert_eq!((count.expect("zeros"), buffer), (Some(8), [0; 8]));
+    }
+    world.start(Op::RecvStop(zero));
+    world.quiet();
+    world.start(Op::RecvStart(zero));
+    world.until(Seen::Readable(zero));
+    world.close(zero);
+    world.quiet();
+    world.start(Op::RecvStart(null));
+    world.until(Seen::Readable(null));
+    assert_eq!(world.take(null).expect("the end"), Taken::Eof);
+    world.quiet();
+    world.close(null);
 }
 
 fn a_pipe_can_neither_connect_nor_be_shut_down<W: OsWorld>() {

@@ -50,7 +50,12 @@ pub(crate) fn open<'py>(
     };
     let start = Start {
         socket: AnySocket::Os(descriptor),
-        role: Role::Datagram,
+        // What the program has, others may have, too.
+        role: if owned {
+            Role::Datagram
+        } else {
+            Role::SharedDatagram
+        },
         fd,
         slots: Slots {
             protocol: Some(protocol.unbind()),

@@ -1,0 +1,170 @@
+//! Waiting for room in the queue of a Unix socket that datagrams are sent to by its name.
+//!
+//! Such a queue may be full while the sending socket is, for the multiplexer, writable: whoever waits
+//! for that alone goes round without end. A socket of our own that is connected to the name has room
+//! when the queue has: a *probe*, watched instead, and given up with the first answer. A name may
+//! meanwhile have become another socket's, which no probe of the old one can know, so that every
+//! [`LOOK_AGAIN`] the send is tried all the same.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::task::Poll;
+use std::time::Duration;
+
+use oxlip_core::id::Id;
+use oxlip_core::op::{Completion, Interest};
+use oxlip_selectors::backend::Backend;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
+
+use super::datagram::unix;
+use super::resource::{Kind, Resource, Source};
+use super::{Readiness, resource};
+
+/// Between two attempts while a probe says that there is no room.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Who waits for which probe. Few at a time, mostly none.
+#[derive(Debug, Default)]
+pub(super) struct Rooms {
+    waits: Vec<Wait>,
+    /// Probes that nobody waits for any more: forgotten before the next wait, so that an event which
+    /// has been collected already still finds them.
+    retired: Vec<Id>,
+    /// Ticks while there are probes.
+    clock: Option<Id>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    socket: Id,
+    probe: Id,
+}
+
+impl Rooms {
+    /// Whether the socket's room is waited for by a probe.
+    pub(super) fn has(&self, socket: Id) -> bool {
+        self.waits.iter().any(|wait| wait.socket == socket)
+    }
+
+    /// The socket waits for nothing any more.
+    #[inline]
+    pub(super) fn end(&mut self, socket: Id) {
+        if !self.waits.is_empty() {
+            self.retire(|wait| wait.socket == socket);
+        }
+    }
+
+    fn retire(&mut self, is_over: impl Fn(&Wait) -> bool) {
+        let over = self.waits.iter().filter(|wait| is_over(wait));
+        self.retired.extend(over.map(|wait| wait.probe));
+        self.waits.retain(|wait| !is_over(wait));
+    }
+}
+
+impl<B: Backend> Readiness<B> {
+    /// A datagram to this name found no room. One `Sendable` when it is worth another attempt.
+    pub(super) fn await_peer(&mut self, id: Id, name: &[u8]) -> Poll<Completion> {
+        let is_ours = self
+            .resources
+            .get(id)
+            .and_then(|socket| socket.owned().ok())
+            .is_some_and(|fd| !is_writable(fd));
+        if is_ours || self.watch_peer(id, name).is_err() {
+            return self.await_room(id);
+        }
+        Poll::Pending
+    }
+
+    fn watch_peer(&mut self, id: Id, name: &[u8]) -> io::Result<()> {
+        let probe = self.watch_own(connected_to(name)?, Kind::Room, Interest::WRITE)?;
+        self.rooms.waits.push(Wait { socket: id, probe });
+        if self.rooms.clock.is_none() {
+            self.rooms.clock = clock()
+                .and_then(|clock| self.watch_own(clock, Kind::Clock, Interest::READ))
+                .ok();
+        }
+        Ok(())
+    }
+
+    /// Watches a descriptor that no embedder knows of.
+    fn watch_own(&mut self, fd: OwnedFd, kind: Kind, interest: Interest) -> io::Result<Id> {
+        let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
+        B::check(number)?;
+        let id = self.hold(number, Resource::new(Source::Owned(fd), kind));
+        if let Some(resource) = self.resources.get_mut(id)
+            && resource.want_exactly(interest)
+        {
+            self.changed.push(id);
+        }
+        Ok(id)
+    }
+
+    /// A probe has room, or (`None`) it is time to look again.
+    #[cold]
+    pub(super) fn rooms_found(&mut self, probe: Option<Id>, completions: &mut Vec<Completion>) {
+        if probe.is_none()
+            && let Some(clock) = self.rooms.clock.and_then(|id| self.resources.get(id))
+            && let Ok(fd) = clock.owned()
+        {
+            // How often it has ticked: nobody asks.
+            let _ = rustix::io::read(fd, &mut [0; 8]);
+        }
+        let is_found = |wait: &Wait| probe.is_none_or(|probe| probe == wait.probe);
+        for wait in self.rooms.waits.iter().filter(|wait| is_found(wait)) {
+            let Some(socket) = self.resources.get_mut(wait.socket) else {
+                continue;
+            };
+            if socket.end_sending() {
+                self.changed.push(wait.socket);
+            }
+            completions.push(Completion::Sendable(wait.socket));
+        }
+        self.rooms.retire(is_found);
+    }
+
+    /// Before a wait: gives up what is not waited for.
+    #[inline]
+    pub(super) fn clear_rooms(&mut self) {
+        if self.rooms.retired.is_empty() {
+            return;
+        }
+        while let Some(probe) = self.rooms.retired.pop() {
+            drop(self.forget(probe));
+        }
+        if self.rooms.waits.is_empty()
+            && let Some(clock) = self.rooms.clock.take()
+        {
+            drop(self.forget(clock));
+        }
+    }
+}
+
+fn connected_to(name: &[u8]) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let probe = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    connect(&probe, &unix(name)?)?;
+    Ok(probe)
+}
+
+fn clock() -> io::Result<OwnedFd> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let clock = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let interval = Timespec::try_from(LOOK_AGAIN).map_err(|_| resource::lost())?;
+    let timer = Itimerspec {
+        it_interval: interval,
+        it_value: interval,
+    };
+    timerfd_settime(&clock, TimerfdTimerFlags::empty(), &timer)?;
+    Ok(clock)
+}
+
+/// Whether its own buffer has room: then it is the peer's that has none.
+fn is_writable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
+    let now = Timespec::default();
+    matches!(poll(&mut fds, Some(&now)), Ok(1)) && fds[0].revents().contains(PollFlags::OUT)
+}
