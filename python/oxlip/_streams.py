@@ -135,13 +135,11 @@ class StreamReaderProtocol(_Protocol):
         writer = StreamWriter(transport, self, reader, self._loop)
         if sys.version_info < (3, 13):
             self._stream_writer = writer  # Its end would close the transport from 3.11 on.
-        result = None
         try:
             result = connected(reader, writer)
         except Exception as error:
-            if sys.version_info < (3, 14):
-                raise
             self._unanswered(error, transport)
+            result = None
         if asyncio.iscoroutine(result):
             self._task = self._loop.create_task(result)
             self._task.add_done_callback(lambda task: self._answered(task, transport))
