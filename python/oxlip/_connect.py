@@ -7,6 +7,7 @@ after a cancellation at any of the awaits. Runs on the loop's thread.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import itertools
 import socket
@@ -155,16 +156,21 @@ class Connect(SocketCalls):
         transport: asyncio.Transport
         try:
             sock.setblocking(False)
+            # From before the factory is called, which may change its own.
+            context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
             protocol = protocol_factory()
             waiter = self.create_future()
             if tls is None:
-                transport = self._connection(sock, protocol, owned=owned, waiter=waiter)
+                transport = self._connection(
+                    sock, protocol, owned=owned, waiter=waiter, context=context
+                )
             else:
                 secure = tls().protocol(self, protocol, waiter)
-                self._connection(sock, secure, owned=owned)
+                self._connection(sock, secure, owned=owned, context=context)
                 transport = cast(asyncio.Transport, secure.transport)
         except BaseException:
-            if owned:
+            # Since Python 3.14 the program's own socket, too.
+            if owned or sys.version_info >= (3, 14):
                 sock.close()
             raise
         try:

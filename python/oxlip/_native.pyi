@@ -152,16 +152,16 @@ class EventLoop:
         sock: socket,
         protocol: asyncio.BaseProtocol,
         *,
-        extra: dict[str, Any] | None = None,
-        server: _Server | None = None,
         owned: bool = False,
         waiter: asyncio.Future[None] | None = None,
+        context: Context | None = None,
     ) -> StreamTransport:
         """A transport over a connected, non-blocking socket, which it closes at its end.
 
         `owned`: the descriptor is taken out of `sock`, which is closed after that, whether or not
         an error is raised. Otherwise `sock` stays the transport's `get_extra_info("socket")`.
         `waiter` is answered once `connection_made()` has run and reading has begun.
+        `context`: where all callbacks run; without it, where asyncio before 3.15 runs them.
         """
 
     def _read_pipe(

@@ -136,7 +136,11 @@ class StreamReaderProtocol(_Protocol):
         writer = StreamWriter(transport, self, reader, self._loop)
         if sys.version_info < (3, 13):
             self._stream_writer = writer  # Its end would close the transport from 3.11 on.
-        result = connected(reader, writer)
+        try:
+            result = connected(reader, writer)
+        except Exception as error:
+            self._unanswered(error, transport)
+            result = None
         if asyncio.iscoroutine(result):
             self._task = self._loop.create_task(result)
             self._task.add_done_callback(lambda task: self._answered(task, transport))
@@ -144,17 +148,20 @@ class StreamReaderProtocol(_Protocol):
 
     def _answered(self, task: asyncio.Task[None], transport: asyncio.BaseTransport) -> None:
         """The callback's coroutine is over; if that was not its own wish, so is the connection."""
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._loop.call_exception_handler(
-                {
-                    "message": "Unhandled exception in client_connected_cb",
-                    "exception": error,
-                    "transport": transport,
-                }
-            )
-        if error is not None or task.cancelled():
+        if task.cancelled():
             transport.close()
+        elif (error := task.exception()) is not None:
+            self._unanswered(error, transport)
+
+    def _unanswered(self, error: BaseException, transport: asyncio.BaseTransport) -> None:
+        self._loop.call_exception_handler(
+            {
+                "message": "Unhandled exception in client_connected_cb",
+                "exception": error,
+                "transport": transport,
+            }
+        )
+        transport.close()
 
 
 def _is_asyncios(function: Any) -> bool:

@@ -277,6 +277,29 @@ async def test_a_server_that_keeps_only_the_reader(loop: Loop) -> None:
         await server.wait_closed()
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_servers_callback_that_raises(
+    loop: Loop, contexts: list[dict[str, Any]], at_once: bool
+) -> None:
+    def plain(reader: Any, writer: Any) -> None:
+        raise ZeroDivisionError
+
+    async def coroutine(reader: Any, writer: Any) -> None:
+        raise ZeroDivisionError
+
+    server = await oxlip.start_server(plain if at_once else coroutine, "127.0.0.1", 0)
+    reader, writer = await oxlip.open_connection(*server.sockets[0].getsockname())  # type: ignore
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b"", "the connection is closed"
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+    (context,) = contexts
+    assert context["message"] == "Unhandled exception in client_connected_cb"
+    assert isinstance(context["exception"], ZeroDivisionError)
+    contexts.clear()
+
+
 async def test_reader_is_collected(loop: Loop) -> None:
     reader = reader_on(loop)
     reader.mine = reader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from typing import Any
 
 import pytest
@@ -239,6 +240,22 @@ async def test_factory_that_raises_while_connecting(loop: Loop) -> None:
         accepted, _ = listener.accept()
         assert await Peer(accepted).to_end() == b"", "the connection is closed at once"
         accepted.close()
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_factory_that_raises_for_a_given_socket(loop: Loop, accepted: bool) -> None:
+    def factory() -> asyncio.Protocol:
+        raise OnPurpose
+
+    near, far = connected()
+    with near, far:
+        with pytest.raises(OnPurpose):
+            if accepted:
+                await loop.connect_accepted_socket(factory, near)
+            else:
+                await loop.create_connection(factory, sock=near)
+        closed = near.fileno() == -1
+    assert closed == (sys.version_info >= (3, 14))
 
 
 async def test_factory_that_raises_while_accepting(loop: Loop, contexts: Contexts) -> None:

@@ -94,7 +94,11 @@ class Case:
         real = _loop_class(kind, made)
         keep = kind == loops.STOCK or self.module in OF_ASYNCIOS_METHODS
         virtual = None if keep else _virtual_loop_class(real)
-        with everywhere(real, virtual), streams(ours=our_streams), bounded_cleanup():
+        with ExitStack() as stack:
+            stack.enter_context(everywhere(real, virtual))
+            stack.enter_context(streams(ours=our_streams))
+            stack.enter_context(bounded_cleanup())
+            stack.enter_context(same_classes())
             case = _on_loop(self.cls, real)(self.method)
             unittest.TestSuite([case]).run(result)
         return Outcome(result, len(made))
@@ -205,6 +209,25 @@ def bounded_cleanup() -> Iterator[None]:
 
     with mock.patch.object(threading_helper, "threading_cleanup", cleanup):
         yield
+
+
+@contextmanager
+def same_classes() -> Iterator[None]:
+    """After the block asyncio's classes are what they were before.
+
+    TestPyFreeThreading of 3.14 leaves `asyncio.futures.Future` behind: in the tests that come after
+    it in this process, loops would give futures which are no `asyncio.Future`.
+    """
+    modules = (asyncio, asyncio.futures, asyncio.tasks)
+    kept = [
+        (module, name, vars(module)[name])
+        for module in modules
+        for name in ("Future", "Task")
+        if name in vars(module)
+    ]
+    yield
+    for module, name, value in kept:
+        setattr(module, name, value)
 
 
 def _set_policy(policy: Any) -> None:

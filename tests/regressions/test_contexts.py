@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from support.protocols import Recorder, connection
-from support.sockets import PATIENCE
+from support.sockets import PATIENCE, Peer, listening
 
 Loop = asyncio.AbstractEventLoop
 LARGE = 8 << 20
@@ -34,6 +34,14 @@ class Leaving(Asking):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self.transport.close()
+
+
+class Moving(Asking):
+    """Changes its context in each call."""
+
+    def note(self, call: str) -> None:
+        super().note(call)
+        where.set(f"after {call}")
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -98,6 +106,60 @@ async def test_reading_runs_in_the_context_of_the_connection_wherever_it_is_resu
         await protocol.until_lost()
         calls = ["connection_made", "data_received", "eof_received", "connection_lost"]
         assert protocol.places == [(call, "connecting") for call in calls]
+
+
+async def test_callbacks_share_one_context_since_3_15(loop: Loop) -> None:
+    def factory() -> Moving:
+        where.set("factory")
+        return Moving()
+
+    where.set("connecting")
+    listener = listening()
+    transport, protocol = await loop.create_connection(factory, *listener.getsockname())
+    peer = Peer(listener.accept()[0])
+    assert where.get() == "factory"
+    peer.send(b"x")
+    await protocol.until_received(1)
+    where.set("closing")
+    transport.close()
+    await protocol.until_lost()
+    listener.close()
+    assert await peer.to_end() == b""
+    peer.close()
+    if sys.version_info >= (3, 15):
+        found = ["connecting", "after connection_made", "after data_received"]
+    else:
+        found = ["factory", "factory", "closing"]
+    calls = ["connection_made", "data_received", "connection_lost"]
+    assert protocol.places == list(zip(calls, found, strict=True))
+
+
+async def test_callbacks_of_an_accepted_connection_share_one_context_since_3_15(
+    loop: Loop,
+) -> None:
+    def factory() -> Moving:
+        where.set("factory")
+        made.append(Moving())
+        return made[-1]
+
+    made: list[Moving] = []
+    server = await loop.create_server(factory, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"x")
+    while not made:
+        await asyncio.sleep(0)
+    await made[0].until_received(1)
+    where.set("closing")
+    made[0].transport.close()
+    await made[0].until_lost()
+    writer.close()
+    server.close()
+    if sys.version_info >= (3, 15):
+        found = ["factory", "after connection_made", "after data_received"]
+    else:
+        found = ["factory", "factory", "closing"]
+    calls = ["connection_made", "data_received", "connection_lost"]
+    assert made[0].places == list(zip(calls, found, strict=True))
 
 
 async def test_connection_lost_while_writing_runs_in_the_context_of_the_connection(

@@ -86,7 +86,7 @@ pub(crate) fn run<R>(
     context: &Py<PyAny>,
     call: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
-    // SAFETY: `context` is a Context (see `given_or_copied`), and is left again below whatever
+    // SAFETY: the call refuses what is no Context, and the context is left again below whatever
     // `call` does: a panic aborts the callback at PyO3's boundary, after `Leave` has run.
     if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
         return Err(PyErr::fetch(py));

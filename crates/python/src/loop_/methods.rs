@@ -280,17 +280,16 @@ impl EventLoop {
 
     // Connections and listening sockets: transport/
 
-    #[pyo3(signature = (sock, protocol, *, extra = None, server = None, owned = false, waiter = None))]
+    #[pyo3(signature = (sock, protocol, *, owned = false, waiter = None, context = None))]
     fn _connection<'py>(
         slf: &Bound<'py, Self>,
         sock: &Any<'py>,
         protocol: Any<'py>,
-        extra: Option<Bound<'py, PyDict>>,
-        server: Option<Any<'py>>,
         owned: bool,
         waiter: Option<Any<'py>>,
+        context: Option<Py<PyAny>>,
     ) -> PyResult<Bound<'py, StreamTransport>> {
-        transport::wrap(slf, sock, protocol, extra, server, owned, waiter)
+        transport::wrap(slf, sock, protocol, owned, waiter, context)
     }
 
     fn _read_pipe<'py>(

@@ -214,6 +214,7 @@ fn welcome(
             }),
             server: Some(server.into_bound(py)),
             waiter: None,
+            context: cfg!(Py_3_15).then(|| context.clone_ref(py)),
         };
         begin::connect(event_loop, origin, made)
     };

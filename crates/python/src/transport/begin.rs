@@ -45,6 +45,8 @@ pub(super) struct Origin<'py> {
     pub(super) sockets: Option<Sockets>,
     pub(super) server: Option<Bound<'py, PyAny>>,
     pub(super) waiter: Option<Bound<'py, PyAny>>,
+    /// The one context of all callbacks, see `Body::one_context`.
+    pub(super) context: Option<Py<PyAny>>,
 }
 
 /// `loop._connection(sock, protocol, …)`: a transport for a connected, non-blocking socket.
@@ -58,24 +60,16 @@ pub(crate) fn wrap<'py>(
     event_loop: &Bound<'py, EventLoop>,
     sock: &Bound<'py, PyAny>,
     protocol: Bound<'py, PyAny>,
-    extra: Option<Bound<'py, PyDict>>,
-    server: Option<Bound<'py, PyAny>>,
     owned: bool,
     waiter: Option<Bound<'py, PyAny>>,
+    context: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, StreamTransport>> {
     let Claim {
         descriptor,
         fd,
         extra,
         sockets,
-    } = claim(
-        event_loop,
-        sock,
-        &protocol,
-        extra,
-        SocketType::STREAM,
-        owned,
-    )?;
+    } = claim(event_loop, sock, &protocol, SocketType::STREAM, owned)?;
     set_nodelay(sock, &descriptor)?;
     let origin = Origin {
         socket: AnySocket::Os(descriptor),
@@ -83,8 +77,9 @@ pub(crate) fn wrap<'py>(
         addresses: None,
         extra: Some(extra),
         sockets: Some(sockets),
-        server,
+        server: None,
         waiter,
+        context,
     };
     connect(event_loop, origin, protocol)
 }
@@ -94,7 +89,7 @@ pub(super) struct Claim<'py> {
     pub(super) descriptor: OwnedFd,
     /// The number under which the program knows it.
     pub(super) fd: RawFd,
-    /// What was given, with `sockname` and `peername`.
+    /// `sockname` and `peername`.
     pub(super) extra: Bound<'py, PyDict>,
     pub(super) sockets: Sockets,
 }
@@ -105,7 +100,6 @@ pub(super) fn claim<'py>(
     event_loop: &Bound<'py, EventLoop>,
     sock: &Bound<'py, PyAny>,
     protocol: &Bound<'py, PyAny>,
-    extra: Option<Bound<'py, PyDict>>,
     kind: SocketType,
     owned: bool,
 ) -> PyResult<Claim<'py>> {
@@ -113,14 +107,8 @@ pub(super) fn claim<'py>(
     // Before the descriptor changes hands: who gave it closes it.
     event_loop.get().check_open()?;
     check_protocol(protocol)?;
-    let extra = match extra {
-        Some(extra) => extra.copy()?,
-        None => PyDict::new(py),
-    };
+    let extra = PyDict::new(py);
     for (key, method) in [("sockname", "getsockname"), ("peername", "getpeername")] {
-        if extra.contains(key)? {
-            continue;
-        }
         match sock.call_method0(method) {
             Ok(address) => extra.set_item(key, address)?,
             Err(error) if error.is_instance_of::<PyOSError>(py) => {
@@ -210,6 +198,7 @@ pub(super) fn connect<'py>(
         sockets,
         server,
         waiter,
+        context,
     } = origin;
     check_protocol(&protocol)?;
     let start_with = Start {
@@ -224,6 +213,7 @@ pub(super) fn connect<'py>(
             ..Slots::default()
         },
         waiter,
+        context,
     };
     let transport = start(event_loop, start_with, |parts, slots| {
         let transport = StreamTransport::create(py, parts, slots, addresses)?;
@@ -253,6 +243,8 @@ pub(super) struct Start<'py> {
     pub(super) fd: RawFd,
     pub(super) slots: Slots,
     pub(super) waiter: Option<Bound<'py, PyAny>>,
+    /// The one context of all callbacks, see `Body::one_context`.
+    pub(super) context: Option<Py<PyAny>>,
 }
 
 /// Adopts a descriptor, has its transport made, with what the loop is to know about it, and
@@ -270,8 +262,18 @@ pub(super) fn start<T>(
         fd,
         slots,
         waiter,
+        context,
     } = start;
-    let context = context::copy_current(py)?;
+    let one_context = context.is_some();
+    let context = match context {
+        Some(context) => context,
+        None => context::copy_current(py)?,
+    };
+    let first = if one_context {
+        context.clone_ref(py)
+    } else {
+        context::copy_current(py)?
+    };
     let id = this
         .state
         .with(|state| state.driver().adopt(socket, role))?
@@ -280,6 +282,7 @@ pub(super) fn start<T>(
         event_loop: event_loop.clone().unbind(),
         id,
         context,
+        one_context,
         fd,
     };
     let (made, resource) = match make(parts, slots) {
@@ -298,7 +301,7 @@ pub(super) fn start<T>(
         let beginning = Beginning {
             transport,
             waiter: waiter.map(Bound::unbind),
-            context: context::copy_current(py)?,
+            context: first,
         };
         this.push(Runnable::Begin(Box::new(beginning)));
     }

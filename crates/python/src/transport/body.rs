@@ -23,6 +23,9 @@ pub(crate) struct Body {
     pub(super) id: Id,
     /// Where the protocol's callbacks run: a copy of the context in which the connection was made.
     pub(super) context: Py<PyAny>,
+    /// Whether `connection_made` and every `connection_lost` run there, too, as with asyncio's
+    /// connections since Python 3.15. Before, each begins with a copy of the current context.
+    pub(super) one_context: bool,
     /// The number under which the program knows the descriptor.
     pub(super) fd: RawFd,
     /// `connection_lost` has been called, or the loop was closed.
@@ -59,6 +62,7 @@ pub(super) struct Parts {
     pub(super) event_loop: Py<EventLoop>,
     pub(super) id: Id,
     pub(super) context: Py<PyAny>,
+    pub(super) one_context: bool,
     pub(super) fd: RawFd,
 }
 
@@ -68,12 +72,14 @@ impl Body {
             event_loop,
             id,
             context,
+            one_context,
             fd,
         } = parts;
         Self {
             event_loop,
             id,
             context,
+            one_context,
             fd,
             dead: AtomicBool::new(false),
             closing: AtomicBool::new(false),

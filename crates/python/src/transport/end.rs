@@ -146,7 +146,7 @@ pub(super) fn lose(
     at_once: bool,
 ) -> PyResult<()> {
     let py = transport.py();
-    let context = if at_once {
+    let context = if at_once || transport.get().one_context {
         transport.get().context.clone_ref(py)
     } else {
         context::copy_current(py)?

@@ -62,6 +62,7 @@ pub(crate) fn wrap<'py>(
             ..Slots::default()
         },
         waiter,
+        context: None,
     };
     // A writer watches for its reader's leaving, which only pipes and sockets can tell.
     let reads = direction == Direction::Read || !kind.is_char_device();

@@ -42,7 +42,7 @@ pub(crate) fn open<'py>(
         fd,
         extra,
         sockets,
-    } = begin::claim(event_loop, sock, &protocol, None, SocketType::DGRAM, owned)?;
+    } = begin::claim(event_loop, sock, &protocol, SocketType::DGRAM, owned)?;
     let peer = match extra.get_item("peername")? {
         Some(name) if name.is_truthy()? => Peer::Named,
         Some(name) if !name.is_none() => Peer::Unnamed,
@@ -64,6 +64,7 @@ pub(crate) fn open<'py>(
             ..Slots::default()
         },
         waiter,
+        context: None,
     };
     let transport = begin::start(event_loop, start, |parts, slots| {
         let transport = DatagramTransport {
