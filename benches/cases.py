@@ -179,6 +179,22 @@ SCHEDULING = (
     SchedulingCase("gather", "gather of 100"),
     SchedulingCase("ping_pong", "future ping-pong"),
     SchedulingCase("threadsafe", "call_soon_threadsafe from a thread", goal=2.0),
+    SchedulingCase("sleep_alone", "sleep(0) alone"),
+    SchedulingCase("lock", "Lock, uncontended"),
+    SchedulingCase("lock_contended", "Lock, two tasks"),
+    SchedulingCase("semaphore", "Semaphore, uncontended"),
+    SchedulingCase("event", "Event ping-pong"),
+    SchedulingCase("event_set", "Event that is set"),
+    SchedulingCase("condition", "Condition ping-pong"),
+    SchedulingCase("queue", "Queue(10), two tasks"),
+    SchedulingCase("queue_ping_pong", "Queue ping-pong"),
+    SchedulingCase("queue_nowait", "Queue put_nowait, get_nowait"),
+    SchedulingCase("wait_for_future", "wait_for a future"),
+    SchedulingCase("wait_for_coroutine", "wait_for a coroutine"),
+    SchedulingCase("wait", "wait for 100 tasks"),
+    # Python 3.11 and later.
+    SchedulingCase("timeout", "timeout that is not reached"),
+    SchedulingCase("task_group", "TaskGroup of 100"),
 )
 
 

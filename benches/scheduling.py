@@ -10,6 +10,7 @@ import asyncio
 import gc
 import json
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -136,6 +137,165 @@ async def threadsafe(count: int) -> int:
     return count
 
 
+async def sleep_alone(count: int) -> int:
+    """A task that gives way, and is the only one."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+    return count
+
+
+async def lock(count: int) -> int:
+    """`async with` a lock that nobody else wants."""
+    free = asyncio.Lock()
+    for _ in range(count):
+        async with free:
+            pass
+    return count
+
+
+async def lock_contended(count: int) -> int:
+    """Two tasks that both want a lock and give way while they have it: one always waits."""
+    wanted = asyncio.Lock()
+
+    async def work() -> None:
+        for _ in range(count // 2):
+            async with wanted:
+                await asyncio.sleep(0)
+
+    await asyncio.wait([asyncio.ensure_future(work()) for _ in range(2)])
+    return count // 2 * 2
+
+
+async def semaphore(count: int) -> int:
+    """`async with` a semaphore that has room."""
+    room = asyncio.Semaphore(10)
+    for _ in range(count):
+        async with room:
+            pass
+    return count
+
+
+async def event(count: int) -> int:
+    """One task sets an event that another waits for; one operation is there and back."""
+    ping, pong = asyncio.Event(), asyncio.Event()
+
+    async def returner() -> None:
+        for _ in range(count):
+            await ping.wait()
+            ping.clear()
+            pong.set()
+
+    task = asyncio.ensure_future(returner())
+    for _ in range(count):
+        ping.set()
+        await pong.wait()
+        pong.clear()
+    await task
+    return count
+
+
+async def event_set(count: int) -> int:
+    """Waiting for an event that is set."""
+    ready = asyncio.Event()
+    ready.set()
+    for _ in range(count):
+        await ready.wait()
+    return count
+
+
+async def condition(count: int) -> int:
+    """One task notifies another that waits for it."""
+    changed = asyncio.Condition()
+    turn = 0
+
+    async def other() -> None:
+        nonlocal turn
+        async with changed:
+            for _ in range(count):
+                while turn != 1:
+                    await changed.wait()
+                turn = 0
+                changed.notify()
+
+    task = asyncio.ensure_future(other())
+    async with changed:
+        for _ in range(count):
+            turn = 1
+            changed.notify()
+            while turn != 0:
+                await changed.wait()
+    await task
+    return count
+
+
+async def queue(count: int) -> int:
+    """One task puts, another gets, and the queue holds ten: both wait now and then."""
+    items: asyncio.Queue[int] = asyncio.Queue(10)
+
+    async def put() -> None:
+        for number in range(count):
+            await items.put(number)
+
+    task = asyncio.ensure_future(put())
+    for _ in range(count):
+        await items.get()
+    await task
+    return count
+
+
+async def queue_ping_pong(count: int) -> int:
+    """Two tasks that wait for each other's item; one operation is there and back."""
+    ping: asyncio.Queue[int] = asyncio.Queue()
+    pong: asyncio.Queue[int] = asyncio.Queue()
+
+    async def returner() -> None:
+        for _ in range(count):
+            await pong.put(await ping.get())
+
+    task = asyncio.ensure_future(returner())
+    for number in range(count):
+        await ping.put(number)
+        await pong.get()
+    await task
+    return count
+
+
+async def queue_nowait(count: int) -> int:
+    """`put_nowait` and `get_nowait`, a hundred items at a time."""
+    items: asyncio.Queue[int] = asyncio.Queue()
+    for _ in range(count // BATCH):
+        for number in range(BATCH):
+            items.put_nowait(number)
+        for _ in range(BATCH):
+            items.get_nowait()
+    return count // BATCH * BATCH
+
+
+async def wait_for_future(count: int) -> int:
+    """`wait_for` of a future that is done in the next tick."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        future: asyncio.Future[None] = loop.create_future()
+        loop.call_soon(future.set_result, None)
+        await asyncio.wait_for(future, 60)
+    return count
+
+
+async def wait_for_coroutine(count: int) -> int:
+    """`wait_for` of a coroutine that gives way once."""
+    for _ in range(count):
+        await asyncio.wait_for(asyncio.sleep(0), 60)
+    return count
+
+
+async def wait(count: int) -> int:
+    """`wait` for a hundred tasks; one operation is one of them."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count // BATCH):
+        await asyncio.wait([loop.create_task(nothing_soon()) for _ in range(BATCH)])
+    return count // BATCH * BATCH
+
+
 CASES: dict[str, Case] = {
     "call_soon": call_soon,
     "tick": tick,
@@ -145,7 +305,39 @@ CASES: dict[str, Case] = {
     "gather": gather,
     "ping_pong": ping_pong,
     "threadsafe": threadsafe,
+    "sleep_alone": sleep_alone,
+    "lock": lock,
+    "lock_contended": lock_contended,
+    "semaphore": semaphore,
+    "event": event,
+    "event_set": event_set,
+    "condition": condition,
+    "queue": queue,
+    "queue_ping_pong": queue_ping_pong,
+    "queue_nowait": queue_nowait,
+    "wait_for_future": wait_for_future,
+    "wait_for_coroutine": wait_for_coroutine,
+    "wait": wait,
 }
+
+if sys.version_info >= (3, 11):
+
+    async def timeout(count: int) -> int:
+        """`timeout` around something that is over before it."""
+        for _ in range(count):
+            async with asyncio.timeout(60):
+                pass
+        return count
+
+    async def task_group(count: int) -> int:
+        """A group of a hundred tasks; one operation is one of them."""
+        for _ in range(count // BATCH):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(BATCH):
+                    group.create_task(nothing_soon())
+        return count // BATCH * BATCH
+
+    CASES.update(timeout=timeout, task_group=task_group)
 
 
 def measure(loop: asyncio.AbstractEventLoop, case: Case, seconds: float) -> float:
