@@ -11,6 +11,7 @@ from ._datagram import BatchDatagramProtocol
 from ._loop import EventLoop, new_event_loop
 from ._native import __version__
 from ._policy import EventLoopPolicy, install
+from ._primitives import BoundedSemaphore, Lock, Queue, Semaphore
 from ._run import run
 from ._server import Server
 from ._streams import (
@@ -25,8 +26,12 @@ from ._streams import (
 
 __all__ = [
     "BatchDatagramProtocol",
+    "BoundedSemaphore",
     "EventLoop",
     "EventLoopPolicy",
+    "Lock",
+    "Queue",
+    "Semaphore",
     "Server",
     "StreamReader",
     "StreamReaderProtocol",

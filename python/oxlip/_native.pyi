@@ -19,12 +19,16 @@ __all__ = [
     "DatagramTransport",
     "EventLoop",
     "Handle",
+    "Lock",
     "Pending",
+    "Queue",
     "ReadPipeTransport",
     "SSLTransport",
+    "Semaphore",
     "StreamReader",
     "StreamTransport",
     "StreamWriter",
+    "Timeout",
     "TimerHandle",
     "TlsProtocol",
     "WritePipeTransport",
@@ -33,6 +37,7 @@ __all__ = [
     "live_objects",
     "own_scheduling",
     "own_streams",
+    "timeout",
     "tls_codec",
 ]
 
@@ -265,6 +270,84 @@ class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     def _sock(self) -> socket | None: ...
 
 @disjoint_base
+class Lock:
+    """The native half of `oxlip.Lock`, over attributes of asyncio's names."""
+
+    _locked: bool
+    _waiters: Any
+    _loop: asyncio.AbstractEventLoop | None
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def _take(self) -> bool:
+        """Takes it if it is free and nobody has waited longer."""
+
+    def _arrival(self) -> asyncio.Future[Any]:
+        """A future that is the last of the waiters."""
+
+    def locked(self) -> bool: ...
+    def release(self) -> None: ...
+    def __aenter__(self) -> Any: ...
+    def __aexit__(self, exc_type: object, exc: object, tb: object) -> Any: ...
+
+@disjoint_base
+class Semaphore:
+    """The native half of `oxlip.Semaphore` and `oxlip.BoundedSemaphore`."""
+
+    _value: Any
+    _bound_value: Any
+    _waiters: Any
+    _loop: asyncio.AbstractEventLoop | None
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def _take(self) -> bool:
+        """Comes in if there is room and nobody waits."""
+
+    def release(self) -> None: ...
+    def __aenter__(self) -> Any: ...
+    def __aexit__(self, exc_type: object, exc: object, tb: object) -> Any: ...
+
+@disjoint_base
+class Queue:
+    """The native half of `oxlip.Queue`, over attributes of asyncio's names."""
+
+    _queue: Any
+    _getters: Any
+    _putters: Any
+    _finished: Any
+    _loop: asyncio.AbstractEventLoop | None
+    _maxsize: Any
+    _unfinished_tasks: int
+    _is_shutdown: bool
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def put_nowait(self, item: Any) -> None: ...
+    def get_nowait(self) -> Any: ...
+    def task_done(self) -> None: ...
+    def _put_soon(self, item: Any) -> bool: ...
+    def _get_soon(self) -> Any:
+        """An item, or `oxlip._primitives.NO_ITEM`."""
+
+    def _putter(self) -> asyncio.Future[None] | None:
+        """What to wait on for room; `None` if that is asyncio's affair."""
+
+    def _getter(self) -> asyncio.Future[None] | None:
+        """What to wait on for an item."""
+
+@disjoint_base
+class Timeout:
+    """The native half of `oxlip.Timeout`, over attributes of asyncio's names."""
+
+    _state: Any
+    _when: Any
+    _timeout_handler: Any
+    _task: Any
+    _cancelling: Any
+
+    def __new__(cls, when: float | None) -> Self: ...
+    def _enter(self) -> bool: ...
+    def __aexit__(self, exc_type: object, exc_val: object, exc_tb: object) -> Any: ...
+
+@disjoint_base
 class StreamReader:
     """The native half of `oxlip.StreamReader`, over attributes of asyncio's names.
 
@@ -374,5 +457,6 @@ def own_streams(
 ) -> None:
     """Tells which classes stand on these two, and the protocols of streams, ours and asyncio's."""
 
+def timeout(delay: float | None) -> Any: ...
 def own_scheduling(class_: type[EventLoop], /) -> None:
     """Gives a class its own `call_soon` and kin, which are called faster than inherited ones."""

@@ -11,7 +11,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from . import _streams
+from . import _primitives, _streams
 from ._loop import EventLoop
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def install() -> None:
     """Makes every loop that asyncio creates from now on, in any thread, ours.
 
     And every stream: `asyncio.open_connection()`, `start_server()` and their kin for Unix sockets
-    become oxlip's. What has been imported by name before stays.
+    become oxlip's; what has been imported by name before stays. And every lock, queue and timeout:
+    asyncio's classes make oxlip's.
     """
     if sys.version_info >= (3, 14):
         warnings.warn(
@@ -44,6 +45,7 @@ def install() -> None:
             stacklevel=2,
         )
     _streams.take_over()
+    _primitives.take_over()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(EventLoopPolicy())

@@ -8,7 +8,7 @@ make their loops in three ways, and each is led here:
 * by the class, as uvicorn does (`loop_factory=asyncio.SelectorEventLoop`);
 * through uvloop, if it is installed or not: a module of that name that gives our loops.
 
-asyncio's streams are oxlip's as well. A program that brings a loop class of its own keeps it.
+asyncio's streams, locks, queues and timeouts are oxlip's as well. A program that brings a loop class of its own keeps it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Coroutine
 from types import ModuleType
 from typing import Any, TypeVar
 
-from . import _streams
+from . import _primitives, _streams
 from ._loop import EventLoop
 from ._native import __version__, own_scheduling
 
@@ -62,6 +62,7 @@ def take_over() -> None:
                 setattr(module, name, SelectorEventLoop)
     sys.modules["uvloop"] = _uvloop()
     _streams.take_over()
+    _primitives.take_over()
 
 
 def _uvloop() -> ModuleType:

@@ -27,6 +27,7 @@ from typing import Any
 from unittest import mock
 
 from support import loops
+from support.primitives import behind_asyncios_names
 from support.streams import replacements
 
 # Modules whose tests open descriptors: they run on every driver.
@@ -44,6 +45,14 @@ ON_EVERY_DRIVER = {
 }
 # Modules that are run once more with our streams behind asyncio's names.
 WITH_OUR_STREAMS = {"test_streams", "test_subprocess"}
+# Modules that are run once more while asyncio's classes make our locks, queues and timeouts.
+WITH_OUR_PRIMITIVES = {
+    "test_locks",
+    "test_queues",
+    "test_taskgroups",
+    "test_timeouts",
+    "test_waitfor",
+}
 # The same tests once more, on another selector of asyncio; ours run them on every driver.
 OTHER_SELECTORS = {"EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"}
 # The names under which asyncio has loop classes.
@@ -87,8 +96,11 @@ class Case:
         """What the data files call it."""
         return f"{self.module}.{self.cls.__name__}.{self.method}"
 
-    def run(self, kind: str, *, our_streams: bool = False) -> Outcome:
-        """Runs it with its class and module fixtures on loops of this kind."""
+    def run(self, kind: str, ours: str = "") -> Outcome:
+        """Runs it with its class and module fixtures on loops of this kind.
+
+        `ours` says what else is not asyncio's: "streams" or "primitives".
+        """
         result = unittest.TestResult()
         made: list[str] = []
         real = _loop_class(kind, made)
@@ -96,7 +108,7 @@ class Case:
         virtual = None if keep else _virtual_loop_class(real)
         with ExitStack() as stack:
             stack.enter_context(everywhere(real, virtual))
-            stack.enter_context(streams(ours=our_streams))
+            stack.enter_context(replaced(ours))
             stack.enter_context(bounded_cleanup())
             stack.enter_context(same_classes())
             case = _on_loop(self.cls, real)(self.method)
@@ -179,10 +191,13 @@ class _Followed:
 
 
 @contextmanager
-def streams(*, ours: bool) -> Iterator[None]:
-    """Within the block, asyncio's names of streams are ours, those of the classes too."""
+def replaced(ours: str) -> Iterator[None]:
+    """Within the block, asyncio's names of streams are ours, those of the classes too, or its
+    classes of locks, queues and timeouts make ours."""
     with ExitStack() as stack:
-        if ours:
+        if ours == "primitives":
+            stack.enter_context(behind_asyncios_names())
+        if ours == "streams":
             for name, replacement in replacements().items():
                 for module in (asyncio, asyncio.streams):
                     stack.enter_context(mock.patch.object(module, name, replacement))

@@ -31,30 +31,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for case in cases.find(module):
             names.add(case.name)
             runs = [
-                (kind, False) for kind in kinds[: None if module in cases.ON_EVERY_DRIVER else 1]
+                (kind, "") for kind in kinds[: None if module in cases.ON_EVERY_DRIVER else 1]
             ]
             if module in cases.WITH_OUR_STREAMS and kinds[0] != loops.STOCK:
-                runs.append((kinds[0], True))
-            for kind, our_streams in runs:
+                runs.append((kinds[0], "streams"))
+            if module in cases.WITH_OUR_PRIMITIVES and kinds[0] != loops.STOCK:
+                runs.append((kinds[0], "primitives"))
+            for kind, ours in runs:
                 entry = expectations.find(entries, case.name, kind)
                 marks = (
                     [pytest.mark.xfail(reason=entry.text(), run=entry.run, strict=True)]
                     if entry is not None
                     else []
                 )
-                name = f"{kind}{'-streams' if our_streams else ''}-{case.name}"
-                parameters.append(pytest.param(kind, our_streams, case, id=name, marks=marks))
+                name = f"{kind}{f'-{ours}' if ours else ''}-{case.name}"
+                parameters.append(pytest.param(kind, ours, case, id=name, marks=marks))
     for entry in entries:
         if names and not any(map(entry.names, names)):
             raise pytest.UsageError(f"an entry speaks of no test of CPython: {entry.test}")
-    metafunc.parametrize(("loop_kind", "our_streams", "case"), parameters)
+    metafunc.parametrize(("loop_kind", "ours", "case"), parameters)
 
 
-def test_of_cpython(loop_kind: str, our_streams: bool, case: cases.Case) -> None:
-    outcome = case.run(loop_kind, our_streams=our_streams)
+def test_of_cpython(loop_kind: str, ours: str, case: cases.Case) -> None:
+    outcome = case.run(loop_kind, ours)
     # The port that test.support found unused may be taken meanwhile, by a test in another process.
     if any("Address already in use" in traceback for _, traceback in outcome.result.errors):
-        outcome = case.run(loop_kind, our_streams=our_streams)
+        outcome = case.run(loop_kind, ours)
     result = outcome.result
     for _, traceback in [*result.errors, *result.failures]:
         pytest.fail(traceback, pytrace=False)

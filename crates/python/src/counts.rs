@@ -18,11 +18,15 @@ pub(crate) enum Kind {
     DatagramTransport,
     StreamReader,
     StreamWriter,
+    Lock,
+    Semaphore,
+    Queue,
+    Timeout,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 11] = [
+    pub(crate) const ALL: [(Self, &'static str); 15] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
@@ -34,6 +38,10 @@ impl Kind {
         (Self::DatagramTransport, "DatagramTransport"),
         (Self::StreamReader, "StreamReader"),
         (Self::StreamWriter, "StreamWriter"),
+        (Self::Lock, "Lock"),
+        (Self::Semaphore, "Semaphore"),
+        (Self::Queue, "Queue"),
+        (Self::Timeout, "Timeout"),
     ];
 }
 

@@ -18,6 +18,7 @@ mod handle;
 mod loop_;
 mod names;
 mod owner;
+mod primitives;
 mod streams;
 mod tls;
 mod transport;
@@ -35,6 +36,8 @@ mod _native {
     use super::handle::{Handle, TimerHandle};
     #[pymodule_export]
     use super::loop_::{EventLoop, Pending};
+    #[pymodule_export]
+    use super::primitives::{Lock, Queue, Semaphore, Timeout};
     #[pymodule_export]
     use super::streams::{StreamReader, StreamWriter};
     #[pymodule_export]
@@ -68,6 +71,12 @@ mod _native {
         stock_protocol: &Bound<'_, PyType>,
     ) -> PyResult<()> {
         super::streams::own(reader, writer, protocol, stock_protocol)
+    }
+
+    /// As `asyncio.timeout()`: lets what is in the asynchronous context take so many seconds.
+    #[pyfunction]
+    fn timeout<'py>(delay: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        super::primitives::timeout(delay)
     }
 
     /// How many objects of each native class are alive: empty unless debug assertions are on.

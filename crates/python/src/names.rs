@@ -82,6 +82,26 @@ pub(crate) static FUTURE: Replaceable = Replaceable::new("asyncio.futures", "Fut
 pub(crate) static STOCK_READER: Imported = Imported::new("oxlip._streams", "_Reader");
 pub(crate) static INCOMPLETE_READ_ERROR: Imported = Imported::new("asyncio", "IncompleteReadError");
 pub(crate) static LIMIT_OVERRUN_ERROR: Imported = Imported::new("asyncio", "LimitOverrunError");
+/// asyncio's classes, whatever their names stand for by now, and those that stand on our native halves.
+pub(crate) static STOCK_LOCK: Imported = Imported::new("oxlip._primitives", "_Lock");
+pub(crate) static STOCK_SEMAPHORE: Imported = Imported::new("oxlip._primitives", "_Semaphore");
+pub(crate) static STOCK_BOUNDED_SEMAPHORE: Imported =
+    Imported::new("oxlip._primitives", "_BoundedSemaphore");
+pub(crate) static STOCK_QUEUE: Imported = Imported::new("oxlip._primitives", "_Queue");
+pub(crate) static STOCK_TIMEOUT: Imported = Imported::new("oxlip._primitives", "_Timeout");
+pub(crate) static OUR_LOCK: Imported = Imported::new("oxlip._primitives", "Lock");
+pub(crate) static OUR_SEMAPHORE: Imported = Imported::new("oxlip._primitives", "Semaphore");
+pub(crate) static OUR_BOUNDED_SEMAPHORE: Imported =
+    Imported::new("oxlip._primitives", "BoundedSemaphore");
+pub(crate) static OUR_QUEUE: Imported = Imported::new("oxlip._primitives", "Queue");
+pub(crate) static OUR_TIMEOUT: Imported = Imported::new("oxlip._primitives", "Timeout");
+/// What stands for no item of a queue.
+pub(crate) static NO_ITEM: Imported = Imported::new("oxlip._primitives", "NO_ITEM");
+pub(crate) static TIMEOUT_STATES: Imported = Imported::new("oxlip._primitives", "TIMEOUT_STATES");
+pub(crate) static DEQUE: Imported = Imported::new("collections", "deque");
+pub(crate) static QUEUE_FULL: Imported = Imported::new("asyncio", "QueueFull");
+pub(crate) static QUEUE_EMPTY: Imported = Imported::new("asyncio", "QueueEmpty");
+pub(crate) static CURRENT_TASK: Replaceable = Replaceable::new("asyncio.tasks", "current_task");
 pub(crate) static TASK: Replaceable = Replaceable::new("asyncio.tasks", "Task");
 pub(crate) static TRANSPORT: Imported = Imported::new("asyncio", "Transport");
 pub(crate) static DATAGRAM_TRANSPORT: Imported = Imported::new("asyncio", "DatagramTransport");

@@ -139,13 +139,14 @@ impl EventLoop {
         tasks::create_future(slf)
     }
 
-    #[pyo3(signature = (coro, **options))]
+    #[pyo3(signature = (coro, *, name = tasks::Name::Missing, **options))]
     fn create_task<'py>(
         slf: &Bound<'py, Self>,
         coro: Any<'py>,
+        name: tasks::Name<'py>,
         options: Option<Bound<'py, PyDict>>,
     ) -> PyResult<Any<'py>> {
-        tasks::create_task(slf, coro, options)
+        tasks::create_task(slf, coro, name, options)
     }
 
     fn set_task_factory(&self, factory: Option<Any<'_>>) -> PyResult<()> {

@@ -3,9 +3,9 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use pyo3::{Borrowed, intern};
 
 use super::EventLoop;
 use crate::names;
@@ -17,15 +17,38 @@ pub(super) fn create_future<'py>(
     call_with_loop(&names::FUTURE.get(py)?, None, event_loop)
 }
 
+/// The option `name` of a task. asyncio's functions give it as `None` rather than not at all, which is
+/// the same to a task, and only a factory is told.
+pub(super) enum Name<'py> {
+    Missing,
+    Given(Bound<'py, PyAny>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Name<'py> {
+    type Error = std::convert::Infallible;
+
+    fn extract(name: Borrowed<'_, 'py, PyAny>) -> Result<Self, Self::Error> {
+        Ok(Self::Given(name.to_owned()))
+    }
+}
+
 /// `create_task(coro, **options)`: the options are those of the running Python's `asyncio.Task`.
 pub(super) fn create_task<'py>(
     event_loop: &Bound<'py, EventLoop>,
     coro: Bound<'py, PyAny>,
-    options: Option<Bound<'py, PyDict>>,
+    name: Name<'py>,
+    mut options: Option<Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     event_loop.get().check_open()?;
-    let Some(factory) = factory(event_loop.get(), py) else {
+    let factory = factory(event_loop.get(), py);
+    if let Name::Given(name) = name
+        && !(name.is_none() && factory.is_none())
+    {
+        let options = options.get_or_insert_with(|| PyDict::new(py));
+        options.set_item(intern!(py, "name"), name)?;
+    }
+    let Some(factory) = factory else {
         let Some(options) = options else {
             return call_with_loop(&names::TASK.get(py)?, Some(&coro), event_loop);
         };

@@ -1,0 +1,212 @@
+//! `Timeout`: until when, and what becomes of the task then. Of Python 3.11 and later.
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::{Any, Slot, done, held, is_exactly, shown};
+use crate::counts::{Counted, Kind};
+use crate::{ffi, names};
+
+/// asyncio's states, in its order.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Created,
+    Entered,
+    Expiring,
+    Expired,
+    Exited,
+}
+
+impl State {
+    const ALL: [Self; 5] = [
+        Self::Created,
+        Self::Entered,
+        Self::Expiring,
+        Self::Expired,
+        Self::Exited,
+    ];
+}
+
+/// The native half of `oxlip.Timeout`.
+#[pyclass(subclass, module = "oxlip._native")]
+pub(crate) struct Timeout {
+    state: State,
+    when: Slot,
+    handler: Slot,
+    task: Slot,
+    /// How often the task was cancelled before.
+    cancelling: Slot,
+    _counted: Counted,
+}
+
+/// A [`Timeout`] so many seconds from now.
+///
+/// # Errors
+/// `RuntimeError` without a running loop.
+pub(crate) fn timeout<'py>(delay: &Any<'py>) -> PyResult<Any<'py>> {
+    let py = delay.py();
+    let event_loop = names::GET_RUNNING_LOOP.get(py)?.call0()?;
+    if event_loop.is_none() {
+        return Err(PyRuntimeError::new_err("no running event loop"));
+    }
+    let class = names::OUR_TIMEOUT.get(py)?;
+    if delay.is_none() {
+        return ffi::vectorcall(class, [delay], None);
+    }
+    let now = ffi::call_method(intern!(py, "time"), [&event_loop])?;
+    ffi::vectorcall(class, [&now.add(delay)?], None)
+}
+
+#[pymethods]
+impl Timeout {
+    #[new]
+    fn new(when: Option<Py<PyAny>>) -> Self {
+        Self {
+            state: State::Created,
+            when,
+            handler: None,
+            task: None,
+            cancelling: None,
+            _counted: Counted::new(Kind::Timeout),
+        }
+    }
+
+    /// Begins, unless that is an error or for a derived class.
+    fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let py = slf.py();
+        if !is_exactly(slf, &names::OUR_TIMEOUT)? || slf.borrow().state != State::Created {
+            return Ok(false);
+        }
+        let task = names::CURRENT_TASK.get(py)?.call0()?;
+        if task.is_none() {
+            return Ok(false);
+        }
+        let cancelling = ffi::call_method(intern!(py, "cancelling"), [&task])?;
+        let when = {
+            let mut this = slf.borrow_mut();
+            this.state = State::Entered;
+            // Nothing has been there before.
+            this.task = Some(task.unbind());
+            this.cancelling = Some(cancelling.unbind());
+            held(py, &this.when)
+        };
+        if let Some(when) = when {
+            let event_loop = names::GET_RUNNING_LOOP.get(py)?.call0()?;
+            let expire = slf.getattr(intern!(py, "_on_timeout"))?;
+            let now = ffi::call_method(intern!(py, "time"), [&event_loop])?;
+            let handler = if when.le(&now)? {
+                ffi::call_method(intern!(py, "call_soon"), [&event_loop, &expire])?
+            } else {
+                ffi::call_method(intern!(py, "call_at"), [&event_loop, &when, &expire])?
+            };
+            let _before = slf.borrow_mut().handler.replace(handler.unbind());
+        }
+        Ok(true)
+    }
+
+    /// Ends. What there is to do after it was due is asyncio's.
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        exc_type: &Any<'py>,
+        exc_val: &Any<'py>,
+        exc_tb: &Any<'py>,
+    ) -> PyResult<Any<'py>> {
+        let py = slf.py();
+        if !is_exactly(slf, &names::OUR_TIMEOUT)? || slf.borrow().state != State::Entered {
+            let stock = names::STOCK_TIMEOUT.get(py)?;
+            return stock.call_method1(intern!(py, "__aexit__"), (slf, exc_type, exc_val, exc_tb));
+        }
+        let handler = slf.borrow_mut().handler.take();
+        if let Some(handler) = handler {
+            ffi::call_method(intern!(py, "cancel"), [handler.bind(py)])?;
+        }
+        slf.borrow_mut().state = State::Exited;
+        done(py)
+    }
+
+    // asyncio's attributes.
+
+    #[getter(_state)]
+    fn state<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        let state = slf.borrow().state;
+        names::TIMEOUT_STATES
+            .get(slf.py())?
+            .get_item(state as usize)
+    }
+
+    #[setter(_state)]
+    fn set_state(slf: &Bound<'_, Self>, state: &Any<'_>) -> PyResult<()> {
+        let states = names::TIMEOUT_STATES.get(slf.py())?;
+        for (known, shown) in State::ALL.into_iter().zip(states.try_iter()?) {
+            if shown?.is(state) {
+                slf.borrow_mut().state = known;
+                return Ok(());
+            }
+        }
+        Err(PyTypeError::new_err(format!(
+            "a state of a Timeout was expected, got {}",
+            state.repr()?
+        )))
+    }
+
+    #[getter(_when)]
+    fn get_when<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        shown(slf.py(), &slf.borrow().when)
+    }
+
+    #[setter(_when)]
+    fn set_when(slf: &Bound<'_, Self>, when: Option<Py<PyAny>>) {
+        let _before = std::mem::replace(&mut slf.borrow_mut().when, when);
+    }
+
+    #[getter(_timeout_handler)]
+    fn handler<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        shown(slf.py(), &slf.borrow().handler)
+    }
+
+    #[setter(_timeout_handler)]
+    fn set_handler(slf: &Bound<'_, Self>, handler: Option<Py<PyAny>>) {
+        let _before = std::mem::replace(&mut slf.borrow_mut().handler, handler);
+    }
+
+    #[getter(_task)]
+    fn task<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        shown(slf.py(), &slf.borrow().task)
+    }
+
+    #[setter(_task)]
+    fn set_task(slf: &Bound<'_, Self>, task: Option<Py<PyAny>>) {
+        let _before = std::mem::replace(&mut slf.borrow_mut().task, task);
+    }
+
+    #[getter(_cancelling)]
+    fn cancelling<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        shown(slf.py(), &slf.borrow().cancelling)
+    }
+
+    #[setter(_cancelling)]
+    fn set_cancelling(slf: &Bound<'_, Self>, cancelling: Option<Py<PyAny>>) {
+        let _before = std::mem::replace(&mut slf.borrow_mut().cancelling, cancelling);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.when)?;
+        visit.call(&self.handler)?;
+        visit.call(&self.task)?;
+        visit.call(&self.cancelling)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let _taken = {
+            let this = &mut *slf.borrow_mut();
+            [
+                this.when.take(),
+                this.handler.take(),
+                this.task.take(),
+                this.cancelling.take(),
+            ]
+        };
+    }
+}

@@ -1,0 +1,176 @@
+//! `Lock`: whether it is taken, and who waits for it.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::{Any, Slot, done, filled, held, is_exactly, new_waiter, shown, wake, yes};
+use crate::counts::{Counted, Kind};
+use crate::{ffi, names};
+
+/// The native half of `oxlip.Lock`.
+#[pyclass(subclass, module = "oxlip._native")]
+pub(crate) struct Lock {
+    locked: bool,
+    /// A deque of futures, none before the first.
+    waiters: Slot,
+    event_loop: Slot,
+    _counted: Counted,
+}
+
+#[pymethods]
+impl Lock {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
+            locked: false,
+            waiters: None,
+            event_loop: None,
+            _counted: Counted::new(Kind::Lock),
+        }
+    }
+
+    /// Takes it if it is free and nobody has waited longer. Never of a derived class.
+    fn _take(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        if !is_exactly(slf, &names::OUR_LOCK)? || slf.borrow().locked {
+            return Ok(false);
+        }
+        if let Some(waiters) = Self::waiting(slf)? {
+            for waiter in waiters.try_iter()? {
+                if !ffi::call_method(intern!(slf.py(), "cancelled"), [&waiter?])?.is_truthy()? {
+                    return Ok(false);
+                }
+            }
+        }
+        slf.borrow_mut().locked = true;
+        Ok(true)
+    }
+
+    /// A future that is the last of the waiters.
+    fn _arrival<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        let py = slf.py();
+        let (waiters, bound) = {
+            let this = slf.borrow();
+            (held(py, &this.waiters), held(py, &this.event_loop))
+        };
+        let waiters = match waiters {
+            Some(waiters) => waiters,
+            None => {
+                let waiters = names::DEQUE.get(py)?.call0()?;
+                slf.borrow_mut().waiters = Some(waiters.clone().unbind());
+                waiters
+            }
+        };
+        let waiter = new_waiter(slf, bound)?;
+        ffi::call_method(intern!(py, "append"), [&waiters, &waiter])?;
+        Ok(waiter)
+    }
+
+    fn locked(&self) -> bool {
+        self.locked
+    }
+
+    /// Gives it back, and wakes who has waited longest.
+    fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if is_exactly(slf, &names::OUR_LOCK)? {
+            return Self::give_back(slf);
+        }
+        let stock = names::STOCK_LOCK.get(slf.py())?;
+        stock
+            .call_method1(intern!(slf.py(), "release"), (slf,))
+            .map(drop)
+    }
+
+    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        let py = slf.py();
+        if Self::_take(slf)? {
+            return done(py);
+        }
+        if is_exactly(slf, &names::OUR_LOCK)? {
+            return ffi::call_method(intern!(py, "_enter"), [slf.as_any()]);
+        }
+        let stock = names::STOCK_LOCK.get(py)?;
+        stock.call_method1(intern!(py, "__aenter__"), (slf,))
+    }
+
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        exc_type: &Any<'py>,
+        exc: &Any<'py>,
+        tb: &Any<'py>,
+    ) -> PyResult<Any<'py>> {
+        if is_exactly(slf, &names::OUR_LOCK)? {
+            Self::give_back(slf)?;
+            return done(slf.py());
+        }
+        let stock = names::STOCK_LOCK.get(slf.py())?;
+        stock.call_method1(intern!(slf.py(), "__aexit__"), (slf, exc_type, exc, tb))
+    }
+
+    // asyncio's attributes.
+
+    #[getter(_locked)]
+    fn get_locked(&self) -> bool {
+        self.locked
+    }
+
+    #[setter(_locked)]
+    fn set_locked(slf: &Bound<'_, Self>, locked: &Any<'_>) -> PyResult<()> {
+        let locked = locked.is_truthy()?;
+        slf.borrow_mut().locked = locked;
+        Ok(())
+    }
+
+    #[getter(_waiters)]
+    fn waiters<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        shown(slf.py(), &slf.borrow().waiters)
+    }
+
+    #[setter(_waiters)]
+    fn set_waiters(slf: &Bound<'_, Self>, waiters: Option<Py<PyAny>>) {
+        let _before = std::mem::replace(&mut slf.borrow_mut().waiters, waiters);
+    }
+
+    #[getter(_loop)]
+    fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        shown(slf.py(), &slf.borrow().event_loop)
+    }
+
+    #[setter(_loop)]
+    fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Py<PyAny>>) {
+        let _before = std::mem::replace(&mut slf.borrow_mut().event_loop, event_loop);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.waiters)?;
+        visit.call(&self.event_loop)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let _held = {
+            let mut this = slf.borrow_mut();
+            (this.waiters.take(), this.event_loop.take())
+        };
+    }
+}
+
+impl Lock {
+    fn waiting<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
+        let waiters = held(slf.py(), &slf.borrow().waiters);
+        filled(waiters)
+    }
+
+    fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if !slf.borrow().locked {
+            return Err(PyRuntimeError::new_err("Lock is not acquired."));
+        }
+        slf.borrow_mut().locked = false;
+        if let Some(waiters) = Self::waiting(slf)? {
+            wake(&waiters.get_item(0)?, &yes(slf.py()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,108 @@
+//! asyncio's locks, queues and timeouts with a native half: what they do over and over while nobody
+//! has to wait, and the waking of those who do.
+//!
+//! The native classes hold what asyncio's keep in attributes, under the same names, and are mixed into
+//! subclasses of asyncio's (`python/oxlip/_primitives.py`). What differs between the releases of Python
+//! is asyncio's to do, from the same state, and so is everything that an object of a derived class does.
+//!
+//! All of it runs on the thread of the running loop, as asyncio's must, on any loop.
+
+mod deadline;
+mod lock;
+mod queue;
+mod semaphore;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::{ffi, names};
+
+pub(crate) use deadline::{Timeout, timeout};
+pub(crate) use lock::Lock;
+pub(crate) use queue::Queue;
+pub(crate) use semaphore::Semaphore;
+
+type Any<'py> = Bound<'py, PyAny>;
+type Slot = Option<Py<PyAny>>;
+
+/// What is awaited where nothing has to be waited for: its result is `None`, at once.
+#[pyclass(frozen, module = "oxlip._native")]
+pub(crate) struct Done;
+
+#[pymethods]
+impl Done {
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    #[expect(clippy::unused_self)]
+    fn __next__(&self) -> Option<()> {
+        None
+    }
+}
+
+/// The only [`Done`].
+fn done(py: Python<'_>) -> PyResult<Any<'_>> {
+    static DONE: PyOnceLock<Py<Done>> = PyOnceLock::new();
+    let done = DONE.get_or_try_init(py, || Py::new(py, Done))?;
+    Ok(done.bind(py).clone().into_any())
+}
+
+/// Whether an object is of exactly this class.
+#[inline]
+fn is_exactly(object: &Any<'_>, class: &'static names::Imported) -> PyResult<bool> {
+    Ok(object.get_type().is(class.get(object.py())?))
+}
+
+/// What a slot holds, to be used when nothing is borrowed any more.
+#[inline]
+fn held<'py>(py: Python<'py>, slot: &Slot) -> Option<Any<'py>> {
+    slot.as_ref().map(|object| object.bind(py).clone())
+}
+
+/// The same as an attribute shows it.
+fn shown<'py>(py: Python<'py>, slot: &Slot) -> Any<'py> {
+    held(py, slot).unwrap_or_else(|| py.None().into_bound(py))
+}
+
+/// A deque of waiters that has any.
+#[inline]
+fn filled(waiters: Option<Any<'_>>) -> PyResult<Option<Any<'_>>> {
+    match waiters {
+        Some(waiters) if waiters.len()? > 0 => Ok(Some(waiters)),
+        _ => Ok(None),
+    }
+}
+
+/// asyncio's `_get_loop().create_future()`: of the running loop, which is the object's from then on.
+fn new_waiter<'py>(owner: &Any<'py>, bound: Option<Any<'py>>) -> PyResult<Any<'py>> {
+    let py = owner.py();
+    let running = names::GET_RUNNING_LOOP.get(py)?.call0()?;
+    let event_loop = match bound {
+        Some(bound) if bound.is(&running) => running,
+        // It is the first, or the wrong one.
+        _ => ffi::call_method(intern!(py, "_get_loop"), [owner])?,
+    };
+    ffi::call_method(intern!(py, "create_future"), [&event_loop])
+}
+
+/// Wakes a waiter that is neither woken nor cancelled yet.
+#[inline]
+fn wake<'py>(waiter: &Any<'py>, result: &Any<'py>) -> PyResult<bool> {
+    let py = waiter.py();
+    if ffi::call_method(intern!(py, "done"), [waiter])?.is_truthy()? {
+        return Ok(false);
+    }
+    ffi::call_method(intern!(py, "set_result"), [waiter, result])?;
+    Ok(true)
+}
+
+/// `True`, as asyncio's waiters get it.
+fn yes(py: Python<'_>) -> Any<'_> {
+    pyo3::types::PyBool::new(py, true).to_owned().into_any()
+}

@@ -1,0 +1,34 @@
+"""Our locks, queues and timeouts in the place of asyncio's, as `oxlip.install()` puts them there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def behind_asyncios_names() -> Iterator[None]:
+    """Within the block, asyncio's classes make objects of ours."""
+    from oxlip import _primitives
+
+    before = {name: getattr(asyncio, name) for name in _primitives.FUNCTIONS}
+    _primitives.take_over()
+    try:
+        yield
+    finally:
+        for name, (module, _) in _primitives.FUNCTIONS.items():
+            for place in (asyncio, module):
+                setattr(place, name, before[name])
+        # CPython does not forget that a class had a `__new__`, and refuses arguments without one.
+        for stock in _primitives.REPLACEMENTS:
+            stock.__new__ = _maker(stock)  # type: ignore[method-assign]
+
+
+def _maker(stock: type[Any]) -> Callable[..., Any]:
+    def __new__(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
+        make = super(stock, cls).__new__
+        return make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
+
+    return __new__
