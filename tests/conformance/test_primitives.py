@@ -1,0 +1,482 @@
+"""Our locks, queues and timeouts: beside asyncio's in random sequences, and what is particular to them.
+
+That they do what asyncio's do is also shown by CPython's own tests, which run on them too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import math
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.loops import STOCK_ONLY
+from support.primitives import behind_asyncios_names
+from support.protocols import PATIENCE
+from support.ticks import pause
+
+if STOCK_ONLY:
+    pytest.skip("without oxlip", allow_module_level=True)
+
+import oxlip
+from oxlip import _primitives
+
+Loop = asyncio.AbstractEventLoop
+# Before the switch and after it.
+STOCK = list(_primitives.REPLACEMENTS)
+OURS = list(_primitives.REPLACEMENTS.values())
+
+
+@pytest.fixture
+def switched() -> Iterator[None]:
+    with behind_asyncios_names():
+        yield
+
+
+# What asyncio's classes make.
+
+
+@pytest.mark.parametrize("stock", STOCK)
+async def test_asyncios_classes_make_ours(loop: Loop, stock: Any, switched: None) -> None:
+    """They stay what they are, so what was made, derived or imported before fits."""
+    arguments = (None,) if stock.__name__ == "Timeout" else ()
+    made = stock(*arguments)
+    assert type(made) is _primitives.REPLACEMENTS[stock]
+    assert isinstance(made, stock)
+    assert getattr(asyncio, stock.__name__) is stock
+
+    class Derived(stock):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, more: int) -> None:
+            super().__init__(*arguments)
+            self.more = more
+
+    derived = Derived(*arguments, more=1)
+    assert type(derived) is Derived
+    assert derived.more == 1
+    assert not isinstance(derived, _primitives.REPLACEMENTS[stock])
+
+
+async def test_what_was_made_before_stays(loop: Loop) -> None:
+    before = asyncio.Lock()
+    with behind_asyncios_names():
+        assert isinstance(before, asyncio.Lock)
+        async with before:
+            assert before.locked()
+    assert type(asyncio.Lock()) is asyncio.Lock
+    assert asyncio.Queue(3).maxsize == 3
+
+
+async def test_classes_that_derive_are_asyncios(loop: Loop, switched: None) -> None:
+    for stock in (asyncio.PriorityQueue, asyncio.LifoQueue):
+        queue: asyncio.Queue[int] = stock(2)
+        assert type(queue) is stock
+        await queue.put(1)
+        await queue.put(0)
+        assert queue.full()
+        assert await queue.get() == 0
+
+    class Mixed(asyncio.Queue[int], dict[str, int]):
+        pass
+
+    mixed = Mixed(1)
+    mixed["a"] = 1
+    mixed.put_nowait(1)
+    assert mixed.get_nowait() == 1
+
+
+async def test_generic_classes(loop: Loop, switched: None) -> None:
+    queue = asyncio.Queue[int](5)
+    assert type(queue) is oxlip.Queue
+    assert queue.maxsize == 5
+
+
+def test_arguments_as_before(switched: None) -> None:
+    assert str(inspect.signature(asyncio.Queue)) == "(maxsize=0)"
+    assert str(inspect.signature(asyncio.PriorityQueue)) == "(maxsize=0)"
+    assert "value=1" in str(inspect.signature(asyncio.Semaphore))
+    with pytest.raises(TypeError):
+        asyncio.Queue(1, 2)  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match=">= 0"):
+        asyncio.BoundedSemaphore(-1)
+
+
+async def test_calls_are_coroutines(loop: Loop) -> None:
+    """To asyncio, to `inspect` and to mocks."""
+    lock: Any = oxlip.Lock()
+    for method in (lock.acquire, oxlip.Queue.get, oxlip.Queue.put, oxlip.Semaphore.acquire):
+        assert inspect.iscoroutinefunction(method)
+    assert isinstance(mock.MagicMock(spec=oxlip.Lock).acquire, mock.AsyncMock)
+    assert isinstance(mock.Mock(spec=oxlip.Lock), asyncio.Lock)
+    await lock.acquire()
+    task = loop.create_task(lock.acquire())
+    await pause()
+    assert "Lock.acquire()" in repr(task)
+    lock.release()
+    assert await task is True
+
+
+# `async with`.
+
+
+@pytest.mark.parametrize("make", [oxlip.Lock, oxlip.Semaphore, oxlip.BoundedSemaphore])
+async def test_in_a_context(loop: Loop, make: Callable[[], Any]) -> None:
+    free = make()
+    async with free as nothing:
+        assert nothing is None
+        assert free.locked()
+        waiting = loop.create_task(free.__aenter__())
+        await pause()
+    assert await waiting is None
+    with pytest.raises(KeyError):
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_exit(free)
+            raise KeyError
+    assert not free.locked()
+
+
+async def test_what_is_awaited_late(loop: Loop) -> None:
+    """The lock has become free meanwhile, and nobody would wake who waited for it."""
+    lock = oxlip.Lock()
+    await lock.acquire()
+    entering = lock.__aenter__()
+    lock.release()
+    assert await asyncio.wait_for(entering, PATIENCE) is None
+    assert lock.locked()
+
+
+async def test_nothing_to_wait_for(loop: Loop) -> None:
+    """What is then awaited has a result at once, wherever it is awaited."""
+    semaphore = oxlip.Semaphore(3)
+    assert await asyncio.wait_for(semaphore.__aenter__(), PATIENCE) is None
+    assert await asyncio.gather(semaphore.__aenter__(), semaphore.__aenter__()) == [None, None]
+    assert list(semaphore.__aexit__(None, None, None).__await__()) == []
+    assert semaphore._value == 1
+
+
+async def test_derived_classes_get_asyncios_methods(loop: Loop) -> None:
+    calls = []
+
+    class Lock(oxlip.Lock):
+        async def acquire(self) -> Any:
+            calls.append("acquire")
+            return await super().acquire()
+
+        def release(self) -> None:
+            calls.append("release")
+            super().release()
+
+    class Semaphore(oxlip.Semaphore):
+        async def acquire(self) -> Any:
+            calls.append("acquire")
+            return await super().acquire()
+
+        def release(self) -> None:
+            calls.append("release")
+            super().release()
+
+    for free in (Lock(), Semaphore()):
+        async with free:
+            assert free.locked()
+        assert not free.locked()
+    assert calls == ["acquire", "release"] * 2
+
+    class Numbers(oxlip.Queue[int]):
+        def _init(self, maxsize: int) -> None:
+            self.numbers: list[int] = []
+            self._queue = self.numbers
+
+        def _put(self, item: int) -> None:
+            self.numbers.insert(0, item)
+
+        def _get(self) -> int:
+            return self.numbers.pop(0)
+
+    queue = Numbers(2)
+    await queue.put(1)
+    queue.put_nowait(2)
+    with pytest.raises(asyncio.QueueFull):
+        queue.put_nowait(3)
+    assert [queue.get_nowait(), await queue.get()] == [2, 1]
+    queue.task_done()
+
+
+# Attributes.
+
+
+async def test_attributes_are_asyncios(loop: Loop) -> None:
+    lock: Any = oxlip.Lock()
+    assert (lock._waiters, lock._loop, lock._locked) == (None, None, False)
+    lock._locked = True
+    task = loop.create_task(lock.acquire())
+    await pause()
+    assert len(lock._waiters) == 1
+    assert lock._loop is loop
+    assert repr(lock).endswith("[locked, waiters:1]>")
+    lock.release()
+    await task
+
+    semaphore: Any = oxlip.BoundedSemaphore(2)
+    assert (semaphore._value, semaphore._bound_value) == (2, 2)
+    semaphore._value = 0
+    assert semaphore.locked()
+    assert not hasattr(oxlip.Semaphore(), "_bound_value")
+
+    queue: Any = oxlip.Queue(3)
+    queue._queue.extend([1, 2])
+    assert queue.qsize() == 2
+    assert await queue.get() == 1
+    assert (queue._unfinished_tasks, queue._finished.is_set(), queue.maxsize) == (0, True, 3)
+    queue._queue = [5]
+    with pytest.raises(AttributeError):  # asyncio's: a list has no popleft()
+        queue.get_nowait()
+
+
+@pytest.mark.parametrize("number", [math.inf, 2.0, 2**70, True])
+async def test_numbers_that_are_no_size(loop: Loop, number: Any) -> None:
+    """They count all the same."""
+    # One less than infinity is not less.
+    kinds = (oxlip.Semaphore, oxlip.BoundedSemaphore)[: 1 if number == math.inf else 2]
+    for make in kinds:
+        semaphore: Any = make(number)
+        async with semaphore:
+            assert semaphore._value == number - 1
+        assert semaphore._value == number
+    queue: asyncio.Queue[int] = oxlip.Queue(number)
+    await queue.put(1)
+    assert queue.full() == (number == 1)
+    assert await queue.get() == 1
+
+
+async def test_attributes_whose_end_runs_code(loop: Loop) -> None:
+    """What is replaced goes when nothing is held any more."""
+    queue: Any = oxlip.Queue()
+    semaphore: Any = oxlip.Semaphore()
+
+    class Ending:
+        def __del__(self) -> None:
+            queue.put_nowait(1)
+            semaphore.release()
+
+    queue._finished, finished = Ending(), queue._finished
+    queue._finished = finished
+    semaphore._value = Ending()
+    semaphore._value = 1
+    assert (queue.qsize(), semaphore._value) == (2, 2)
+
+
+async def test_on_another_loop(loop: Loop) -> None:
+    lock: Any = oxlip.Lock()
+    queue: Any = oxlip.Queue()
+    lock._loop = queue._loop = object()
+    await lock.acquire()
+    for call in (lock.acquire(), queue.get()):
+        with pytest.raises(RuntimeError, match="is bound to a different event loop"):
+            await call
+    assert not lock._waiters
+    assert not queue._getters
+
+
+@pytest.mark.parametrize("ours", OURS)
+async def test_collected(loop: Loop, ours: Any) -> None:
+    made = ours(None) if ours.__name__ == "Timeout" else ours()
+    made.mine = made
+    for name in ("_loop", "_queue", "_value", "_task"):
+        if hasattr(made, name):
+            setattr(made, name, made)
+    gone = weakref.ref(made)
+    del made
+    gc.collect()
+    assert gone() is None
+
+
+# Timeouts.
+
+needs_timeouts = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no timeouts")
+
+
+@needs_timeouts
+async def test_timeouts(loop: Loop, switched: None) -> None:
+    async with asyncio.timeout(PATIENCE) as limit:
+        assert type(limit) is _primitives.Timeout
+        assert type(limit._state) is asyncio.timeouts._State  # type: ignore[attr-defined]
+        limit.reschedule(None)
+        assert limit._timeout_handler is None  # type: ignore[attr-defined]
+    assert not limit.expired()
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout_at(loop.time()) as limit:
+            await loop.create_future()
+    assert limit.expired()
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    with pytest.raises(RuntimeError, match="has already been entered"):
+        await limit.__aenter__()
+    with pytest.raises(TypeError, match="a state"):
+        limit._state = 5  # type: ignore[attr-defined]
+
+
+@needs_timeouts
+def test_timeout_without_a_loop(switched: None) -> None:
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.timeout(1)
+
+
+@pytest.mark.parametrize("seconds", [None, 0, -1, PATIENCE, 0.001])
+@pytest.mark.parametrize("end", ["result", "error", "never", "cancelled"])
+async def test_wait_for(loop: Loop, seconds: float | None, end: str, switched: None) -> None:
+    """Beside asyncio's own, which is of an earlier kind before Python 3.12."""
+
+    async def work() -> str:
+        await pause()
+        if end == "error":
+            raise KeyError("error")
+        if end == "never":
+            await loop.create_future()
+        if end == "cancelled":
+            raise asyncio.CancelledError("by itself")
+        return end
+
+    if end == "never" and (seconds is None or seconds > 1):
+        return
+    outcomes = []
+    stock = getattr(_primitives, "_wait_for", asyncio.wait_for)
+    for wait_for in (stock, asyncio.wait_for):
+        task: asyncio.Task[str] = loop.create_task(wait_for(work(), seconds))
+        await asyncio.wait([task])
+        if task.cancelled():
+            outcomes.append("cancelled")
+        else:
+            outcomes.append(repr(task.exception()) or task.result())
+    assert outcomes[0] == outcomes[1]
+
+
+# Side by side with asyncio's.
+
+TICKS = st.tuples(st.just("pause"), st.integers(1, 3))
+CANCEL = st.tuples(st.just("cancel"), st.integers(0, 3))
+# So many that wait for each other, before the rest.
+CROWD = st.sampled_from([0, 1, 3, 5])
+OF_LOCKS = st.one_of(
+    TICKS,
+    CANCEL,
+    st.sampled_from([("acquire",), ("release",), ("with", 0), ("with", 1), ("with", 2)]),
+)
+OF_QUEUES = st.one_of(
+    TICKS,
+    CANCEL,
+    st.tuples(st.sampled_from(["put", "put_nowait"]), st.integers(0, 9)),
+    st.sampled_from([("get",), ("get",), ("get_nowait",), ("task_done",), ("join",)]),
+    st.sampled_from([("full",), ("empty",), ("qsize",), ("shutdown", False), ("shutdown", True)]),
+)
+# Who is woken and then cancelled in the same tick passes it on.
+PASSED_ON = st.sampled_from(
+    [
+        [("put_nowait", 1), ("cancel", 0), ("pause", 2)],
+        [("get_nowait",), ("cancel", 0), ("pause", 2)],
+        [("release",), ("cancel", 0), ("pause", 2)],
+    ]
+)
+
+
+def sequences(acts: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    parts = st.lists(st.one_of(acts.map(lambda act: [act]), PASSED_ON), max_size=30)
+    return parts.map(lambda parts: [act for part in parts for act in part])
+
+
+async def play(thing: Any, acts: list[Any]) -> list[Any]:
+    """Does it all, and tells everything that could be seen."""
+    seen: list[Any] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def within(ticks: int) -> None:
+        async with thing as nothing:
+            seen.append(("in", len(tasks), nothing))
+            await pause(ticks)
+
+    async def noting(number: int, call: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            seen.append((number, await call(*arguments)))
+        except BaseException as error:
+            seen.append((number, repr(error)))
+            raise
+
+    for name, *arguments in acts:
+        if name == "pause":
+            await pause(*arguments)
+        elif name == "cancel":
+            left = [task for task in tasks if not task.done()]
+            if left:
+                left[arguments[0] % len(left)].cancel()
+        elif name == "with":
+            tasks.append(asyncio.ensure_future(noting(len(tasks), within, *arguments)))
+        elif inspect.iscoroutinefunction(call := getattr(thing, name, None)):
+            tasks.append(asyncio.ensure_future(noting(len(tasks), call, *arguments)))
+        elif call is not None:
+            try:
+                seen.append((name, call(*arguments)))
+            except Exception as error:
+                seen.append((name, repr(error)))
+        seen.append(state(thing))
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return [*seen, state(thing)]
+
+
+def state(thing: Any) -> dict[str, Any]:
+    """Its attributes; of futures whether they are done or cancelled."""
+    names = ("_locked", "_value", "_waiters", "_queue", "_getters", "_putters", "_unfinished_tasks")
+    shown = {name: getattr(thing, name) for name in names if hasattr(thing, name)}
+    for name, value in shown.items():
+        if name in ("_waiters", "_getters", "_putters") and value is not None:
+            shown[name] = [(waiter.done(), waiter.cancelled()) for waiter in value]
+        elif name == "_queue":
+            shown[name] = list(value)
+    if hasattr(thing, "_finished"):
+        shown["finished"] = thing._finished.is_set()
+        shown["text"] = thing._format()
+    else:
+        shown["text"] = repr(thing).partition("[")[2]
+    return shown
+
+
+def compare(make_stock: Callable[[], Any], make_ours: Callable[[], Any], acts: list[Any]) -> None:
+    outcomes = []
+    for make in (make_stock, make_ours):
+        loop = asyncio.SelectorEventLoop()
+        try:
+
+            async def main(make: Callable[[], Any] = make) -> list[Any]:
+                return await play(make(), acts)
+
+            outcomes.append(loop.run_until_complete(main()))
+        finally:
+            loop.close()
+    assert outcomes[0] == outcomes[1]
+
+
+@given(CROWD, sequences(OF_LOCKS))
+def test_same_lock_as_asyncios(crowd: int, acts: list[Any]) -> None:
+    compare(asyncio.Lock, oxlip.Lock, [*[("acquire",)] * crowd, ("pause", 1), *acts])
+
+
+@given(CROWD, st.integers(0, 3), st.booleans(), sequences(OF_LOCKS))
+def test_same_semaphore_as_asyncios(crowd: int, value: int, bounded: bool, acts: list[Any]) -> None:
+    stock, ours = asyncio.Semaphore, oxlip.Semaphore
+    if bounded:
+        stock, ours = asyncio.BoundedSemaphore, oxlip.BoundedSemaphore  # type: ignore[assignment]
+    acts = [*[("acquire",)] * crowd, ("pause", 1), *acts]
+    compare(lambda: stock(value), lambda: ours(value), acts)
+
+
+@given(CROWD, st.booleans(), st.sampled_from([-1, 0, 1, 2, 3]), sequences(OF_QUEUES))
+def test_same_queue_as_asyncios(crowd: int, getters: bool, size: int, acts: list[Any]) -> None:
+    waiting = [("get",) if getters else ("put", number) for number in range(crowd)]
+    compare(lambda: asyncio.Queue(size), lambda: oxlip.Queue(size), [*waiting, ("pause", 1), *acts])
