@@ -4,6 +4,7 @@ A goal is the CPU time of the better uvloop divided by oxlip's, so more is bette
 that of whoever else is best.
 """
 
+import sys
 from dataclasses import dataclass
 
 # No case may be worse than this.
@@ -192,10 +193,12 @@ SCHEDULING = (
     SchedulingCase("wait_for_future", "wait_for a future"),
     SchedulingCase("wait_for_coroutine", "wait_for a coroutine"),
     SchedulingCase("wait", "wait for 100 tasks"),
-    # Python 3.11 and later.
-    SchedulingCase("timeout", "timeout that is not reached"),
-    SchedulingCase("task_group", "TaskGroup of 100"),
 )
+if sys.version_info >= (3, 11):
+    SCHEDULING += (
+        SchedulingCase("timeout", "timeout that is not reached"),
+        SchedulingCase("task_group", "TaskGroup of 100"),
+    )
 
 
 @dataclass(frozen=True)

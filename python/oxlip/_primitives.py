@@ -187,7 +187,7 @@ if sys.version_info >= (3, 12):
 def take_over() -> None:
     """From here on, asyncio's classes make objects of ours, in every loop of the process."""
     for stock, ours in REPLACEMENTS.items():
-        stock.__new__ = _maker(stock, ours)  # type: ignore[method-assign]
+        stock.__new__ = _maker(stock, ours)
     for name, (module, function) in FUNCTIONS.items():
         for place in (asyncio, module):
             setattr(place, name, function)

@@ -8,7 +8,8 @@ make their loops in three ways, and each is led here:
 * by the class, as uvicorn does (`loop_factory=asyncio.SelectorEventLoop`);
 * through uvloop, if it is installed or not: a module of that name that gives our loops.
 
-asyncio's streams, locks, queues and timeouts are oxlip's as well. A program that brings a loop class of its own keeps it.
+asyncio's streams, locks, queues and timeouts are oxlip's as well. A program that brings a loop
+class of its own keeps it.
 """
 
 from __future__ import annotations

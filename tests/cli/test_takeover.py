@@ -55,6 +55,11 @@ WAYS["streams"] = (
     "assert asyncio.start_server is asyncio.streams.start_server is oxlip.start_server\n"
     "ours(asyncio.new_event_loop())"
 )
+WAYS["primitives"] = (
+    "lock = asyncio.Lock()\n"
+    "assert type(lock) is oxlip.Lock and isinstance(lock, asyncio.Lock)\n"
+    "ours(asyncio.new_event_loop())"
+)
 if sys.version_info >= (3, 11):
     WAYS["Runner"] = "with asyncio.Runner() as runner: loop = runner.run(which())\nours(loop)"
 if sys.version_info >= (3, 12):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from support import loops
+from support.primitives import behind_asyncios_names
 
 pytestmark = [
     pytest.mark.ours,
@@ -191,8 +192,10 @@ def test_install(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in _streams.REPLACEMENTS:
         for module in (asyncio, asyncio.streams):
             monkeypatch.setattr(module, name, getattr(module, name))  # To be put back.
-    oxlip().install()
-    loops_made = [asyncio.new_event_loop(), asyncio.run(running())]
+    with behind_asyncios_names():  # Put back as well.
+        oxlip().install()
+        loops_made = [asyncio.new_event_loop(), asyncio.run(running())]
+        assert type(asyncio.Queue()) is oxlip().Queue
     loops_made[0].close()
     assert [type(loop) for loop in loops_made] == [oxlip().EventLoop] * 2
     assert asyncio.open_connection is oxlip().open_connection
@@ -205,7 +208,10 @@ def test_what_sets_a_policy_warns(driver: str) -> None:
         oxlip().install,
         lambda: asyncio.set_event_loop_policy(oxlip().EventLoopPolicy()),
     ):
-        with pytest.warns(DeprecationWarning, match=r"3\.16") as seen:
+        with (
+            behind_asyncios_names(),
+            pytest.warns(DeprecationWarning, match=r"3\.16") as seen,
+        ):
             set_policy()
         assert len(seen) == 1
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Our locks, queues and timeouts: beside asyncio's in random sequences, and what is particular to them.
+"""Our locks, queues and timeouts: beside asyncio's in random sequences, and what is particular.
 
 That they do what asyncio's do is also shown by CPython's own tests, which run on them too.
 """

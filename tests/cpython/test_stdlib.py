@@ -30,9 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for module in cases.modules():
         for case in cases.find(module):
             names.add(case.name)
-            runs = [
-                (kind, "") for kind in kinds[: None if module in cases.ON_EVERY_DRIVER else 1]
-            ]
+            runs = [(kind, "") for kind in kinds[: None if module in cases.ON_EVERY_DRIVER else 1]]
             if module in cases.WITH_OUR_STREAMS and kinds[0] != loops.STOCK:
                 runs.append((kinds[0], "streams"))
             if module in cases.WITH_OUR_PRIMITIVES and kinds[0] != loops.STOCK:

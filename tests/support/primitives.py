@@ -1,4 +1,4 @@
-"""Our locks, queues and timeouts in the place of asyncio's, as `oxlip.install()` puts them there."""
+"""Our locks, queues and timeouts behind asyncio's names, as `oxlip.install()` puts them there."""
 
 from __future__ import annotations
 

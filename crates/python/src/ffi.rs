@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::{PyByteArray, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyDict, PyString, PyTuple};
 use pyo3::{ffi, intern};
 
 /// `callable(*arguments)`; the last `keywords.len()` arguments are keyword arguments.
@@ -65,6 +65,25 @@ pub(crate) fn generic_set_attribute(
         return Err(PyErr::fetch(object.py()));
     }
     Ok(())
+}
+
+/// `callable(**keywords)`, with this very dict where that is a class in C: for one that does not keep
+/// it.
+///
+/// # Errors
+/// What the callable raises.
+#[inline]
+pub(crate) fn call_keywords<'py>(
+    callable: &Bound<'py, PyAny>,
+    keywords: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let nothing = PyTuple::empty(callable.py());
+    // SAFETY: three live objects of the types that it wants; the result is a new reference or NULL
+    // with an error.
+    unsafe {
+        let result = ffi::PyObject_Call(callable.as_ptr(), nothing.as_ptr(), keywords.as_ptr());
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
 }
 
 /// The tuple `("loop",)`.

@@ -5,11 +5,12 @@
 
 use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple, PyType};
+use pyo3::types::{PyFloat, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, ffi, intern};
 
 use super::{EventLoop, schedule};
@@ -44,7 +45,66 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
         let name = unsafe { CStr::from_ptr(method.ml_name) }.to_string_lossy();
         class.setattr(name.as_ref(), descriptor)?;
     }
+    remember(class);
     Ok(())
+}
+
+/// The classes whose methods were put there, which live for ever: their loops are known by sight.
+static INSTALLED: [AtomicPtr<ffi::PyTypeObject>; 4] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; 4];
+
+fn remember(class: &Bound<'_, PyType>) {
+    let free = INSTALLED.iter().find(|slot| {
+        let nobody = std::ptr::null_mut();
+        slot.compare_exchange(
+            nobody,
+            class.as_type_ptr(),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        )
+        .is_ok()
+    });
+    if free.is_some() {
+        std::mem::forget(class.clone());
+    }
+}
+
+/// The loop, if it is of a class of ours and none that the program has derived.
+#[inline]
+fn known<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, EventLoop>> {
+    let class = event_loop.get_type_ptr();
+    let is_known = INSTALLED
+        .iter()
+        .any(|known| known.load(Ordering::Relaxed) == class);
+    is_known.then(|| event_loop.cast().ok()).flatten()
+}
+
+/// `event_loop.time()` of any loop.
+///
+/// # Errors
+/// Those of the method.
+#[inline]
+pub(crate) fn time<'py>(event_loop: &Any<'py>) -> PyResult<Any<'py>> {
+    let py = event_loop.py();
+    match known(event_loop) {
+        Some(known) => {
+            let now = schedule::now(known.get()).as_secs_f64();
+            Ok(PyFloat::new(py, now).into_any())
+        }
+        None => crate::ffi::call_method(intern!(py, "time"), [event_loop]),
+    }
+}
+
+/// `event_loop.create_future()` of any loop.
+///
+/// # Errors
+/// Those of the method.
+#[inline]
+pub(crate) fn create_future<'py>(event_loop: &Any<'py>) -> PyResult<Any<'py>> {
+    match known(event_loop) {
+        Some(known) => super::tasks::create_future(known),
+        None => crate::ffi::call_method(intern!(event_loop.py(), "create_future"), [event_loop]),
+    }
 }
 
 struct Methods([ffi::PyMethodDef; 4]);

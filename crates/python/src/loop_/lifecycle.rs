@@ -38,6 +38,7 @@ pub(super) fn set_running(event_loop: &Bound<'_, EventLoop>, running: bool) {
     // closed holds nothing.
     if !running && let Ok(owned) = own(event_loop) {
         this.drain_inbox(event_loop.py());
+        let _keywords = owned.with(|state| state.future_keywords.take());
         show_waiting(event_loop.py(), &owned);
     }
 }
@@ -219,6 +220,7 @@ pub(super) fn clear(event_loop: &EventLoop) {
         (
             std::mem::take(&mut state.spare_handles),
             state.snapshot.take(),
+            state.future_keywords.take(),
             state.scheduler.clear(),
             resources,
             // Dropped with all its descriptors, and without taking them out of the multiplexer

@@ -28,6 +28,7 @@ use oxlip_core::op::{Completion, Interest};
 use oxlip_core::tick::Scheduler;
 use oxlip_driver::{AnyDriver, Driver as _, Waker};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 pub(crate) use self::inside::Pending;
 pub(crate) use self::resources::{Connection, Descriptors, Receiver, Resource, Resources};
@@ -92,6 +93,8 @@ pub(crate) struct State {
     watched_fds: Descriptors,
     /// The descriptors of connections, and of past ones: their ids name nothing.
     pub(crate) connected_fds: Descriptors,
+    /// `{"loop": …}`, the arguments of every future. Only while the loop runs: it refers to the loop.
+    future_keywords: Option<Py<PyDict>>,
     /// Where long reads of `sock_recv` go; empty until the first.
     scratch: Vec<u8>,
 }
@@ -179,6 +182,7 @@ impl EventLoop {
                 current_handle: None,
                 watched_fds: Descriptors::default(),
                 connected_fds: Descriptors::default(),
+                future_keywords: None,
                 scratch: Vec::new(),
             }),
             inbox: Inbox::default(),
@@ -239,6 +243,7 @@ impl EventLoop {
                     .iter()
                     .try_for_each(|handle| visit.call(handle))?;
                 state.snapshot.traverse(visit)?;
+                visit.call(&state.future_keywords)?;
                 state.resources.traverse(visit)
             })
             .unwrap_or(Ok(()))

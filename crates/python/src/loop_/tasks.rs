@@ -14,7 +14,28 @@ pub(super) fn create_future<'py>(
     event_loop: &Bound<'py, EventLoop>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
-    call_with_loop(&names::FUTURE.get(py)?, None, event_loop)
+    let class = names::FUTURE.get(py)?;
+    let this = event_loop.get();
+    if !this.runs() {
+        return call_with_loop(&class, None, event_loop);
+    }
+    let keywords = this.state.with(|state| {
+        let keywords = state.future_keywords.as_ref();
+        keywords.map(|keywords| keywords.clone_ref(py))
+    });
+    let keywords = match keywords {
+        Ok(Some(keywords)) => keywords.into_bound(py),
+        Ok(None) => {
+            let keywords = PyDict::new(py);
+            keywords.set_item(intern!(py, "loop"), event_loop)?;
+            let kept = Some(keywords.clone().unbind());
+            let _ = this.state.with(|state| state.future_keywords = kept);
+            keywords
+        }
+        // On another thread.
+        Err(_) => return call_with_loop(&class, None, event_loop),
+    };
+    crate::ffi::call_keywords(&class, &keywords)
 }
 
 /// The option `name` of a task. asyncio's functions give it as `None` rather than not at all, which is

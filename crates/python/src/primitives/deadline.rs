@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::{Any, Slot, done, held, is_exactly, shown};
 use crate::counts::{Counted, Kind};
+use crate::loop_::fastcall;
 use crate::{ffi, names};
 
 /// asyncio's states, in its order.
@@ -55,7 +56,7 @@ pub(crate) fn timeout<'py>(delay: &Any<'py>) -> PyResult<Any<'py>> {
     if delay.is_none() {
         return ffi::vectorcall(class, [delay], None);
     }
-    let now = ffi::call_method(intern!(py, "time"), [&event_loop])?;
+    let now = fastcall::time(&event_loop)?;
     ffi::vectorcall(class, [&now.add(delay)?], None)
 }
 
@@ -95,7 +96,7 @@ impl Timeout {
         if let Some(when) = when {
             let event_loop = names::GET_RUNNING_LOOP.get(py)?.call0()?;
             let expire = slf.getattr(intern!(py, "_on_timeout"))?;
-            let now = ffi::call_method(intern!(py, "time"), [&event_loop])?;
+            let now = fastcall::time(&event_loop)?;
             let handler = if when.le(&now)? {
                 ffi::call_method(intern!(py, "call_soon"), [&event_loop, &expire])?
             } else {

@@ -16,6 +16,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::loop_::fastcall;
 use crate::{ffi, names};
 
 pub(crate) use deadline::{Timeout, timeout};
@@ -88,18 +89,25 @@ fn new_waiter<'py>(owner: &Any<'py>, bound: Option<Any<'py>>) -> PyResult<Any<'p
         // It is the first, or the wrong one.
         _ => ffi::call_method(intern!(py, "_get_loop"), [owner])?,
     };
-    ffi::call_method(intern!(py, "create_future"), [&event_loop])
+    fastcall::create_future(&event_loop)
 }
 
 /// Wakes a waiter that is neither woken nor cancelled yet.
 #[inline]
 fn wake<'py>(waiter: &Any<'py>, result: &Any<'py>) -> PyResult<bool> {
     let py = waiter.py();
-    if ffi::call_method(intern!(py, "done"), [waiter])?.is_truthy()? {
+    // asyncio's own says so itself.
+    let says = is_exactly(waiter, &names::C_FUTURE)?;
+    if !says && ffi::call_method(intern!(py, "done"), [waiter])?.is_truthy()? {
         return Ok(false);
     }
-    ffi::call_method(intern!(py, "set_result"), [waiter, result])?;
-    Ok(true)
+    match ffi::call_method(intern!(py, "set_result"), [waiter, result]) {
+        Ok(_) => Ok(true),
+        Err(error) if says && error.is_instance(py, names::INVALID_STATE_ERROR.get(py)?) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// `True`, as asyncio's waiters get it.
