@@ -140,6 +140,7 @@ impl EventLoop {
     }
 
     #[pyo3(signature = (coro, *, name = tasks::Name::Missing, **options))]
+    #[pyo3(text_signature = "($self, coro, *, name=None, **options)")]
     fn create_task<'py>(
         slf: &Bound<'py, Self>,
         coro: Any<'py>,
