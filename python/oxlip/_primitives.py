@@ -59,28 +59,24 @@ class Lock(_native.Lock, _Lock):
         return result
 
 
-class Semaphore(_native.Semaphore, _Semaphore):
+class _NativeSemaphore(_native.Semaphore):
+    """In front of a class of asyncio's."""
+
+    async def acquire(self) -> Any:
+        if self._take():
+            return True
+        return await super().acquire()  # type: ignore[misc]
+
+    async def _enter(self) -> None:
+        await super().acquire()  # type: ignore[misc]
+
+
+class Semaphore(_NativeSemaphore, _Semaphore):
     """As `asyncio.Semaphore`."""
 
-    async def acquire(self) -> Any:
-        if self._take():
-            return True
-        return await super().acquire()
 
-    async def _enter(self) -> None:
-        await super().acquire()
-
-
-class BoundedSemaphore(_native.Semaphore, _BoundedSemaphore):
+class BoundedSemaphore(_NativeSemaphore, _BoundedSemaphore):
     """As `asyncio.BoundedSemaphore`."""
-
-    async def acquire(self) -> Any:
-        if self._take():
-            return True
-        return await super().acquire()
-
-    async def _enter(self) -> None:
-        await super().acquire()
 
 
 class Queue(_native.Queue, _Queue[_T]):

@@ -107,6 +107,28 @@ pub(crate) fn create_future<'py>(event_loop: &Any<'py>) -> PyResult<Any<'py>> {
     }
 }
 
+/// `event_loop.call_at(when, callback)` of any loop.
+///
+/// # Errors
+/// Those of the method.
+#[inline]
+pub(crate) fn timer<'py>(
+    event_loop: &Any<'py>,
+    when: &Any<'py>,
+    callback: &Any<'py>,
+) -> PyResult<Any<'py>> {
+    match known(event_loop) {
+        Some(known) => {
+            let callback = callback.clone();
+            schedule::call_at(known, when, callback, Args::None, None).map(Bound::into_any)
+        }
+        None => {
+            let name = intern!(event_loop.py(), "call_at");
+            crate::ffi::call_method(name, [event_loop, when, callback])
+        }
+    }
+}
+
 struct Methods([ffi::PyMethodDef; 4]);
 
 // SAFETY: never written to; the pointers in it are to static data.

@@ -100,7 +100,7 @@ impl Timeout {
             let handler = if when.le(&now)? {
                 ffi::call_method(intern!(py, "call_soon"), [&event_loop, &expire])?
             } else {
-                ffi::call_method(intern!(py, "call_at"), [&event_loop, &when, &expire])?
+                fastcall::timer(&event_loop, &when, &expire)?
             };
             let _before = slf.borrow_mut().handler.replace(handler.unbind());
         }
