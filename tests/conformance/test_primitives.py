@@ -323,6 +323,17 @@ def test_timeout_without_a_loop(switched: None) -> None:
         asyncio.timeout(1)
 
 
+@needs_timeouts
+def test_timeouts_go_by_the_loops_clock(switched: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oxlip.EventLoop, "time", lambda loop: 1000.0)
+
+    async def main() -> float | None:
+        async with asyncio.timeout(5) as limit:
+            return limit.when()
+
+    assert oxlip.run(main()) == 1005
+
+
 @pytest.mark.parametrize("seconds", [None, 0, -1, PATIENCE, 0.001])
 @pytest.mark.parametrize("end", ["result", "error", "never", "cancelled"])
 async def test_wait_for(loop: Loop, seconds: float | None, end: str, switched: None) -> None:

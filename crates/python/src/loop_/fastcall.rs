@@ -69,14 +69,16 @@ fn remember(class: &Bound<'_, PyType>) {
     }
 }
 
-/// The loop, if it is of a class of ours and none that the program has derived.
+/// The loop, if it is of a class of ours and none that the program has derived, with our clock and
+/// timers.
 #[inline]
 fn known<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, EventLoop>> {
     let class = event_loop.get_type_ptr();
     let is_known = INSTALLED
         .iter()
         .any(|known| known.load(Ordering::Relaxed) == class);
-    is_known.then(|| event_loop.cast().ok()).flatten()
+    let event_loop: &Bound<'py, EventLoop> = is_known.then(|| event_loop.cast().ok()).flatten()?;
+    (!event_loop.get().has_own_timers()).then_some(event_loop)
 }
 
 /// `event_loop.time()` of any loop.
