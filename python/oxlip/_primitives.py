@@ -8,19 +8,46 @@ where not. They work on any loop. After `take_over()`, asyncio's classes make ob
 from __future__ import annotations
 
 import asyncio
+import asyncio.locks
+import asyncio.queues
 import asyncio.tasks
+import copyreg
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from operator import attrgetter
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _native
 
-# What is behind the names, whoever replaces them later.
-_Lock = asyncio.Lock
-_Semaphore = asyncio.Semaphore
-_BoundedSemaphore = asyncio.BoundedSemaphore
-_Queue = asyncio.Queue
+
+def _stock_class(module: ModuleType, name: str) -> type[Any]:
+    """asyncio's own class, also where a program has already put a wrapper or a class of its own in
+    its place."""
+    found = inspect.unwrap(getattr(module, name))
+    for cls in found.__mro__ if isinstance(found, type) else ():
+        if (cls.__module__, cls.__qualname__) == (module.__name__, name):
+            return cls
+    raise ImportError(f"{module.__name__}.{name} was replaced before oxlip was imported: {found!r}")
+
+
+def _stock_function(module: ModuleType, name: str) -> Any:
+    """asyncio's own function, likewise."""
+    return inspect.unwrap(getattr(module, name))
+
+
+# What is behind the names, whoever has replaced them or will.
+if TYPE_CHECKING:
+    _Lock = asyncio.Lock
+    _Semaphore = asyncio.Semaphore
+    _BoundedSemaphore = asyncio.BoundedSemaphore
+    _Queue = asyncio.Queue
+else:
+    _Lock = _stock_class(asyncio.locks, "Lock")
+    _Semaphore = _stock_class(asyncio.locks, "Semaphore")
+    _BoundedSemaphore = _stock_class(asyncio.locks, "BoundedSemaphore")
+    _Queue = _stock_class(asyncio.queues, "Queue")
 
 _T = TypeVar("_T")
 
@@ -28,8 +55,45 @@ _T = TypeVar("_T")
 NO_ITEM = object()
 
 
-class Lock(_native.Lock, _Lock):
+class _Copied:
+    """What copies and pickles get: asyncio's class and its attributes, which are native here."""
+
+    _ATTRIBUTES: tuple[str, ...] = ()
+    # Those of them that the class is made with.
+    _ARGUMENTS: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        ours = type(self)
+        arguments = tuple(getattr(self, name) for name in self._ARGUMENTS)
+        state = self.__getstate__()
+        for stock, made in REPLACEMENTS.items():
+            # Then it is ours where it is read too, or works without us.
+            if made is ours and _switched(stock):
+                return stock, arguments, state
+        return copyreg.__newobj__, (ours, *arguments), state  # type: ignore[attr-defined]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: getattr(self, name) for name in self._ATTRIBUTES if hasattr(self, name)}
+        # asyncio has it on the object only when that has waited.
+        if (event_loop := getattr(self, "_loop", None)) is not None:
+            state["_loop"] = event_loop
+        for name in copyreg._slotnames(type(self)):  # type: ignore[attr-defined]
+            if hasattr(self, name):
+                state[name] = getattr(self, name)
+        return state | vars(self)
+
+    def __setstate__(self, state: Any) -> None:
+        # Also that of an object that asyncio's class has made.
+        for part in state if isinstance(state, tuple) else (state,):
+            for name, value in (part or {}).items():
+                setattr(self, name, value)
+
+
+class Lock(_Copied, _native.Lock, _Lock):
     """As `asyncio.Lock`."""
+
+    __module__ = "oxlip"
+    _ATTRIBUTES = ("_waiters", "_locked")
 
     async def acquire(self) -> Any:
         if self._take():
@@ -38,8 +102,14 @@ class Lock(_native.Lock, _Lock):
             return await super().acquire()
         return await self._wait(True)
 
-    def _enter(self) -> Any:
-        return self._wait(None)
+    async def __aenter__(self) -> None:
+        if not self._take():
+            if type(self) is not Lock:
+                return await super().__aenter__()
+            await self._wait(None)
+
+    async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
+        self.release()
 
     async def _wait(self, result: _T) -> _T:
         if self._take():
@@ -59,28 +129,44 @@ class Lock(_native.Lock, _Lock):
         return result
 
 
-class _NativeSemaphore(_native.Semaphore):
+class _NativeSemaphore(_Copied, _native.Semaphore):
     """In front of a class of asyncio's."""
+
+    _ATTRIBUTES = ("_value", "_waiters", "_bound_value")
 
     async def acquire(self) -> Any:
         if self._take():
             return True
         return await super().acquire()  # type: ignore[misc]
 
-    async def _enter(self) -> None:
-        await super().acquire()  # type: ignore[misc]
+    async def __aenter__(self) -> None:
+        if not self._take():
+            await self.acquire()
+
+    async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
+        self.release()
 
 
 class Semaphore(_NativeSemaphore, _Semaphore):
     """As `asyncio.Semaphore`."""
 
+    __module__ = "oxlip"
+
 
 class BoundedSemaphore(_NativeSemaphore, _BoundedSemaphore):
     """As `asyncio.BoundedSemaphore`."""
 
+    __module__ = "oxlip"
 
-class Queue(_native.Queue, _Queue[_T]):
+
+class Queue(_Copied, _native.Queue, _Queue[_T]):
     """As `asyncio.Queue`."""
+
+    __module__ = "oxlip"
+    _ATTRIBUTES = (
+        *("_maxsize", "_queue", "_getters", "_putters", "_finished", "_unfinished_tasks"),
+        *(("_is_shutdown",) if sys.version_info >= (3, 13) else ()),
+    )
 
     async def put(self, item: _T) -> None:
         while not self._put_soon(item):
@@ -127,17 +213,23 @@ REPLACEMENTS: dict[type[Any], type[Any]] = {
     _Queue: Queue,
 }
 
-# asyncio's functions that have another here, by name and module.
-FUNCTIONS: dict[str, tuple[Any, Any]] = {}
+# asyncio's functions that have another here: name → (asyncio's, module, ours).
+FUNCTIONS: dict[str, tuple[Any, ModuleType, Any]] = {}
 
 if sys.version_info >= (3, 11):
     import asyncio.timeouts
 
-    _Timeout = asyncio.Timeout
+    if TYPE_CHECKING:
+        _Timeout = asyncio.Timeout
+    else:
+        _Timeout = _stock_class(asyncio.timeouts, "Timeout")
     TIMEOUT_STATES = tuple(asyncio.timeouts._State)  # type: ignore[attr-defined]
 
-    class Timeout(_native.Timeout, _Timeout):  # type: ignore[misc]
+    class Timeout(_Copied, _native.Timeout, _Timeout):  # type: ignore[misc]
         """As `asyncio.Timeout`."""
+
+        _ATTRIBUTES = ("_state", "_timeout_handler", "_task", "_when", "_cancelling")
+        _ARGUMENTS = ("_when",)
 
         # All is set when it is made.
         __init__ = object.__init__  # type: ignore[assignment]
@@ -147,6 +239,11 @@ if sys.version_info >= (3, 11):
                 return self
             return await super().__aenter__()
 
+        async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:
+            if self._leave():
+                return None
+            return await super().__aexit__(exc_type, exc_val, exc_tb)
+
     timeout = _native.timeout
 
     def timeout_at(when: float | None) -> asyncio.Timeout:
@@ -155,45 +252,98 @@ if sys.version_info >= (3, 11):
 
     REPLACEMENTS[_Timeout] = Timeout
     FUNCTIONS |= {
-        "timeout": (asyncio.timeouts, timeout),
-        "timeout_at": (asyncio.timeouts, timeout_at),
+        name: (_stock_function(asyncio.timeouts, name), asyncio.timeouts, ours)
+        for name, ours in {"timeout": timeout, "timeout_at": timeout_at}.items()
     }
 
 if sys.version_info >= (3, 12):
-    _wait_for = asyncio.wait_for
+    _wait_for = _stock_function(asyncio.tasks, "wait_for")
 
     async def wait_for(fut: Awaitable[_T], timeout: float | None) -> _T:
         """As `asyncio.wait_for()`."""
         if timeout is not None and timeout <= 0:
-            return await _wait_for(fut, timeout)
+            return await _wait_for(fut, timeout)  # type: ignore[no-any-return]
         limit = _native.timeout(timeout)
-        if not limit._enter():
-            await limit.__aenter__()  # It says why.
         try:
-            result = await fut
-        except BaseException as error:
-            await limit.__aexit__(type(error), error, error.__traceback__)
-            raise
-        await limit.__aexit__(None, None, None)
-        return result
+            if not limit._enter():
+                await limit.__aenter__()  # It says why.
+            try:
+                result = await fut
+            except BaseException as error:
+                if not limit._leave():
+                    await limit.__aexit__(type(error), error, error.__traceback__)
+                raise
+            if not limit._leave():
+                await limit.__aexit__(None, None, None)
+            return result
+        finally:
+            # It knows the task, whose exception knows this frame.
+            del limit
 
-    FUNCTIONS["wait_for"] = (asyncio.tasks, wait_for)
+    FUNCTIONS["wait_for"] = (_wait_for, asyncio.tasks, wait_for)
 
 
 def take_over() -> None:
-    """From here on, asyncio's classes make objects of ours, in every loop of the process."""
+    """From here on, asyncio's classes make objects of ours, in every loop of the process.
+
+    A function that somebody else has put in the place of asyncio's stays.
+    """
     for stock, ours in REPLACEMENTS.items():
-        stock.__new__ = _maker(stock, ours)
-    for name, (module, function) in FUNCTIONS.items():
+        if not _switched(stock):
+            maker = _maker(stock, ours)
+            stock.__new__ = staticmethod(maker)
+            _MAKERS[stock] = maker
+    for name, (stock, module, ours) in FUNCTIONS.items():
         for place in (asyncio, module):
-            setattr(place, name, function)
+            if getattr(place, name, None) is stock:
+                setattr(place, name, ours)
+
+
+# asyncio's class → the `__new__` that it got here.
+_MAKERS: dict[type[Any], Any] = {}
+
+
+def _switched(stock: type[Any]) -> bool:
+    return stock in _MAKERS and stock.__new__ is _MAKERS[stock]
+
+
+# What a class has that is no method of asyncio's.
+_NO_METHODS = {
+    "__new__",
+    "__class_getitem__",
+    "__init_subclass__",
+    "__annotate__",
+    "__annotate_func__",
+}
+
+
+def _methods(stock: type[Any]) -> tuple[Callable[[type[Any]], Any], Any]:
+    """What gets asyncio's methods, and what it got here: nothing if they were replaced before."""
+    found = {
+        name
+        for cls in stock.__mro__[:-1]
+        for name, value in vars(cls).items()
+        if callable(value) and name not in _NO_METHODS
+    }
+    get = attrgetter(*sorted(found))
+    modules = {cls.__module__ for cls in stock.__mro__}
+    own = all(
+        type(method) is FunctionType and method.__globals__["__name__"] in modules
+        for method in get(stock)
+    )
+    return get, get(stock) if own else None
+
+
+_METHODS = {stock: _methods(stock) for stock in REPLACEMENTS}
 
 
 def _maker(stock: type[Any], ours: type[Any]) -> Callable[..., Any]:
     """A `__new__` of asyncio's class, for itself and for what derives from it."""
+    methods, own = _METHODS[stock]
 
     def __new__(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
-        if cls is stock:
+        # Who has replaced one of asyncio's methods means it: the native ones would not call it.
+        if cls is stock and methods(stock) == own:
             return ours.__new__(ours, *args, **kwargs)
         make = super(stock, cls).__new__
         return make(cls) if make is object.__new__ else make(cls, *args, **kwargs)

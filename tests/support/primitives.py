@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .loops import STOCK_ONLY
+
 
 @contextmanager
 def behind_asyncios_names() -> Iterator[None]:
@@ -18,12 +20,26 @@ def behind_asyncios_names() -> Iterator[None]:
     try:
         yield
     finally:
-        for name, (module, _) in _primitives.FUNCTIONS.items():
+        for name, (_, module, _) in _primitives.FUNCTIONS.items():
             for place in (asyncio, module):
                 setattr(place, name, before[name])
         # CPython does not forget that a class had a `__new__`, and refuses arguments without one.
         for stock in _primitives.REPLACEMENTS:
-            stock.__new__ = _maker(stock)  # type: ignore[method-assign]
+            stock.__new__ = staticmethod(_maker(stock))  # type: ignore[method-assign,assignment]
+
+
+# For a parametrized test: with asyncio's classes, and with ours behind them.
+BOTH = ["asyncio"] if STOCK_ONLY else ["asyncio", "oxlip"]
+
+
+@contextmanager
+def behind_names_if(ours: str) -> Iterator[None]:
+    """Within the block, those of `BOTH`."""
+    if ours == "oxlip":
+        with behind_asyncios_names():
+            yield
+    else:
+        yield
 
 
 def _maker(stock: type[Any]) -> Callable[..., Any]:

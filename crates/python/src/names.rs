@@ -88,7 +88,6 @@ pub(crate) static STOCK_SEMAPHORE: Imported = Imported::new("oxlip._primitives",
 pub(crate) static STOCK_BOUNDED_SEMAPHORE: Imported =
     Imported::new("oxlip._primitives", "_BoundedSemaphore");
 pub(crate) static STOCK_QUEUE: Imported = Imported::new("oxlip._primitives", "_Queue");
-pub(crate) static STOCK_TIMEOUT: Imported = Imported::new("oxlip._primitives", "_Timeout");
 pub(crate) static OUR_LOCK: Imported = Imported::new("oxlip._primitives", "Lock");
 pub(crate) static OUR_SEMAPHORE: Imported = Imported::new("oxlip._primitives", "Semaphore");
 pub(crate) static OUR_BOUNDED_SEMAPHORE: Imported =

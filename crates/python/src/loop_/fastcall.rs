@@ -69,16 +69,20 @@ fn remember(class: &Bound<'_, PyType>) {
     }
 }
 
-/// The loop, if it is of a class of ours and none that the program has derived, with our clock and
-/// timers.
+/// The loop, if it is of a class of ours and none that the program has derived.
 #[inline]
 fn known<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, EventLoop>> {
     let class = event_loop.get_type_ptr();
     let is_known = INSTALLED
         .iter()
         .any(|known| known.load(Ordering::Relaxed) == class);
-    let event_loop: &Bound<'py, EventLoop> = is_known.then(|| event_loop.cast().ok()).flatten()?;
-    (!event_loop.get().has_own_timers()).then_some(event_loop)
+    is_known.then(|| event_loop.cast().ok()).flatten()
+}
+
+/// The same, if its clock and its timers are ours.
+#[inline]
+fn with_our_timers<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, EventLoop>> {
+    known(event_loop).filter(|known| !known.get().has_own_timers())
 }
 
 /// `event_loop.time()` of any loop.
@@ -88,7 +92,7 @@ fn known<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, EventLoop>>
 #[inline]
 pub(crate) fn time<'py>(event_loop: &Any<'py>) -> PyResult<Any<'py>> {
     let py = event_loop.py();
-    match known(event_loop) {
+    match with_our_timers(event_loop) {
         Some(known) => {
             let now = schedule::now(known.get()).as_secs_f64();
             Ok(PyFloat::new(py, now).into_any())
@@ -104,8 +108,8 @@ pub(crate) fn time<'py>(event_loop: &Any<'py>) -> PyResult<Any<'py>> {
 #[inline]
 pub(crate) fn create_future<'py>(event_loop: &Any<'py>) -> PyResult<Any<'py>> {
     match known(event_loop) {
-        Some(known) => super::tasks::create_future(known),
-        None => crate::ffi::call_method(intern!(event_loop.py(), "create_future"), [event_loop]),
+        Some(known) if !known.get().has_own_futures() => super::tasks::create_future(known),
+        _ => crate::ffi::call_method(intern!(event_loop.py(), "create_future"), [event_loop]),
     }
 }
 
@@ -119,7 +123,7 @@ pub(crate) fn timer<'py>(
     when: &Any<'py>,
     callback: &Any<'py>,
 ) -> PyResult<Any<'py>> {
-    match known(event_loop) {
+    match with_our_timers(event_loop) {
         Some(known) => {
             let callback = callback.clone();
             schedule::call_at(known, when, callback, Args::None, None).map(Bound::into_any)

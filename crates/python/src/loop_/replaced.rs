@@ -1,5 +1,5 @@
-//! `time()` and `call_at()` that a program has put in the place of ours: set on the loop, or defined
-//! in a subclass.
+//! `time()`, `call_at()` and `create_future()` that a program has put in the place of ours: set on the
+//! loop, or defined in a subclass.
 //!
 //! asyncio's loop calls these methods of its own: whoever replaces `time()` rules its timers, and
 //! `call_later()` goes through `call_at()`. Ours asks a flag, and calls them only where they are not
@@ -19,6 +19,7 @@ use crate::handle::Args;
 
 const TIME: u8 = 1;
 const CALL_AT: u8 = 2;
+const CREATE_FUTURE: u8 = 4;
 
 /// Sets an attribute of the loop, or deletes it.
 ///
@@ -30,7 +31,7 @@ pub(super) fn set_attribute(
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     ffi::generic_set_attribute(event_loop, name, value)?;
-    if name == "time" || name == "call_at" || name == "__class__" {
+    if name == "time" || name == "call_at" || name == "create_future" || name == "__class__" {
         look(event_loop);
     }
     Ok(())
@@ -45,6 +46,9 @@ pub(super) fn look(event_loop: &Bound<'_, EventLoop>) {
     }
     if !is_ours(event_loop, intern!(py, "call_at")) {
         replaced |= CALL_AT;
+    }
+    if !is_ours(event_loop, intern!(py, "create_future")) {
+        replaced |= CREATE_FUTURE;
     }
     event_loop.get().replaced.store(replaced, Ordering::Relaxed);
 }
@@ -134,6 +138,12 @@ impl EventLoop {
     /// Whether `call_later()` must ask the program.
     #[inline]
     pub(super) fn has_own_timers(&self) -> bool {
-        self.replaced.load(Ordering::Relaxed) != 0
+        self.replaced.load(Ordering::Relaxed) & (TIME | CALL_AT) != 0
+    }
+
+    /// Whether futures are made by the program.
+    #[inline]
+    pub(super) fn has_own_futures(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed) & CREATE_FUTURE != 0
     }
 }

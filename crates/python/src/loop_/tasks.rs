@@ -16,7 +16,8 @@ pub(super) fn create_future<'py>(
     let py = event_loop.py();
     let class = names::FUTURE.get(py)?;
     let this = event_loop.get();
-    if !this.runs() {
+    // Another class may keep the dict, or change it.
+    if !this.runs() || !class.is(names::C_FUTURE.get(py)?) {
         return call_with_loop(&class, None, event_loop);
     }
     let keywords = this.state.with(|state| {

@@ -5,7 +5,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 
-use super::{Any, Slot, done, held, is_exactly, shown};
+use super::{Any, Slot, held, is_exactly, read, shown, write};
 use crate::counts::{Counted, Kind};
 use crate::loop_::fastcall;
 use crate::{ffi, names};
@@ -77,7 +77,7 @@ impl Timeout {
     /// Begins, unless that is an error or for a derived class.
     fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
-        if !is_exactly(slf, &names::OUR_TIMEOUT)? || slf.borrow().state != State::Created {
+        if !is_exactly(slf, &names::OUR_TIMEOUT)? || read(slf).state != State::Created {
             return Ok(false);
         }
         let task = names::CURRENT_TASK.get(py)?.call0()?;
@@ -86,7 +86,7 @@ impl Timeout {
         }
         let cancelling = ffi::call_method(intern!(py, "cancelling"), [&task])?;
         let when = {
-            let mut this = slf.borrow_mut();
+            let mut this = write(slf);
             this.state = State::Entered;
             // Nothing has been there before.
             this.task = Some(task.unbind());
@@ -102,36 +102,30 @@ impl Timeout {
             } else {
                 fastcall::timer(&event_loop, &when, &expire)?
             };
-            let _before = slf.borrow_mut().handler.replace(handler.unbind());
+            let _before = write(slf).handler.replace(handler.unbind());
         }
         Ok(true)
     }
 
-    /// Ends. What there is to do after it was due is asyncio's.
-    fn __aexit__<'py>(
-        slf: &Bound<'py, Self>,
-        exc_type: &Any<'py>,
-        exc_val: &Any<'py>,
-        exc_tb: &Any<'py>,
-    ) -> PyResult<Any<'py>> {
+    /// Ends, unless it was due, or is an error, or of a derived class: that is asyncio's to do.
+    fn _leave(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
-        if !is_exactly(slf, &names::OUR_TIMEOUT)? || slf.borrow().state != State::Entered {
-            let stock = names::STOCK_TIMEOUT.get(py)?;
-            return stock.call_method1(intern!(py, "__aexit__"), (slf, exc_type, exc_val, exc_tb));
+        if !is_exactly(slf, &names::OUR_TIMEOUT)? || read(slf).state != State::Entered {
+            return Ok(false);
         }
-        let handler = slf.borrow_mut().handler.take();
+        let handler = write(slf).handler.take();
         if let Some(handler) = handler {
             ffi::call_method(intern!(py, "cancel"), [handler.bind(py)])?;
         }
-        slf.borrow_mut().state = State::Exited;
-        done(py)
+        write(slf).state = State::Exited;
+        Ok(true)
     }
 
     // asyncio's attributes.
 
     #[getter(_state)]
     fn state<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let state = slf.borrow().state;
+        let state = read(slf).state;
         names::TIMEOUT_STATES
             .get(slf.py())?
             .get_item(state as usize)
@@ -142,7 +136,7 @@ impl Timeout {
         let states = names::TIMEOUT_STATES.get(slf.py())?;
         for (known, shown) in State::ALL.into_iter().zip(states.try_iter()?) {
             if shown?.is(state) {
-                slf.borrow_mut().state = known;
+                write(slf).state = known;
                 return Ok(());
             }
         }
@@ -154,42 +148,42 @@ impl Timeout {
 
     #[getter(_when)]
     fn get_when<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().when)
+        shown(slf.py(), &read(slf).when)
     }
 
     #[setter(_when)]
     fn set_when(slf: &Bound<'_, Self>, when: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().when, when);
+        let _before = std::mem::replace(&mut write(slf).when, when);
     }
 
     #[getter(_timeout_handler)]
     fn handler<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().handler)
+        shown(slf.py(), &read(slf).handler)
     }
 
     #[setter(_timeout_handler)]
     fn set_handler(slf: &Bound<'_, Self>, handler: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().handler, handler);
+        let _before = std::mem::replace(&mut write(slf).handler, handler);
     }
 
     #[getter(_task)]
     fn task<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().task)
+        shown(slf.py(), &read(slf).task)
     }
 
     #[setter(_task)]
     fn set_task(slf: &Bound<'_, Self>, task: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().task, task);
+        let _before = std::mem::replace(&mut write(slf).task, task);
     }
 
     #[getter(_cancelling)]
     fn cancelling<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().cancelling)
+        shown(slf.py(), &read(slf).cancelling)
     }
 
     #[setter(_cancelling)]
     fn set_cancelling(slf: &Bound<'_, Self>, cancelling: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().cancelling, cancelling);
+        let _before = std::mem::replace(&mut write(slf).cancelling, cancelling);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -201,7 +195,7 @@ impl Timeout {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let _taken = {
-            let this = &mut *slf.borrow_mut();
+            let this = &mut *write(slf);
             [
                 this.when.take(),
                 this.handler.take(),

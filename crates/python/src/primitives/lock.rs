@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use super::{Any, Slot, done, filled, held, is_exactly, new_waiter, shown, wake, yes};
+use super::{Any, Slot, filled, held, is_exactly, new_waiter, read, shown, wake, write, yes};
 use crate::counts::{Counted, Kind};
 use crate::{ffi, names};
 
@@ -35,7 +35,7 @@ impl Lock {
 
     /// Takes it if it is free and nobody has waited longer. Never of a derived class.
     fn _take(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        if !is_exactly(slf, &names::OUR_LOCK)? || slf.borrow().locked {
+        if !is_exactly(slf, &names::OUR_LOCK)? || read(slf).locked {
             return Ok(false);
         }
         if let Some(waiters) = Self::waiting(slf)? {
@@ -45,7 +45,7 @@ impl Lock {
                 }
             }
         }
-        slf.borrow_mut().locked = true;
+        write(slf).locked = true;
         Ok(true)
     }
 
@@ -53,14 +53,14 @@ impl Lock {
     fn _arrival<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
         let py = slf.py();
         let (waiters, bound) = {
-            let this = slf.borrow();
+            let this = read(slf);
             (held(py, &this.waiters), held(py, &this.event_loop))
         };
         let waiters = match waiters {
             Some(waiters) => waiters,
             None => {
                 let waiters = names::DEQUE.get(py)?.call0()?;
-                slf.borrow_mut().waiters = Some(waiters.clone().unbind());
+                write(slf).waiters = Some(waiters.clone().unbind());
                 waiters
             }
         };
@@ -69,8 +69,8 @@ impl Lock {
         Ok(waiter)
     }
 
-    fn locked(&self) -> bool {
-        self.locked
+    fn locked(slf: &Bound<'_, Self>) -> bool {
+        read(slf).locked
     }
 
     /// Gives it back, and wakes who has waited longest.
@@ -84,64 +84,38 @@ impl Lock {
             .map(drop)
     }
 
-    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let py = slf.py();
-        if Self::_take(slf)? {
-            return done(py);
-        }
-        if is_exactly(slf, &names::OUR_LOCK)? {
-            return ffi::call_method(intern!(py, "_enter"), [slf.as_any()]);
-        }
-        let stock = names::STOCK_LOCK.get(py)?;
-        stock.call_method1(intern!(py, "__aenter__"), (slf,))
-    }
-
-    fn __aexit__<'py>(
-        slf: &Bound<'py, Self>,
-        exc_type: &Any<'py>,
-        exc: &Any<'py>,
-        tb: &Any<'py>,
-    ) -> PyResult<Any<'py>> {
-        if is_exactly(slf, &names::OUR_LOCK)? {
-            Self::give_back(slf)?;
-            return done(slf.py());
-        }
-        let stock = names::STOCK_LOCK.get(slf.py())?;
-        stock.call_method1(intern!(slf.py(), "__aexit__"), (slf, exc_type, exc, tb))
-    }
-
     // asyncio's attributes.
 
     #[getter(_locked)]
-    fn get_locked(&self) -> bool {
-        self.locked
+    fn get_locked(slf: &Bound<'_, Self>) -> bool {
+        read(slf).locked
     }
 
     #[setter(_locked)]
     fn set_locked(slf: &Bound<'_, Self>, locked: &Any<'_>) -> PyResult<()> {
         let locked = locked.is_truthy()?;
-        slf.borrow_mut().locked = locked;
+        write(slf).locked = locked;
         Ok(())
     }
 
     #[getter(_waiters)]
     fn waiters<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().waiters)
+        shown(slf.py(), &read(slf).waiters)
     }
 
     #[setter(_waiters)]
     fn set_waiters(slf: &Bound<'_, Self>, waiters: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().waiters, waiters);
+        let _before = std::mem::replace(&mut write(slf).waiters, waiters);
     }
 
     #[getter(_loop)]
     fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().event_loop)
+        shown(slf.py(), &read(slf).event_loop)
     }
 
     #[setter(_loop)]
     fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().event_loop, event_loop);
+        let _before = std::mem::replace(&mut write(slf).event_loop, event_loop);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -151,7 +125,7 @@ impl Lock {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let _held = {
-            let mut this = slf.borrow_mut();
+            let mut this = write(slf);
             (this.waiters.take(), this.event_loop.take())
         };
     }
@@ -159,15 +133,15 @@ impl Lock {
 
 impl Lock {
     fn waiting<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
-        let waiters = held(slf.py(), &slf.borrow().waiters);
+        let waiters = held(slf.py(), &read(slf).waiters);
         filled(waiters)
     }
 
     fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if !slf.borrow().locked {
+        if !read(slf).locked {
             return Err(PyRuntimeError::new_err("Lock is not acquired."));
         }
-        slf.borrow_mut().locked = false;
+        write(slf).locked = false;
         if let Some(waiters) = Self::waiting(slf)? {
             wake(&waiters.get_item(0)?, &yes(slf.py()))?;
         }

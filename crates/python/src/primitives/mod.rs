@@ -12,9 +12,9 @@ mod lock;
 mod queue;
 mod semaphore;
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
+use pyo3::pyclass::boolean_struct::False;
+use pyo3::{PyClass, intern};
 
 use crate::loop_::fastcall;
 use crate::{ffi, names};
@@ -27,31 +27,33 @@ pub(crate) use semaphore::Semaphore;
 type Any<'py> = Bound<'py, PyAny>;
 type Slot = Option<Py<PyAny>>;
 
-/// What is awaited where nothing has to be waited for: its result is `None`, at once.
-#[pyclass(frozen, module = "oxlip._native")]
-pub(crate) struct Done;
-
-#[pymethods]
-impl Done {
-    fn __await__(slf: Py<Self>) -> Py<Self> {
-        slf
+/// What the object holds, to look at. Nobody runs Python code or drops a Python object meanwhile, so
+/// that another thread, where no GIL keeps it out, has not long to wait.
+#[inline]
+fn read<'a, T: PyClass>(object: &'a Bound<'_, T>) -> PyRef<'a, T> {
+    #[cfg(Py_GIL_DISABLED)]
+    loop {
+        match object.try_borrow() {
+            Ok(this) => break this,
+            Err(_) => std::thread::yield_now(),
+        }
     }
-
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    #[expect(clippy::unused_self)]
-    fn __next__(&self) -> Option<()> {
-        None
-    }
+    #[cfg(not(Py_GIL_DISABLED))]
+    object.borrow()
 }
 
-/// The only [`Done`].
-fn done(py: Python<'_>) -> PyResult<Any<'_>> {
-    static DONE: PyOnceLock<Py<Done>> = PyOnceLock::new();
-    let done = DONE.get_or_try_init(py, || Py::new(py, Done))?;
-    Ok(done.bind(py).clone().into_any())
+/// The same to change.
+#[inline]
+fn write<'a, T: PyClass<Frozen = False>>(object: &'a Bound<'_, T>) -> PyRefMut<'a, T> {
+    #[cfg(Py_GIL_DISABLED)]
+    loop {
+        match object.try_borrow_mut() {
+            Ok(this) => break this,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+    #[cfg(not(Py_GIL_DISABLED))]
+    object.borrow_mut()
 }
 
 /// Whether an object is of exactly this class.

@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
-use super::{Any, Slot, filled, held, is_exactly, new_waiter, shown, wake};
+use super::{Any, Slot, filled, held, is_exactly, new_waiter, read, shown, wake, write};
 use crate::counts::{Counted, Kind};
 use crate::{ffi, names};
 
@@ -96,7 +96,7 @@ impl Queue {
                 .map(drop);
         }
         let finished = {
-            let mut this = slf.borrow_mut();
+            let mut this = write(slf);
             if this.unfinished <= 0 {
                 return Err(PyValueError::new_err("task_done() called too many times"));
             }
@@ -136,57 +136,57 @@ impl Queue {
 
     #[getter(_queue)]
     fn items<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().items)
+        shown(slf.py(), &read(slf).items)
     }
 
     #[setter(_queue)]
     fn set_items(slf: &Bound<'_, Self>, items: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().items, items);
+        let _before = std::mem::replace(&mut write(slf).items, items);
     }
 
     #[getter(_getters)]
     fn getters<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().getters)
+        shown(slf.py(), &read(slf).getters)
     }
 
     #[setter(_getters)]
     fn set_getters(slf: &Bound<'_, Self>, getters: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().getters, getters);
+        let _before = std::mem::replace(&mut write(slf).getters, getters);
     }
 
     #[getter(_putters)]
     fn putters<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().putters)
+        shown(slf.py(), &read(slf).putters)
     }
 
     #[setter(_putters)]
     fn set_putters(slf: &Bound<'_, Self>, putters: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().putters, putters);
+        let _before = std::mem::replace(&mut write(slf).putters, putters);
     }
 
     #[getter(_finished)]
     fn finished<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().finished)
+        shown(slf.py(), &read(slf).finished)
     }
 
     #[setter(_finished)]
     fn set_finished(slf: &Bound<'_, Self>, finished: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().finished, finished);
+        let _before = std::mem::replace(&mut write(slf).finished, finished);
     }
 
     #[getter(_loop)]
     fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().event_loop)
+        shown(slf.py(), &read(slf).event_loop)
     }
 
     #[setter(_loop)]
     fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().event_loop, event_loop);
+        let _before = std::mem::replace(&mut write(slf).event_loop, event_loop);
     }
 
     #[getter(_maxsize)]
     fn maxsize<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().maxsize)
+        shown(slf.py(), &read(slf).maxsize)
     }
 
     #[setter(_maxsize)]
@@ -200,30 +200,30 @@ impl Queue {
             Ok(size) => size,
         });
         let _before = {
-            let mut this = slf.borrow_mut();
+            let mut this = write(slf);
             this.capacity = capacity;
             this.maxsize.replace(maxsize.unbind())
         };
     }
 
     #[getter(_unfinished_tasks)]
-    fn unfinished(&self) -> i64 {
-        self.unfinished
+    fn unfinished(slf: &Bound<'_, Self>) -> i64 {
+        read(slf).unfinished
     }
 
     #[setter(_unfinished_tasks)]
-    fn set_unfinished(&mut self, unfinished: i64) {
-        self.unfinished = unfinished;
+    fn set_unfinished(slf: &Bound<'_, Self>, unfinished: i64) {
+        write(slf).unfinished = unfinished;
     }
 
     #[getter(_is_shutdown)]
-    fn shut_down(&self) -> bool {
-        self.shut_down
+    fn shut_down(slf: &Bound<'_, Self>) -> bool {
+        read(slf).shut_down
     }
 
     #[setter(_is_shutdown)]
-    fn set_shut_down(&mut self, shut_down: bool) {
-        self.shut_down = shut_down;
+    fn set_shut_down(slf: &Bound<'_, Self>, shut_down: bool) {
+        write(slf).shut_down = shut_down;
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -237,7 +237,7 @@ impl Queue {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let _taken = {
-            let this = &mut *slf.borrow_mut();
+            let this = &mut *write(slf);
             [
                 this.items.take(),
                 this.getters.take(),
@@ -255,10 +255,10 @@ impl Queue {
     #[inline]
     fn ours<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
         let py = slf.py();
-        if !is_exactly(slf, &names::OUR_QUEUE)? || slf.borrow().shut_down {
+        if !is_exactly(slf, &names::OUR_QUEUE)? || read(slf).shut_down {
             return Ok(None);
         }
-        let items = held(py, &slf.borrow().items);
+        let items = held(py, &read(slf).items);
         match items {
             Some(items) if is_exactly(&items, &names::DEQUE)? => Ok(Some(items)),
             _ => Ok(None),
@@ -267,7 +267,7 @@ impl Queue {
 
     fn put_in(slf: &Bound<'_, Self>, item: &Any<'_>) -> PyResult<Outcome<()>> {
         let py = slf.py();
-        let (Some(items), Some(capacity)) = (Self::ours(slf)?, slf.borrow().capacity) else {
+        let (Some(items), Some(capacity)) = (Self::ours(slf)?, read(slf).capacity) else {
             return Ok(Outcome::Stock);
         };
         if items.len()? >= capacity {
@@ -275,7 +275,7 @@ impl Queue {
         }
         ffi::call_method(intern!(py, "append"), [&items, item])?;
         let (getters, finished) = {
-            let mut this = slf.borrow_mut();
+            let mut this = write(slf);
             this.unfinished += 1;
             // While there are unfinished tasks, it is clear already.
             let finished = (this.unfinished <= 1).then(|| shown(py, &this.finished));
@@ -297,7 +297,7 @@ impl Queue {
             return Ok(Outcome::NotNow);
         }
         let item = ffi::call_method(intern!(py, "popleft"), [&items])?;
-        let putters = held(py, &slf.borrow().putters);
+        let putters = held(py, &read(slf).putters);
         wake_first(putters)?;
         Ok(Outcome::Done(item))
     }
@@ -311,7 +311,7 @@ impl Queue {
             return Ok(None);
         }
         let (waiters, bound) = {
-            let this = slf.borrow();
+            let this = read(slf);
             if this.capacity.is_none() {
                 return Ok(None);
             }

@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
-use super::{Any, Slot, done, filled, held, shown};
+use super::{Any, Slot, filled, held, read, shown, write};
 use crate::counts::{Counted, Kind};
 use crate::{ffi, names};
 
@@ -64,7 +64,7 @@ impl Semaphore {
         if !Self::is_ours(slf)? || Self::waiting(slf)?.is_some() {
             return Ok(false);
         }
-        match &mut slf.borrow_mut().value {
+        match &mut write(slf).value {
             Number::Small(value) if *value != 0 => {
                 *value -= 1;
                 Ok(true)
@@ -83,46 +83,22 @@ impl Semaphore {
             .map(drop)
     }
 
-    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let py = slf.py();
-        if Self::_take(slf)? {
-            return done(py);
-        }
-        if Self::is_ours(slf)? {
-            return ffi::call_method(intern!(py, "_enter"), [slf.as_any()]);
-        }
-        Self::stock(slf)?.call_method1(intern!(py, "__aenter__"), (slf,))
-    }
-
-    fn __aexit__<'py>(
-        slf: &Bound<'py, Self>,
-        exc_type: &Any<'py>,
-        exc: &Any<'py>,
-        tb: &Any<'py>,
-    ) -> PyResult<Any<'py>> {
-        let py = slf.py();
-        if Self::is_ours(slf)? && Self::give_back(slf)? {
-            return done(py);
-        }
-        Self::stock(slf)?.call_method1(intern!(py, "__aexit__"), (slf, exc_type, exc, tb))
-    }
-
     // asyncio's attributes.
 
     #[getter(_value)]
     fn value<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        slf.borrow().value.shown(slf.py())
+        read(slf).value.shown(slf.py())
     }
 
     #[setter(_value)]
     fn set_value(slf: &Bound<'_, Self>, value: Any<'_>) {
         let value = Number::new(value);
-        let _before = std::mem::replace(&mut slf.borrow_mut().value, value);
+        let _before = std::mem::replace(&mut write(slf).value, value);
     }
 
     #[getter(_bound_value)]
     fn bound_value<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let bound = &slf.borrow().bound;
+        let bound = &read(slf).bound;
         let bound = bound.as_ref().map(|bound| bound.shown(slf.py()));
         bound.ok_or_else(|| PyAttributeError::new_err("_bound_value"))
     }
@@ -130,27 +106,27 @@ impl Semaphore {
     #[setter(_bound_value)]
     fn set_bound_value(slf: &Bound<'_, Self>, bound: Any<'_>) {
         let bound = Some(Number::new(bound));
-        let _before = std::mem::replace(&mut slf.borrow_mut().bound, bound);
+        let _before = std::mem::replace(&mut write(slf).bound, bound);
     }
 
     #[getter(_waiters)]
     fn waiters<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().waiters)
+        shown(slf.py(), &read(slf).waiters)
     }
 
     #[setter(_waiters)]
     fn set_waiters(slf: &Bound<'_, Self>, waiters: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().waiters, waiters);
+        let _before = std::mem::replace(&mut write(slf).waiters, waiters);
     }
 
     #[getter(_loop)]
     fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &slf.borrow().event_loop)
+        shown(slf.py(), &read(slf).event_loop)
     }
 
     #[setter(_loop)]
     fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut slf.borrow_mut().event_loop, event_loop);
+        let _before = std::mem::replace(&mut write(slf).event_loop, event_loop);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -168,7 +144,7 @@ impl Semaphore {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let _taken = {
-            let this = &mut *slf.borrow_mut();
+            let this = &mut *write(slf);
             let value = std::mem::replace(&mut this.value, Number::Small(0));
             (
                 value,
@@ -199,14 +175,14 @@ impl Semaphore {
     }
 
     fn waiting<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
-        let waiters = held(slf.py(), &slf.borrow().waiters);
+        let waiters = held(slf.py(), &read(slf).waiters);
         filled(waiters)
     }
 
     /// Whether that could be done here.
     fn give_back(slf: &Bound<'_, Self>) -> PyResult<bool> {
         {
-            let this = &mut *slf.borrow_mut();
+            let this = &mut *write(slf);
             let Number::Small(value) = &mut this.value else {
                 return Ok(false);
             };
