@@ -441,6 +441,9 @@ def drivers() -> list[str]:
 def tls_codec() -> dict[str, str]:
     """Which codec TLS connections get here (`codec`), and why (`reason`)."""
 
+def type_version(class_: type, /) -> int:
+    """A number that a class has until it or one of its bases changes; 0 if it has none."""
+
 def live_objects() -> dict[str, int]:
     """How many native objects of each class exist; empty unless built with debug assertions."""
 

@@ -96,24 +96,17 @@ class Lock(_Copied, _native.Lock, _Lock):
     _ATTRIBUTES = ("_waiters", "_locked")
 
     async def acquire(self) -> Any:
-        if self._take():
-            return True
-        if type(self) is not Lock:
-            return await super().acquire()
-        return await self._wait(True)
-
-    async def __aenter__(self) -> None:
         if not self._take():
             if type(self) is not Lock:
-                return await super().__aenter__()
-            await self._wait(None)
+                return await super().acquire()
+            await Lock.__aenter__(self)
+        return True
 
-    async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
-        self.release()
-
-    async def _wait(self, result: _T) -> _T:
+    async def __aenter__(self) -> None:
         if self._take():
-            return result
+            return
+        if type(self) is not Lock:
+            return await super().__aenter__()
         waiter = self._arrival()
         try:
             try:
@@ -126,7 +119,9 @@ class Lock(_Copied, _native.Lock, _Lock):
                 self._wake_up_first()  # type: ignore[attr-defined]
             raise
         self._locked = True
-        return result
+
+    async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
+        self.release()
 
 
 class _NativeSemaphore(_Copied, _native.Semaphore):
@@ -141,7 +136,8 @@ class _NativeSemaphore(_Copied, _native.Semaphore):
 
     async def __aenter__(self) -> None:
         if not self._take():
-            await self.acquire()
+            ours = type(self) is Semaphore or type(self) is BoundedSemaphore
+            await (super().acquire() if ours else self.acquire())  # type: ignore[misc]
 
     async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
         self.release()
@@ -340,11 +336,23 @@ _METHODS = {stock: _methods(stock) for stock in REPLACEMENTS}
 def _maker(stock: type[Any], ours: type[Any]) -> Callable[..., Any]:
     """A `__new__` of asyncio's class, for itself and for what derives from it."""
     methods, own = _METHODS[stock]
+    type_version = _native.type_version
+    # Of the class when the methods were asyncio's. Comparing it spares comparing them.
+    version = 0
+    make_ours: Any = ours.__new__
+    is_initialized = ours.__init__ is not object.__init__
+
+    def is_asyncios() -> bool:
+        nonlocal version
+        if methods(stock) != own:
+            return False
+        version = type_version(stock)
+        return True
 
     def __new__(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
         # Who has replaced one of asyncio's methods means it: the native ones would not call it.
-        if cls is stock and methods(stock) == own:
-            return ours.__new__(ours, *args, **kwargs)
+        if cls is stock and (type_version(stock) == version != 0 or is_asyncios()):
+            return make_ours(ours) if is_initialized else make_ours(ours, *args, **kwargs)
         make = super(stock, cls).__new__
         return make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
 

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::sync::critical_section::with_critical_section;
-use pyo3::types::{PyByteArray, PyDict, PyString, PyTuple};
+use pyo3::types::{PyByteArray, PyDict, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 /// `callable(*arguments)`; the last `keywords.len()` arguments are keyword arguments.
@@ -84,6 +84,17 @@ pub(crate) fn call_keywords<'py>(
         let result = ffi::PyObject_Call(callable.as_ptr(), nothing.as_ptr(), keywords.as_ptr());
         Bound::from_owned_ptr_or_err(callable.py(), result)
     }
+}
+
+/// A number that the class has until it or one of its bases changes, after which it gets another; 0
+/// if it has none, or other threads might be changing it just now.
+#[inline]
+pub(crate) fn type_version(class: &Bound<'_, PyType>) -> u32 {
+    if cfg!(Py_GIL_DISABLED) {
+        return 0;
+    }
+    // SAFETY: a live type object, whose fields only threads with the GIL write.
+    unsafe { (*class.as_type_ptr()).tp_version_tag }
 }
 
 /// The tuple `("loop",)`.

@@ -79,6 +79,13 @@ mod _native {
         super::primitives::timeout(delay)
     }
 
+    /// A number that a class has until it or one of its bases changes; 0 if it has none.
+    #[pyfunction]
+    #[pyo3(signature = (class_, /))]
+    fn type_version(class_: &Bound<'_, PyType>) -> u32 {
+        super::ffi::type_version(class_)
+    }
+
     /// How many objects of each native class are alive: empty unless debug assertions are on.
     #[pyfunction]
     fn live_objects(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
