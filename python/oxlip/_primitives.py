@@ -37,6 +37,11 @@ def _stock_function(module: ModuleType, name: str) -> Any:
     return inspect.unwrap(getattr(module, name))
 
 
+def _is_of(function: Any, modules: set[str]) -> bool:
+    """Whether this is a function in Python that was written in one of these modules."""
+    return type(function) is FunctionType and function.__globals__["__name__"] in modules
+
+
 # What is behind the names, whoever has replaced them or will.
 if TYPE_CHECKING:
     _Lock = asyncio.Lock
@@ -286,13 +291,34 @@ def take_over() -> None:
     """
     for stock, ours in REPLACEMENTS.items():
         if not _switched(stock):
-            maker = _maker(stock, ours)
+            maker: Any = _maker(stock, ours)
+            if sys.version_info < (3, 11):
+                # `inspect` there takes the arguments of any `__new__` in Python for those of a
+                # class, before those of its own `__init__`.
+                maker = maker.__call__
+                stock.__signature__ = _Signature(stock)
             stock.__new__ = staticmethod(maker)
             _MAKERS[stock] = maker
     for name, (stock, module, ours) in FUNCTIONS.items():
-        for place in (asyncio, module):
-            if getattr(place, name, None) is stock:
-                setattr(place, name, ours)
+        if _is_of(stock, {module.__name__}):
+            for place in (asyncio, module):
+                if getattr(place, name, None) is stock:
+                    setattr(place, name, ours)
+
+
+class _Signature:
+    """Of a class, and of none that derives from it."""
+
+    def __init__(self, cls: type[Any]) -> None:
+        signature = inspect.signature(cls.__init__)
+        _, *parameters = signature.parameters.values()
+        self._cls = cls
+        self._signature = signature.replace(parameters=parameters)
+
+    def __get__(self, instance: object, cls: type[Any] | None = None) -> inspect.Signature:
+        if instance is None and cls is self._cls:
+            return self._signature
+        raise AttributeError("__signature__")
 
 
 # asyncio's class → the `__new__` that it got here.
@@ -323,10 +349,7 @@ def _methods(stock: type[Any]) -> tuple[Callable[[type[Any]], Any], Any]:
     }
     get = attrgetter(*sorted(found))
     modules = {cls.__module__ for cls in stock.__mro__}
-    own = all(
-        type(method) is FunctionType and method.__globals__["__name__"] in modules
-        for method in get(stock)
-    )
+    own = all(_is_of(method, modules) for method in get(stock))
     return get, get(stock) if own else None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import subprocess
 import sys
 import threading
@@ -77,17 +76,21 @@ def test_new_is_static(switched: str) -> None:
         assert type(made.__new__(type(made))) is type(made)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="inspect asks for __new__ first")
-def test_arguments_of_derived_classes(switched: str) -> None:
-    class Derived(asyncio.Queue[int]):
-        def __init__(self, first: int, second: int) -> None:
-            super().__init__(first)
-
-    class Further(Derived):
-        pass
-
-    assert list(inspect.signature(Derived).parameters) == ["first", "second"]
-    assert list(inspect.signature(Further).parameters) == ["first", "second"]
+@pytest.mark.parametrize("ours", BOTH)
+def test_arguments_of_derived_classes(ours: str) -> None:
+    switch = "import oxlip; oxlip.install()" if ours == "oxlip" else ""
+    program = """
+class Derived(asyncio.Queue):
+    def __init__(self, first, second): super().__init__(first)
+class Further(Derived): pass
+for cls in (Derived, Further, asyncio.Queue, asyncio.PriorityQueue):
+    print(*list(inspect.signature(cls).parameters)[:2])
+print(hasattr(asyncio.PriorityQueue, "__signature__"), Further(1, 2).maxsize)
+"""
+    lines = run(f"import asyncio, inspect\n{switch}\n{program}").splitlines()
+    assert lines[:2] == ["first second"] * 2
+    assert [line.split()[0] for line in lines[2:4]] == ["maxsize"] * 2
+    assert lines[4] == "False 1"
 
 
 # What stands behind asyncio's names.
@@ -129,12 +132,13 @@ asyncio.Queue().put_nowait(1)
 
 
 @needs_ours
+@pytest.mark.parametrize("wraps", ["@functools.wraps(stock)", ""])
 @pytest.mark.parametrize("when", ["before the import", "before", "after"])
-def test_wait_for_wrapped(when: str) -> None:
+def test_wait_for_wrapped(when: str, wraps: str) -> None:
     """The wrapper stays, however often we are installed."""
-    wrap = """
+    wrap = f"""
 stock = asyncio.wait_for
-@functools.wraps(stock)
+{wraps}
 async def traced(*arguments):
     print("traced")
     return await stock(*arguments)
