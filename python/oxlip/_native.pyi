@@ -39,6 +39,7 @@ __all__ = [
     "own_streams",
     "timeout",
     "tls_codec",
+    "type_version",
 ]
 
 __version__: str
