@@ -7,6 +7,7 @@ after a cancellation at any of the awaits. Runs on the loop's thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import itertools
@@ -234,7 +235,9 @@ class Connect(SocketCalls):
             if isinstance(exc, OSError):
                 mine.append(exc)
             if sock is not None:
-                sock.close()
+                # What close() may have to say matters less.
+                with contextlib.suppress(OSError):
+                    sock.close()
             raise
         finally:
             del errors, mine

@@ -147,6 +147,8 @@ async def connection(
                     lambda: protocol, sock=near, ssl=client, server_hostname=HOST, **options
                 )
         except BaseException:
+            # Nobody shakes hands with the peer any more.
+            near.close()
             (result,) = await asyncio.gather(theirs, return_exceptions=True)
             if isinstance(result, TlsPeer):
                 result.close()

@@ -25,6 +25,10 @@ use crate::loop_::{Connection, EventLoop, State};
 /// With more than this gathered on a connection, in bytes, nothing is won by waiting.
 const GATHER_AT_MOST: usize = 32 * 1024;
 
+/// A piece of more than this, in bytes, does not wait for other handles: copies of fifty buffers of 10 KiB made
+/// the C library grow and trim its heap in every tick.
+const HOLD_AT_MOST: usize = 4 * 1024;
+
 /// asyncio warns about writes to a lost connection from this many on.
 pub(super) const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 
@@ -61,7 +65,7 @@ fn write_data(transport: Link<'_, '_>, data: &Data<'_>) -> PyResult<()> {
     let running = this.event_loop.get().runs();
     let outcome = this.with_state(|state| {
         let run = state.run;
-        let hold = data.as_slice().len() <= GATHER_AT_MOST
+        let hold = data.as_slice().len() <= HOLD_AT_MOST
             && state.holding.should_hold(state.scheduler.batch_left());
         let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
