@@ -65,10 +65,10 @@ async def test_a_slow_reader_keeps_no_more_than_it_has_not_read(loop: Loop) -> N
 
         def buffer_updated(self, count: int) -> None:
             self.received += count
-            if not sizes and self.received > size // 4:
+            if self.received > size // 4 * (len(sizes) + 1):
                 sizes.append(process.memory_info().rss)
             self.transport.pause_reading()
-            loop.call_later(0.0002, self.transport.resume_reading)
+            loop.call_later(0.0005, self.transport.resume_reading)
             self.note("buffer_updated")
 
     protocol = Slow(size=16 * 1024)
@@ -76,7 +76,8 @@ async def test_a_slow_reader_keeps_no_more_than_it_has_not_read(loop: Loop) -> N
         sending = asyncio.ensure_future(peer.send_all(bytes(size)))
         await protocol.until(lambda: protocol.received == size)
         await sending
-    assert process.memory_info().rss - sizes[0] < 16 << 20
+    # At the end all is read, and nothing kept in any case.
+    assert max(sizes) - sizes[0] < 10 << 20
 
 
 @pytest.mark.ours  # asyncio reads within a write then, and loses them
