@@ -75,6 +75,14 @@ pub enum Op<'a> {
         /// What to watch for.
         interest: Interest,
     },
+    /// As [`Op::Watch`], for who tries before it waits: what has been reported once, and has not come
+    /// anew since, need not be reported again (edge-triggered) where `Driver::has_edges` says so.
+    WatchEdges {
+        /// A resource adopted as a watch.
+        id: Id,
+        /// What to watch for.
+        interest: Interest,
+    },
     /// Forget the resource and close its descriptor if the driver owns it. Always answered at once
     /// with [`Completion::Closed`]; completions of this id that are still queued are dropped.
     Close(Id),

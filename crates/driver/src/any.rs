@@ -262,6 +262,11 @@ impl Driver for AnyDriver {
         with!(&self.choice, driver => driver.gathers_sends())
     }
 
+    #[inline]
+    fn has_edges(&self) -> bool {
+        with!(&self.choice, driver => driver.has_edges())
+    }
+
     fn after_fork(&mut self) -> io::Result<()> {
         with!(&mut self.choice, driver => driver.after_fork())
     }

@@ -146,6 +146,12 @@ pub trait Driver {
         false
     }
 
+    /// Whether [`Op::WatchEdges`] differs from [`Op::Watch`]: then a watch can stay while nobody wants to
+    /// know, and costs nothing.
+    fn has_edges(&self) -> bool {
+        false
+    }
+
     /// To be called in a forked child before anything else: starts over with kernel objects of the
     /// child's own, and tells nothing to those it shares with the parent. What was adopted,
     /// borrowed and asked for stays so; wakers from before wake nobody here.

@@ -201,7 +201,7 @@ impl<B: Backend> Readiness<B> {
         }
     }
 
-    fn watch(&mut self, id: Id, interest: Interest) -> task::Poll<Completion> {
+    fn watch(&mut self, id: Id, interest: Interest, edges: bool) -> task::Poll<Completion> {
         match self.resources.get_mut(id) {
             None => dead(id),
             Some(resource) if resource.kind() != Kind::Watch => misuse(id),
@@ -212,6 +212,7 @@ impl<B: Backend> Readiness<B> {
                 if interest.is_none() {
                     return task::Poll::Pending;
                 }
+                resource.set_edges(edges);
                 match apply::arm(&mut self.backend, id, resource, interest) {
                     Ok(()) => task::Poll::Pending,
                     Err(error) => {
@@ -272,7 +273,7 @@ impl<B: Backend> Readiness<B> {
         let ready = apply::armed_part(event, resource);
         match resource.kind() {
             // Urgent data without any other: nobody has asked for it.
-            Kind::Stream if ready.is_none() && resource.has_edges() => return resource.is_armed(),
+            _ if ready.is_none() && resource.has_edges() => return resource.is_armed(),
             _ if ready.is_none() => return false,
             Kind::Stream | Kind::Pipe => {
                 if resource.is_connecting() {
@@ -391,6 +392,11 @@ impl<B: Backend> Driver for Readiness<B> {
         crate::clock::monotonic()
     }
 
+    #[inline]
+    fn has_edges(&self) -> bool {
+        B::EDGES
+    }
+
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
         B::check(socket.as_raw_fd())?;
         let kind = match role {
@@ -403,7 +409,7 @@ impl<B: Backend> Driver for Readiness<B> {
         let number = socket.as_raw_fd();
         let mut resource = Resource::new(Source::Owned(socket), kind);
         if edges {
-            resource = resource.with_edges();
+            resource.set_edges(true);
         }
         if role == Role::SharedDatagram {
             resource.joining = Joining::never();
@@ -441,7 +447,8 @@ impl<B: Backend> Driver for Readiness<B> {
             Op::AcceptStop(id) => self.want_read(id, Kind::accepts, false),
             Op::SendDatagrams { id, datagrams } => self.send_datagrams(id, datagrams),
             Op::AwaitRoom(id) => self.await_room(id),
-            Op::Watch { id, interest } => self.watch(id, interest),
+            Op::Watch { id, interest } => self.watch(id, interest, false),
+            Op::WatchEdges { id, interest } => self.watch(id, interest, B::EDGES),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
             Op::Close(id) => {

@@ -131,10 +131,13 @@ impl Resource {
         }
     }
 
-    /// As [`Resource::new`], watched for changes only.
-    pub(super) fn with_edges(mut self) -> Self {
-        self.unread = Unread::Nothing;
-        self
+    /// Whether it is watched for changes only, once it is armed anew.
+    pub(super) fn set_edges(&mut self, edges: bool) {
+        self.unread = if edges {
+            Unread::Nothing
+        } else {
+            Unread::Unknown
+        };
     }
 
     #[inline]
@@ -410,7 +413,8 @@ mod tests {
 
     #[test]
     fn what_an_edge_has_told_is_owed_until_it_is_taken() {
-        let mut stream = Resource::new(Source::Lost, Kind::Stream).with_edges();
+        let mut stream = Resource::new(Source::Lost, Kind::Stream);
+        stream.set_edges(true);
         stream.want(Interest::READ, true);
         stream.rearmed(Interest::READ);
         assert!(!stream.owes_a_report());

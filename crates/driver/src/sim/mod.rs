@@ -344,7 +344,10 @@ impl Driver for Sim {
             Op::AcceptStop(id) => self.want_read(id, Role::Listener, false),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
-            Op::Watch { id, .. } | Op::SendDatagrams { id, .. } | Op::AwaitRoom(id) => {
+            Op::Watch { id, .. }
+            | Op::WatchEdges { id, .. }
+            | Op::SendDatagrams { id, .. }
+            | Op::AwaitRoom(id) => {
                 let kind = match self.resources.get(id) {
                     Some(_) => io::ErrorKind::InvalidInput,
                     None => io::ErrorKind::NotFound,

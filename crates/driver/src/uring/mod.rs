@@ -256,6 +256,10 @@ impl Driver for Uring {
         self.without != Without::ForEver
     }
 
+    fn has_edges(&self) -> bool {
+        self.inner.has_edges()
+    }
+
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
         let kind = match role {
             Role::Stream => Some(Kind::Stream),
@@ -313,7 +317,10 @@ impl Driver for Uring {
                 }
                 self.inner.submit(op)
             }
-            Op::SendDatagrams { .. } | Op::AwaitRoom(_) | Op::Watch { .. } => self.inner.submit(op),
+            Op::SendDatagrams { .. }
+            | Op::AwaitRoom(_)
+            | Op::Watch { .. }
+            | Op::WatchEdges { .. } => self.inner.submit(op),
         }
     }
 

@@ -14,6 +14,10 @@ use crate::world::{OsDriver, Play, Real, Seen, World, on_os_drivers, tcp_pair};
 
 on_os_drivers!(
     a_watch_reports_in_every_wait_while_ready,
+    edges_report_what_has_come_anew,
+    edges_and_levels_replace_each_other,
+    urgent_data_is_no_event_of_edges,
+    a_file_that_comes_back_under_its_number_has_edges_again,
     a_new_interest_replaces_the_old,
     a_hang_up_counts_as_what_was_asked,
     stopping_and_starting_again_within_a_tick_still_works,
@@ -61,6 +65,85 @@ fn a_watch_reports_in_every_wait_while_ready<W: World>() {
     }
     read(&reader);
     world.quiet();
+}
+
+fn watch_edges<W: World>(world: &mut W, id: Id, interest: Interest) {
+    world.start(Op::WatchEdges { id, interest });
+}
+
+fn edges_report_what_has_come_anew<W: World>() {
+    let mut world = W::new();
+    let (reader, writer) = pipe();
+    let id = borrow(&mut world, &reader);
+    watch_edges(&mut world, id, Interest::READ);
+    world.quiet();
+    for _ in 0..3 {
+        write(&writer);
+        world.until(Seen::Watched(id, Interest::READ));
+        if world.driver().has_edges() {
+            world.quiet();
+        }
+        read(&reader);
+        world.quiet();
+    }
+    // What is there already is reported to who asks.
+    write(&writer);
+    world.until(Seen::Watched(id, Interest::READ));
+    watch_edges(&mut world, id, Interest::READ);
+    world.until(Seen::Watched(id, Interest::READ));
+    drop(writer);
+    world.until(Seen::Watched(id, Interest::READ));
+    world.close(id);
+    world.quiet();
+}
+
+fn edges_and_levels_replace_each_other<W: World>() {
+    let mut world = W::new();
+    let (reader, writer) = pipe();
+    let id = borrow(&mut world, &reader);
+    write(&writer);
+    for _ in 0..2 {
+        watch(&mut world, id, Interest::READ);
+        for _ in 0..3 {
+            world.until(Seen::Watched(id, Interest::READ));
+        }
+        watch_edges(&mut world, id, Interest::READ);
+        world.until(Seen::Watched(id, Interest::READ));
+        if world.driver().has_edges() {
+            world.quiet();
+        }
+    }
+}
+
+fn urgent_data_is_no_event_of_edges<W: World>() {
+    let mut world = W::new();
+    let (one, other) = tcp_pair();
+    let id = borrow(&mut world, &one);
+    watch_edges(&mut world, id, Interest::READ);
+    world.quiet();
+    let sent = rustix::net::send(&other, b"!", rustix::net::SendFlags::OOB);
+    assert_eq!(sent, Ok(1));
+    // It may end one wait, and neither comes again nor costs the registration.
+    assert!(world.poll().is_empty());
+    world.quiet();
+    write(&other);
+    world.until(Seen::Watched(id, Interest::READ));
+}
+
+/// The kernel has dropped the registration with the old file: asking anew makes another.
+fn a_file_that_comes_back_under_its_number_has_edges_again<W: World>() {
+    let mut world = W::new();
+    let (mut reader, _writer) = pipe();
+    let id = borrow(&mut world, &reader);
+    watch_edges(&mut world, id, Interest::READ);
+    world.quiet();
+    let (again, writer) = pipe();
+    dup2(&again, &mut reader).expect("dup2");
+    drop(again);
+    watch_edges(&mut world, id, Interest::READ);
+    world.quiet();
+    write(&writer);
+    world.until(Seen::Watched(id, Interest::READ));
 }
 
 fn a_new_interest_replaces_the_old<W: World>() {

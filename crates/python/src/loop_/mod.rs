@@ -8,6 +8,7 @@
 pub(crate) mod fastcall;
 pub(crate) mod fork;
 mod inside;
+mod kept;
 mod lifecycle;
 mod methods;
 pub(crate) mod replaced;
@@ -31,6 +32,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 pub(crate) use self::inside::Pending;
+use self::kept::Keeping;
 pub(crate) use self::resources::{Connection, Descriptors, Receiver, Resource, Resources};
 pub(crate) use self::watch::Watched;
 use crate::context::Snapshot;
@@ -91,6 +93,7 @@ pub(crate) struct State {
     current_handle: Option<Py<PyAny>>,
     /// The descriptors of `add_reader` and its kin.
     watched_fds: Descriptors,
+    keeping: Keeping,
     /// The descriptors of connections, and of past ones: their ids name nothing.
     pub(crate) connected_fds: Descriptors,
     /// `{"loop": …}`, the arguments of every future. Only while the loop runs: it refers to the loop.
@@ -181,6 +184,7 @@ impl EventLoop {
                 snapshot: Snapshot::default(),
                 current_handle: None,
                 watched_fds: Descriptors::default(),
+                keeping: Keeping::default(),
                 connected_fds: Descriptors::default(),
                 future_keywords: None,
                 scratch: Vec::new(),

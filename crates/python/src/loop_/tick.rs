@@ -49,11 +49,14 @@ pub(super) fn tick(
     if poll || !owned.with(State::goes_on_holding) {
         transport::flush_before_wait(event_loop)?;
     }
-    let settled = owned.with(|state| {
+    let (gone, settled) = owned.with(|state| {
         transport::stage_for_wait(state);
+        let gone = state.end_kept();
         let timeout = state.timeout(poll, own_now);
-        state.wait(py, timeout)
-    })?;
+        (gone, state.wait(py, timeout))
+    });
+    drop(gone);
+    let settled = settled?;
     settle(event_loop, owned, settled)?;
     // Python's own signal handlers run here, and Ctrl-C leaves from here. Also without a sleep: the
     // interpreter looks only between its instructions, and callbacks may all be native.
@@ -182,7 +185,7 @@ impl State {
     /// How long the next wait may last; `own_now` if the clock is the program's.
     #[inline]
     fn timeout(&mut self, poll: bool, own_now: Option<Time>) -> Option<Duration> {
-        if poll || !self.unsettled.is_empty() {
+        if poll || !self.unsettled.is_empty() || self.has_doubts() {
             return Some(Duration::ZERO);
         }
         // The clock is read only if there is a timer to compare it with.
@@ -219,6 +222,7 @@ impl State {
         let settled = self.unsettled.is_empty();
         if settled {
             self.queue_completions();
+            self.end_doubts();
         }
         Ok(settled)
     }

@@ -13,6 +13,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use super::kept::{self, Kept};
 use super::{EventLoop, Resource, schedule};
 use crate::context::{self, Chosen};
 use crate::errors::os_error;
@@ -23,14 +24,16 @@ pub(crate) struct Watched {
     fd: RawFd,
     read: Watchers,
     write: Watchers,
+    /// Of the last that waited, and that nobody else has been since.
+    pub(super) kept: Kept,
 }
 
 #[derive(Default)]
-struct Watchers {
+pub(super) struct Watchers {
     /// Of `add_reader` or `add_writer`: called in every tick in which the descriptor is ready.
     handle: Option<Py<Handle>>,
     /// Of `_wait_readable` or `_wait_writable`: set once, all of them.
-    futures: Vec<Py<PyAny>>,
+    pub(super) futures: Vec<Py<PyAny>>,
 }
 
 /// The direction that is watched.
@@ -41,7 +44,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    fn interest(self) -> Interest {
+    pub(super) fn interest(self) -> Interest {
         match self {
             Self::Read => Interest::READ,
             Self::Write => Interest::WRITE,
@@ -68,17 +71,18 @@ impl Watched {
             fd,
             read: Watchers::default(),
             write: Watchers::default(),
+            kept: Kept::default(),
         }
     }
 
-    fn side(&mut self, side: Side) -> &mut Watchers {
+    pub(super) fn side(&mut self, side: Side) -> &mut Watchers {
         match side {
             Side::Read => &mut self.read,
             Side::Write => &mut self.write,
         }
     }
 
-    fn interest(&self) -> Interest {
+    pub(super) fn interest(&self) -> Interest {
         let mut interest = Interest::NONE;
         if !self.read.is_empty() {
             interest |= Interest::READ;
@@ -89,9 +93,20 @@ impl Watched {
         interest
     }
 
+    /// What tells the driver. Who waits by a future has tried before; a callback need not take all.
+    pub(super) fn op(&self, id: Id) -> Op<'static> {
+        let interest = self.interest();
+        if self.read.handle.is_none() && self.write.handle.is_none() {
+            Op::WatchEdges { id, interest }
+        } else {
+            Op::Watch { id, interest }
+        }
+    }
+
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.read.traverse(visit)?;
-        self.write.traverse(visit)
+        self.write.traverse(visit)?;
+        self.kept.traverse(visit)
     }
 }
 
@@ -121,8 +136,8 @@ pub(super) fn add<'py>(
     let args = Args::of_tuple(args);
     let own = Chosen::Own(context::copy_current(py)?);
     let handle = Handle::new(event_loop, callback, args, own)?;
-    let (_, replaced) = change(this, fd, side, |watchers| {
-        watchers.handle.replace(handle.unbind())
+    let (_, replaced) = change(this, fd, |watched| {
+        watched.side(side).handle.replace(handle.unbind())
     })?;
     if let Some(replaced) = replaced {
         Handle::cancel_now(replaced.bind(py))?;
@@ -155,17 +170,23 @@ pub(super) fn remove(
 /// number may wait for the same one.
 pub(super) fn wait<'py>(
     event_loop: &Bound<'py, EventLoop>,
-    fd: &Bound<'py, PyAny>,
+    sock: &Bound<'py, PyAny>,
     side: Side,
 ) -> PyResult<(Bound<'py, PyAny>, u64)> {
     let this = event_loop.get();
     this.check_open()?;
-    let fd = descriptor(fd)?;
-    check_no_transport(event_loop, fd)?;
+    let number = descriptor(sock)?;
+    check_no_transport(event_loop, number)?;
     let future = super::tasks::create_future(event_loop)?;
-    let (id, ()) = change(this, fd, side, |watchers| {
-        watchers.futures.push(future.clone().unbind());
+    if let Some(id) = kept::claim(event_loop, number, sock, side, &future)? {
+        return Ok((future, id.to_u64()));
+    }
+    let socket = kept::name(sock);
+    let (id, replaced) = change(this, number, |watched| {
+        watched.side(side).futures.push(future.clone().unbind());
+        watched.kept.renew(socket)
     })?;
+    drop(replaced);
     Ok((future, id.to_u64()))
 }
 
@@ -198,6 +219,7 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
         let Some(watched) = state.resources.watched(id) else {
             return (Vec::new(), None);
         };
+        let armed = watched.interest();
         let mut futures = Vec::new();
         for (side, slot) in [Side::Read, Side::Write].into_iter().zip(&mut handles) {
             if (ready | side.interest()) == ready {
@@ -206,8 +228,8 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
                 futures.append(&mut watchers.futures);
             }
         }
-        let update = (!futures.is_empty()).then(|| state.update_watch(id));
-        (futures, update)
+        let goes = !futures.is_empty() && !state.keep_watch(id, armed);
+        (futures, goes.then(|| state.update_watch(id)))
     })?;
     drop(update);
     for future in futures {
@@ -298,8 +320,7 @@ pub(super) fn describe(
 fn change<R>(
     this: &EventLoop,
     fd: RawFd,
-    side: Side,
-    change: impl FnOnce(&mut Watchers) -> R,
+    change: impl FnOnce(&mut Watched) -> R,
 ) -> PyResult<(Id, R)> {
     let (changed, update) = this.state.with(|state| {
         let id = match state.watched_fds.get(fd) {
@@ -318,7 +339,7 @@ fn change<R>(
             .resources
             .watched(id)
             .expect("a watched descriptor has an entry");
-        let result = change(watched.side(side));
+        let result = change(watched);
         (Some((id, result)), state.update_watch(id))
     })?;
     // Outside the borrow: what is dropped here may run Python code.
@@ -329,9 +350,9 @@ fn change<R>(
 
 /// What became of a watch; to be dropped outside the borrow.
 #[must_use]
-struct Update {
+pub(super) struct Update {
     result: std::io::Result<()>,
-    gone: Option<Resource>,
+    pub(super) gone: Option<Resource>,
 }
 
 impl Update {
@@ -346,18 +367,18 @@ impl Update {
 impl super::State {
     /// Tells the driver what a descriptor is watched for now; forgets it if that is nothing, or if
     /// the driver refuses.
-    fn update_watch(&mut self, id: Id) -> Update {
+    pub(super) fn update_watch(&mut self, id: Id) -> Update {
         let Some(watched) = self.resources.watched(id) else {
             return Update {
                 result: Ok(()),
                 gone: None,
             };
         };
-        let (fd, interest) = (watched.fd, watched.interest());
-        let result = if interest.is_none() {
+        let (fd, op) = (watched.fd, watched.op(id));
+        let result = if watched.interest().is_none() {
             Ok(())
         } else {
-            match self.driver().submit(Op::Watch { id, interest }) {
+            match self.driver().submit(op) {
                 Poll::Ready(Completion::Failed(_, error)) => Err(error),
                 _ => {
                     return Update {
