@@ -8,6 +8,7 @@ from contextvars import Context
 from socket import socket
 from ssl import SSLContext
 from typing import Any, Protocol, TypeVar, final
+from weakref import WeakSet, ref
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
@@ -28,6 +29,7 @@ __all__ = [
     "StreamReader",
     "StreamTransport",
     "StreamWriter",
+    "TaskSet",
     "Timeout",
     "TimerHandle",
     "TlsProtocol",
@@ -343,6 +345,15 @@ class Timeout:
     def __new__(cls, when: float | None) -> Self: ...
     def _enter(self) -> bool: ...
     def _leave(self) -> bool: ...
+
+@final
+class TaskSet:
+    """Functions to take the place of two that a `WeakSet` of tasks has in Python."""
+
+    def __new__(cls, tasks: WeakSet[Any]) -> Self: ...
+    def add(self, task: asyncio.Task[Any], /) -> None: ...
+    @property
+    def remove(self) -> Callable[[ref[Any]], None]: ...
 
 @disjoint_base
 class StreamReader:

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from . import _native
 
@@ -304,6 +305,21 @@ def take_over() -> None:
             for place in (asyncio, module):
                 if getattr(place, name, None) is stock:
                     setattr(place, name, ours)
+    tasks = task_set()
+    if type(tasks) is WeakSet and "add" not in vars(tasks):
+        make_native(tasks)
+
+
+def task_set() -> Any:
+    """Where asyncio keeps all tasks; from Python 3.14 on, those that are not of its own class."""
+    name = "_all_tasks" if sys.version_info < (3, 12) else "_scheduled_tasks"
+    return getattr(asyncio.tasks, name, None)
+
+
+def make_native(tasks: WeakSet[Any]) -> None:
+    """Lets what goes into the set and leaves it do so by native functions."""
+    native = _native.TaskSet(tasks)
+    vars(tasks).update(add=native.add, _remove=native.remove)
 
 
 class _Signature:

@@ -16,10 +16,14 @@ def behind_asyncios_names() -> Iterator[None]:
     from oxlip import _primitives
 
     before = {name: getattr(asyncio, name) for name in _primitives.FUNCTIONS}
+    tasks = vars(_primitives.task_set())
+    tasks_before = dict(tasks)
     _primitives.take_over()
     try:
         yield
     finally:
+        tasks.pop("add", None)
+        tasks.update(tasks_before)
         for name, (_, module, _) in _primitives.FUNCTIONS.items():
             for place in (asyncio, module):
                 setattr(place, name, before[name])

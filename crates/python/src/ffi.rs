@@ -67,21 +67,21 @@ pub(crate) fn generic_set_attribute(
     Ok(())
 }
 
-/// `callable(**keywords)`, with this very dict where that is a class in C: for one that does not keep
-/// it.
+/// `callable(*arguments, **keywords)`, with this very dict where that is a class in C: for one that does
+/// not keep it.
 ///
 /// # Errors
 /// What the callable raises.
 #[inline]
 pub(crate) fn call_keywords<'py>(
     callable: &Bound<'py, PyAny>,
+    arguments: &Bound<'py, PyTuple>,
     keywords: &Bound<'py, PyDict>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let nothing = PyTuple::empty(callable.py());
     // SAFETY: three live objects of the types that it wants; the result is a new reference or NULL
     // with an error.
     unsafe {
-        let result = ffi::PyObject_Call(callable.as_ptr(), nothing.as_ptr(), keywords.as_ptr());
+        let result = ffi::PyObject_Call(callable.as_ptr(), arguments.as_ptr(), keywords.as_ptr());
         Bound::from_owned_ptr_or_err(callable.py(), result)
     }
 }

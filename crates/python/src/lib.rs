@@ -37,7 +37,7 @@ mod _native {
     #[pymodule_export]
     use super::loop_::{EventLoop, Pending};
     #[pymodule_export]
-    use super::primitives::{Lock, Queue, Semaphore, Timeout};
+    use super::primitives::{Lock, Queue, Semaphore, TaskSet, Timeout};
     #[pymodule_export]
     use super::streams::{StreamReader, StreamWriter};
     #[pymodule_export]

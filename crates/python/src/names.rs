@@ -98,6 +98,7 @@ pub(crate) static OUR_TIMEOUT: Imported = Imported::new("oxlip._primitives", "Ti
 pub(crate) static NO_ITEM: Imported = Imported::new("oxlip._primitives", "NO_ITEM");
 pub(crate) static TIMEOUT_STATES: Imported = Imported::new("oxlip._primitives", "TIMEOUT_STATES");
 pub(crate) static C_FUTURE: Imported = Imported::new("_asyncio", "Future");
+pub(crate) static C_TASK: Imported = Imported::new("_asyncio", "Task");
 pub(crate) static INVALID_STATE_ERROR: Imported = Imported::new("asyncio", "InvalidStateError");
 pub(crate) static DEQUE: Imported = Imported::new("collections", "deque");
 pub(crate) static QUEUE_FULL: Imported = Imported::new("asyncio", "QueueFull");

@@ -1,7 +1,7 @@
-//! The scheduling methods as CPython calls them fastest: `METH_FASTCALL`, no tuple of arguments
+//! The scheduling methods, and `create_task`, as CPython calls them fastest: `METH_FASTCALL`, no tuple of arguments
 //! where there are none, no look at the type of `self` that the method descriptor has had already.
 //!
-//! `#[pymethods]` cannot say this, so these four are put on the class when the module is made.
+//! `#[pymethods]` cannot say this, so these five are put on the class when the module is made.
 
 use std::ffi::{CStr, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pyo3::exceptions::PyTypeError;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyFloat, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyFloat, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, ffi, intern};
 
+use super::tasks::{self, Name};
 use super::{EventLoop, schedule};
 use crate::handle::Args;
 
@@ -135,7 +136,7 @@ pub(crate) fn timer<'py>(
     }
 }
 
-struct Methods([ffi::PyMethodDef; 4]);
+struct Methods([ffi::PyMethodDef; 5]);
 
 // SAFETY: never written to; the pointers in it are to static data.
 unsafe impl Sync for Methods {}
@@ -164,6 +165,12 @@ static METHODS: Methods = Methods([
         call_at,
         c"call_at($self, /, when, callback, *args, context=None)\n--\n\n\
           Calls callback(*args) at a point of time on the clock of time(), never earlier.",
+    ),
+    method(
+        c"create_task",
+        create_task,
+        c"create_task($self, coro, *, name=None, **options)\n--\n\n\
+          A task that runs the coroutine; the options are those of asyncio.Task.",
     ),
 ]);
 
@@ -217,6 +224,11 @@ fastcall!(call_later, |event_loop, arguments| {
 fastcall!(call_at, |event_loop, arguments| {
     let ([when, callback], rest, context) = arguments.parse(["when", "callback"])?;
     schedule::call_at(event_loop, &when, callback, rest, context).map(Bound::into_any)
+});
+
+fastcall!(create_task, |event_loop, arguments| {
+    let (coro, name, options) = arguments.parse_task()?;
+    tasks::create_task(event_loop, coro, name, options)
 });
 
 /// The arguments of one call, as the interpreter has laid them out.
@@ -323,5 +335,43 @@ impl<'py> Arguments<'_, 'py> {
             rest,
             context,
         ))
+    }
+
+    /// The coroutine, by position or name, the task's name, and its other options if there are any.
+    ///
+    /// # Errors
+    /// `TypeError` for a missing argument or one too many, as Python words it.
+    #[inline(always)]
+    fn parse_task(self) -> PyResult<(Any<'py>, Name<'py>, Option<Bound<'py, PyDict>>)> {
+        if let [_, _, ..] = self.positional {
+            return Err(PyTypeError::new_err(format!(
+                "create_task() takes 1 positional argument but {} were given",
+                self.positional.len()
+            )));
+        }
+        let mut coro = self.positional.first().map(|coro| Bound::clone(coro));
+        let mut task_name = Name::Missing;
+        let mut options = None;
+        if let Some(names) = self.names {
+            for (name, value) in names.iter().zip(self.named) {
+                let name = name.cast_into::<PyString>()?;
+                if name.is(intern!(self.py, "name")) || name == "name" {
+                    task_name = Name::Given(Bound::clone(value));
+                } else if name == "coro" {
+                    if coro.replace(Bound::clone(value)).is_some() {
+                        return Err(PyTypeError::new_err(
+                            "create_task() got multiple values for argument 'coro'",
+                        ));
+                    }
+                } else {
+                    let options = options.get_or_insert_with(|| PyDict::new(self.py));
+                    options.set_item(name, value)?;
+                }
+            }
+        }
+        let coro = coro.ok_or_else(|| {
+            PyTypeError::new_err("create_task() missing 1 required positional argument: 'coro'")
+        })?;
+        Ok((coro, task_name, options))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyList, PyString, PyTuple};
 
 use super::{EventLoop, fork, inside, lifecycle, replaced, schedule, sock, tasks, watch};
 use crate::transport::{self, DatagramTransport, StreamTransport};
@@ -137,17 +137,6 @@ impl EventLoop {
 
     fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
         tasks::create_future(slf)
-    }
-
-    #[pyo3(signature = (coro, *, name = tasks::Name::Missing, **options))]
-    #[pyo3(text_signature = "($self, coro, *, name=None, **options)")]
-    fn create_task<'py>(
-        slf: &Bound<'py, Self>,
-        coro: Any<'py>,
-        name: tasks::Name<'py>,
-        options: Option<Bound<'py, PyDict>>,
-    ) -> PyResult<Any<'py>> {
-        tasks::create_task(slf, coro, name, options)
     }
 
     fn set_task_factory(&self, factory: Option<Any<'_>>) -> PyResult<()> {

@@ -3,9 +3,9 @@
 use std::sync::{MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use pyo3::{Borrowed, intern};
+use pyo3::types::{PyDict, PyTuple};
 
 use super::EventLoop;
 use crate::names;
@@ -15,28 +15,38 @@ pub(super) fn create_future<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let class = names::FUTURE.get(py)?;
+    if class.is(names::C_FUTURE.get(py)?)
+        && let Some(keywords) = kept_keywords(event_loop)?
+    {
+        return crate::ffi::call_keywords(&class, &PyTuple::empty(py), &keywords);
+    }
+    call_with_loop(&class, None, event_loop)
+}
+
+/// `{"loop": event_loop}`, always the same one, on the thread of a running loop. For classes that neither
+/// keep nor change it.
+fn kept_keywords<'py>(event_loop: &Bound<'py, EventLoop>) -> PyResult<Option<Bound<'py, PyDict>>> {
+    let py = event_loop.py();
     let this = event_loop.get();
-    // Another class may keep the dict, or change it.
-    if !this.runs() || !class.is(names::C_FUTURE.get(py)?) {
-        return call_with_loop(&class, None, event_loop);
+    if !this.runs() {
+        return Ok(None);
     }
     let keywords = this.state.with(|state| {
         let keywords = state.future_keywords.as_ref();
         keywords.map(|keywords| keywords.clone_ref(py))
     });
-    let keywords = match keywords {
-        Ok(Some(keywords)) => keywords.into_bound(py),
+    match keywords {
+        Ok(Some(keywords)) => Ok(Some(keywords.into_bound(py))),
         Ok(None) => {
             let keywords = PyDict::new(py);
             keywords.set_item(intern!(py, "loop"), event_loop)?;
             let kept = Some(keywords.clone().unbind());
             let _ = this.state.with(|state| state.future_keywords = kept);
-            keywords
+            Ok(Some(keywords))
         }
         // On another thread.
-        Err(_) => return call_with_loop(&class, None, event_loop),
-    };
-    crate::ffi::call_keywords(&class, &keywords)
+        Err(_) => Ok(None),
+    }
 }
 
 /// The option `name` of a task. asyncio's functions give it as `None` rather than not at all, which is
@@ -44,14 +54,6 @@ pub(super) fn create_future<'py>(
 pub(super) enum Name<'py> {
     Missing,
     Given(Bound<'py, PyAny>),
-}
-
-impl<'py> FromPyObject<'_, 'py> for Name<'py> {
-    type Error = std::convert::Infallible;
-
-    fn extract(name: Borrowed<'_, 'py, PyAny>) -> Result<Self, Self::Error> {
-        Ok(Self::Given(name.to_owned()))
-    }
 }
 
 /// `create_task(coro, **options)`: the options are those of the running Python's `asyncio.Task`.
@@ -72,7 +74,13 @@ pub(super) fn create_task<'py>(
     }
     let Some(factory) = factory else {
         let Some(options) = options else {
-            return call_with_loop(&names::TASK.get(py)?, Some(&coro), event_loop);
+            let class = names::TASK.get(py)?;
+            if class.is(names::C_TASK.get(py)?)
+                && let Some(keywords) = kept_keywords(event_loop)?
+            {
+                return crate::ffi::call_keywords(&class, &PyTuple::new(py, [coro])?, &keywords);
+            }
+            return call_with_loop(&class, Some(&coro), event_loop);
         };
         options.set_item(intern!(py, "loop"), event_loop)?;
         return names::TASK.get(py)?.call((coro,), Some(&options));

@@ -11,6 +11,7 @@ mod deadline;
 mod lock;
 mod queue;
 mod semaphore;
+mod task_set;
 
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::False;
@@ -23,6 +24,7 @@ pub(crate) use deadline::{Timeout, timeout};
 pub(crate) use lock::Lock;
 pub(crate) use queue::Queue;
 pub(crate) use semaphore::Semaphore;
+pub(crate) use task_set::TaskSet;
 
 type Any<'py> = Bound<'py, PyAny>;
 type Slot = Option<Py<PyAny>>;

@@ -1,0 +1,108 @@
+//! The set behind `asyncio.all_tasks()`: what every task is put into when it is made, and leaves when
+//! it is freed.
+//!
+//! Before Python 3.14 that is a [`WeakSet`] with methods in Python, and a fifth of what a short task
+//! costs. The set stays asyncio's own, and so do its data; `python/oxlip/_primitives.py` gives it
+//! these two functions in place of its class's. They do what those do.
+//!
+//! [`WeakSet`]: https://docs.python.org/3/library/weakref.html#weakref.WeakSet
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PySet, PyWeakrefReference};
+
+use super::Any;
+
+/// The two functions, and what they need of their set.
+#[pyclass(frozen, module = "oxlip._native")]
+pub(crate) struct TaskSet {
+    /// Weak references to the tasks.
+    data: Py<PySet>,
+    /// Who goes through the set at the moment: no reference may leave it meanwhile.
+    iterating: Py<PySet>,
+    /// Those that leave it afterwards.
+    pending: Py<PyList>,
+    commit_pending: Py<PyAny>,
+    remove: Py<PyAny>,
+}
+
+/// What a weak reference calls when its task is gone.
+#[pyclass(frozen, module = "oxlip._native")]
+struct Removal {
+    data: Py<PySet>,
+    iterating: Py<PySet>,
+    pending: Py<PyList>,
+}
+
+#[pymethods]
+impl TaskSet {
+    /// Of a `weakref.WeakSet`.
+    #[new]
+    fn new(tasks: &Any<'_>) -> PyResult<Self> {
+        let py = tasks.py();
+        let data: Bound<'_, PySet> = tasks.getattr(intern!(py, "data"))?.cast_into()?;
+        let iterating: Bound<'_, PySet> = tasks.getattr(intern!(py, "_iterating"))?.cast_into()?;
+        let pending: Bound<'_, PyList> = tasks
+            .getattr(intern!(py, "_pending_removals"))?
+            .cast_into()?;
+        let removal = Removal {
+            data: data.clone().unbind(),
+            iterating: iterating.clone().unbind(),
+            pending: pending.clone().unbind(),
+        };
+        let remove = Bound::new(py, removal)?.getattr(intern!(py, "remove"))?;
+        Ok(Self {
+            data: data.unbind(),
+            iterating: iterating.unbind(),
+            pending: pending.unbind(),
+            commit_pending: tasks.getattr(intern!(py, "_commit_removals"))?.unbind(),
+            remove: remove.unbind(),
+        })
+    }
+
+    /// In place of `WeakSet.add()`.
+    #[pyo3(signature = (task, /))]
+    fn add(&self, task: &Any<'_>) -> PyResult<()> {
+        let py = task.py();
+        if !self.pending.bind(py).is_empty() {
+            self.commit_pending.call0(py)?;
+        }
+        let reference = PyWeakrefReference::new_with(task, self.remove.bind(py))?;
+        self.data.bind(py).add(reference)
+    }
+
+    /// In place of what the set has made its references with.
+    #[getter]
+    fn remove(&self, py: Python<'_>) -> Py<PyAny> {
+        self.remove.clone_ref(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.data)?;
+        visit.call(&self.iterating)?;
+        visit.call(&self.pending)?;
+        visit.call(&self.commit_pending)?;
+        visit.call(&self.remove)
+    }
+}
+
+#[pymethods]
+impl Removal {
+    #[pyo3(signature = (reference, /))]
+    fn remove(&self, reference: &Any<'_>) -> PyResult<()> {
+        let py = reference.py();
+        if self.iterating.bind(py).is_empty() {
+            self.data.bind(py).discard(reference)?;
+            Ok(())
+        } else {
+            self.pending.bind(py).append(reference)
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.data)?;
+        visit.call(&self.iterating)?;
+        visit.call(&self.pending)
+    }
+}

@@ -1,0 +1,194 @@
+"""The set behind `asyncio.all_tasks()`, with native functions in the place of two in Python."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.loops import STOCK_ONLY
+from support.primitives import BOTH, behind_names_if
+from support.ticks import pause
+
+Loop = asyncio.AbstractEventLoop
+
+needs_ours = pytest.mark.skipif(STOCK_ONLY, reason="is about oxlip's functions")
+
+
+class Item:
+    """Stands for a task."""
+
+
+class Sets:
+    """A set with native functions beside one without; both see the same items, by number."""
+
+    def __init__(self) -> None:
+        from oxlip import _primitives
+
+        self.plain: weakref.WeakSet[Item] = weakref.WeakSet()
+        self.native: weakref.WeakSet[Item] = weakref.WeakSet()
+        _primitives.make_native(self.native)
+        self.items: dict[int, Item] = {}
+        self.walks: list[Iterator[Item]] = []
+
+    def add(self, number: int) -> None:
+        item = self.items.setdefault(number, Item())
+        self.plain.add(item)
+        self.native.add(item)
+
+    def free(self, number: int) -> None:
+        self.items.pop(number, None)
+
+    def discard(self, number: int) -> None:
+        if item := self.items.get(number):
+            self.plain.discard(item)
+            self.native.discard(item)
+
+    def clear(self, _: int) -> None:
+        self.plain.clear()
+        self.native.clear()
+
+    def walk(self, _: int) -> None:
+        """Begins to go through both: what is freed meanwhile leaves later."""
+        for each in (self.plain, self.native):
+            walk = iter(each)
+            next(walk, None)
+            self.walks.append(walk)
+
+    def end_walks(self, _: int) -> None:
+        self.walks.clear()
+
+    def check(self) -> None:
+        assert len(self.plain) == len(self.native)
+        assert len(self.plain._pending_removals) == len(self.native._pending_removals)  # type: ignore[attr-defined]
+        for item in self.items.values():
+            assert (item in self.plain) == (item in self.native)
+
+
+STEPS = ["add", "add", "free", "discard", "clear", "walk", "end_walks"]
+
+
+@needs_ours
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 4)), max_size=40))
+def test_same_as_without(steps: list[tuple[str, int]]) -> None:
+    sets = Sets()
+    for step, number in steps:
+        getattr(sets, step)(number)
+        sets.check()
+    sets.end_walks(0)
+    sets.check()
+
+
+@needs_ours
+def test_what_cannot_be_kept_weakly() -> None:
+    from oxlip import _primitives
+
+    tasks: weakref.WeakSet[Any] = weakref.WeakSet()
+    _primitives.make_native(tasks)
+    with pytest.raises(TypeError, match="weak reference"):
+        tasks.add(1)
+    assert len(tasks) == 0
+
+
+@needs_ours
+def test_set_goes_with_its_functions() -> None:
+    from oxlip import _primitives
+
+    tasks: weakref.WeakSet[Item] = weakref.WeakSet()
+    _primitives.make_native(tasks)
+    item = Item()
+    tasks.add(item)
+    alive = weakref.ref(tasks)
+    del tasks
+    gc.collect()
+    assert alive() is None
+    del item
+
+
+@pytest.mark.parametrize("ours", BOTH)
+async def test_all_tasks(loop: Loop, ours: str) -> None:
+    async def wait() -> None:
+        await asyncio.sleep(3600)
+
+    with behind_names_if(ours):
+        before = asyncio.all_tasks()
+        tasks = [asyncio.ensure_future(wait()) for _ in range(10)]
+        assert asyncio.all_tasks() - before == set(tasks)
+        for task in tasks[::2]:
+            task.cancel()
+        await asyncio.wait(tasks[::2])
+        assert asyncio.all_tasks() - before == set(tasks[1::2])
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("ours", BOTH)
+async def test_freed_task_leaves_no_trace(loop: Loop, ours: str) -> None:
+    from_asyncio: Any = asyncio.tasks
+
+    async def nothing() -> None:
+        pass
+
+    with behind_names_if(ours):
+        kept = getattr(from_asyncio, "_scheduled_tasks", None)
+        kept = from_asyncio._all_tasks if kept is None else kept
+        gc.collect()
+        before = len(kept.data)
+        await asyncio.gather(*[nothing() for _ in range(20)])
+        # The task that has waited still knows what it was woken by.
+        await pause(2)
+        gc.collect()
+        assert len(kept.data) == before
+
+
+async def test_tasks_of_both_kinds_are_found(loop: Loop) -> None:
+    """Made before the switch, and after it."""
+
+    async def wait() -> None:
+        await asyncio.sleep(3600)
+
+    before = asyncio.all_tasks()
+    tasks = [asyncio.ensure_future(wait())]
+    for ours in BOTH:
+        with behind_names_if(ours):
+            tasks.append(asyncio.ensure_future(wait()))
+            assert asyncio.all_tasks() - before == set(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("name", [None, "a name"])
+async def test_create_task_by_keyword(loop: Loop, name: str | None) -> None:
+    async def nothing() -> int:
+        return 1
+
+    task: Any = loop.create_task(coro=nothing(), name=name)
+    assert (task.get_name() == name) == (name is not None)
+    assert await task == 1
+
+
+async def test_create_task_with_wrong_arguments(loop: Loop) -> None:
+    async def nothing() -> None:
+        pass
+
+    create_task: Any = loop.create_task
+    coro = nothing()
+    with pytest.raises(TypeError):
+        create_task()
+    with pytest.raises(TypeError):
+        create_task(coro, "name")
+    with pytest.raises(TypeError):
+        create_task(coro, coro=coro)
+    with pytest.raises(TypeError, match=r"unexpected keyword|invalid keyword"):
+        create_task(coro, wrong=1)
+    with pytest.raises(TypeError, match="coroutine was expected"):
+        create_task(None)
+    coro.close()
