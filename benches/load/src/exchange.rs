@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -70,7 +71,8 @@ pub(crate) fn run<R: Replies>(
         for event in &events[..count] {
             let slot = &mut connections[event.data.u64() as usize];
             let Some(connection) = slot else { continue };
-            if let Err(error) = connection.progress(pattern, &mut buffer, &mut meter) {
+            if let Err(error) = connection.progress(pattern, options.pause, &mut buffer, &mut meter)
+            {
                 meter.fail(&error);
                 *slot = None;
                 open -= 1;
@@ -89,6 +91,7 @@ impl<R: Replies> Connection<R> {
     fn progress(
         &mut self,
         pattern: &Pattern,
+        pause: Duration,
         buffer: &mut [u8],
         meter: &mut Meter,
     ) -> io::Result<()> {
@@ -103,11 +106,15 @@ impl<R: Replies> Connection<R> {
                 .replies
                 .receive(&buffer[..length])
                 .map_err(|fault| io::Error::other(fault.0))?;
-            let now = Instant::now();
+            let mut now = Instant::now();
             for _ in 0..answered {
                 let asked = self.asked.pop_front();
                 let asked = asked.ok_or_else(|| io::Error::other("a reply too many"))?;
                 meter.record(now - asked);
+            }
+            if answered > 0 && !pause.is_zero() {
+                thread::sleep(pause);
+                now = Instant::now();
             }
             self.ask(pattern, answered, now)?;
             if length < buffer.len() && self.line.is_emptied_by_short_reads() {
