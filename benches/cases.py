@@ -71,7 +71,7 @@ def scheduling(
 
 def pipes(name: str, title: str, peer_goal: float | None = None) -> ProgramCase:
     """A case of pipes.py."""
-    return ProgramCase(name, title, "pipes.py", peer_goal=peer_goal)
+    return ProgramCase(name, title, "pipes.py", peer_goal=peer_goal, quick=False)
 
 
 def echo(size: int, connections: int, in_flight: int = 1) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ HEAD = """\
 # Benchmarks
 
 Written by `make bench`. Each figure is the median of {rounds} rounds (memory: of one), in which
-the contestants took turns; in parentheses the cost of the better uvloop divided by this one's within
-the same round, so that **more is better** and the better uvloop has 1.00 (stock asyncio if there is
-none). The server ran on one CPU, the native load generator on another; the CPU time is the kernel's
-(`schedstat`, all threads of the server), read at both edges of a window of {seconds} s after
-{warm_up} s of warm-up.
+the contestants took turns; in parentheses the cost of the better uvloop divided by this one's
+within the same round, so that **more is better** and the better uvloop has 1.00 (stock asyncio if
+there is none). The server ran on one CPU, the native load generator on another; the CPU time is the
+kernel's (`schedstat`, all threads of the server), read at both edges of a window of {seconds} s
+after {warm_up} s of warm-up.
 `benches/README.md` says more.
 """
 

@@ -34,8 +34,8 @@ USUAL_PYTHON = "3.13"
 PYTHON_FACTS = """
 import platform, sysconfig
 arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
-build = "optimised" if "--enable-optimizations" in arguments else "not optimised"
-print(platform.python_implementation(), platform.python_version(), f"({build} build)")
+how = "with" if "--enable-optimizations" in arguments else "without"
+print(platform.python_implementation(), platform.python_version(), f"({how} --enable-optimizations)")
 """
 
 
@@ -59,7 +59,7 @@ def main() -> int:
     if not contestants:
         return 1
 
-    seconds = args.seconds or (0.4 if args.quick else 1.0)
+    seconds = args.seconds or (0.4 if args.quick else 0.8)
     warm_up = min(0.3, seconds / 2)
     bench = Bench(args.python, binaries, warm_up, seconds)
     settings = {"rounds": args.rounds, "seconds": seconds, "warm_up": warm_up}
@@ -90,13 +90,15 @@ def parse() -> argparse.Namespace:
         help=f"names or patterns, also network, scheduling, pipes; of {names}",
     )
     parser.add_argument("--loops", nargs="+", metavar="LOOP", choices=NAMES, help=", ".join(NAMES))
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--seconds", type=float, help="of one measurement (1; quick: 0.4)")
-    parser.add_argument("--quick", action="store_true", help="few cases, short: under 3 minutes")
+    parser.add_argument("--rounds", type=int, help=f"({ROUNDS}; quick: 1)")
+    parser.add_argument("--seconds", type=float, help="of one measurement (0.8; quick: 0.4)")
+    parser.add_argument("--quick", action="store_true", help="few cases, short: 3 minutes")
     parser.add_argument("--python", default=sys.executable, help="the interpreter measured")
     parser.add_argument("--client", type=Path, help="folder of load and bare_echo, already built")
     parser.add_argument("--output", type=Path, help="folder for results.json, results.md, charts")
     args = parser.parse_args()
+    if args.rounds is None:
+        args.rounds = 1 if args.quick else ROUNDS
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
     return args
