@@ -29,6 +29,7 @@ COLOURS = {
     "oxlip-poll": "#f59e0b",
     "oxlip-select": "#fbbf24",
     "oxlip-installed": "#f97316",
+    "oxlip-installed-io_uring": "#e879f9",
     "asyncio": "#9ca3af",
     "uvloop-0.22.1": "#93c5fd",
     "uvloop": "#3b82f6",

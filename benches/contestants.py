@@ -28,6 +28,7 @@ REQUIREMENTS: dict[str, str | None] = {
     "oxlip-poll": None,
     "oxlip-select": None,
     "oxlip-installed": None,
+    "oxlip-installed-io_uring": None,
     "asyncio": None,
     "uvloop-0.22.1": "uvloop==0.22.1",
     "uvloop": "uvloop",
@@ -88,7 +89,9 @@ class Contestant:
         if library != "oxlip":
             return f"{library} {release}"
         driver = self.facts["driver"]
-        return f"oxlip {release} ({', '.join(dict.fromkeys((detail or driver, driver)))})"
+        return (
+            f"oxlip {release} ({'installed, ' if detail.startswith('installed') else ''}{driver})"
+        )
 
 
 def prepare(

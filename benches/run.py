@@ -34,8 +34,9 @@ USUAL_PYTHON = "3.13"
 PYTHON_FACTS = """
 import platform, sysconfig
 arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
-how = "with" if "--enable-optimizations" in arguments else "without"
-print(platform.python_implementation(), platform.python_version(), f"({how} --enable-optimizations)")
+with_or_without = "with" if "--enable-optimizations" in arguments else "without"
+name, version = platform.python_implementation(), platform.python_version()
+print(f"{name} {version} (configured {with_or_without} --enable-optimizations)")
 """
 
 
