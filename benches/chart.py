@@ -48,10 +48,27 @@ class Drawing:
     file: str
     title: str
     sections: tuple[Section, ...]
+    # The cases that are in it, by name; none are all.
+    names: tuple[str, ...] = ()
+
+    def cases(self, results: Results) -> list[tuple[Case, str]]:
+        """The cases that it shows, each with its unit."""
+        return [
+            (case, section.unit)
+            for section in self.sections
+            for case in results.cases(section)
+            if not self.names or case.name in self.names
+        ]
 
 
+# One of each kind, for a picture that can be taken in.
+OVERVIEW = (
+    *("echo-1k-50", "echo-1k-1000", "tls-1k-50", "streams-readline", "udp-50"),
+    *("http-1", "uvicorn-1", "aiohttp-1", "connect", "memory"),
+)
 DRAWINGS = (
-    Drawing("network.svg", "CPU per request, and memory per idle connection", (NETWORK, MEMORY)),
+    Drawing("network.svg", "CPU per request: an overview", (NETWORK, MEMORY), OVERVIEW),
+    Drawing("network-all.svg", "CPU per request, memory per connection", (NETWORK, MEMORY)),
     Drawing("scheduling.svg", "CPU per scheduling operation", (SCHEDULING,)),
     Drawing("pipes.svg", "CPU per operation on pipes and children", (PIPES,)),
 )
@@ -113,11 +130,7 @@ class Chart:
 
 def draw(results: Results, drawing: Drawing) -> str | None:
     """The chart as SVG; None if nothing of it was measured."""
-    groups = [
-        (case, section.unit, bars(results, case))
-        for section in drawing.sections
-        for case in results.cases(section)
-    ]
+    groups = [(case, unit, bars(results, case)) for case, unit in drawing.cases(results)]
     if not groups:
         return None
     shown = {contestant.name for _, _, group in groups for contestant, _, _ in group}

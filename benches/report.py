@@ -37,11 +37,7 @@ def environment(results: Results) -> str:
 
 def charts(results: Results) -> str:
     """The drawings that there are."""
-    drawn = [
-        drawing
-        for drawing in DRAWINGS
-        if any(results.cases(section) for section in drawing.sections)
-    ]
+    drawn = [drawing for drawing in DRAWINGS if drawing.cases(results)]
     return "".join(f"![{drawing.title}]({drawing.file})\n\n" for drawing in drawn)
 
 

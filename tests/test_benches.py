@@ -59,6 +59,11 @@ def test_every_contestant_is_known(load: Import) -> None:
     assert set(contestants.NAMES) == set(load("chart").COLOURS)
 
 
+def test_the_overview_shows_cases_that_there_are(load: Import) -> None:
+    cases = load("cases")
+    assert set(load("chart").OVERVIEW) <= {case.name for case in (*cases.NETWORK, *cases.MEMORY)}
+
+
 def test_a_peer_goal_is_against_the_best(load: Import) -> None:
     found = results(
         load, {"connect": {"oxlip": 8.5, "oxlip-io_uring": 8, "rloop": 12, "blazio": 10}}
