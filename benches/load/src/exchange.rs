@@ -19,6 +19,10 @@ pub(crate) const EVENTS: usize = 256;
 
 const RECEIVE_BUFFER: usize = 256 * 1024;
 
+/// How many connections are opened before the last one has to answer: then the server has accepted
+/// all of them. Opened faster, they overflow its backlog, and each retry takes a second or more.
+const UNANSWERED: usize = 128;
+
 struct Connection<R> {
     line: Line,
     replies: R,
@@ -41,21 +45,25 @@ pub(crate) fn run<R: Replies>(
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     let mut connections = Vec::with_capacity(options.connections);
     let opener = Opener::new(options);
+    let mut buffer = vec![0; RECEIVE_BUFFER];
     for index in 0..options.connections {
-        let line = opener.open()?;
-        line.set_nonblocking()?;
-        epoll::add(&poll, &line, EventData::new_u64(index as u64), interest)?;
-        connections.push(Some(Connection {
-            line,
+        let mut connection = Connection {
+            line: opener.open()?,
             replies: replies(index),
             position: pattern.start(index),
             unsent: 0,
             asked: VecDeque::with_capacity(options.in_flight),
-        }));
+        };
+        if index % UNANSWERED == UNANSWERED - 1 {
+            connection.exchange(pattern, &mut buffer)?;
+        }
+        connection.line.set_nonblocking()?;
+        let number = EventData::new_u64(index as u64);
+        epoll::add(&poll, &connection.line, number, interest)?;
+        connections.push(Some(connection));
     }
 
     let mut meter = Meter::start(options)?;
-    let mut buffer = vec![0; RECEIVE_BUFFER];
     let mut events = [empty_event(); EVENTS];
     let mut open = connections.len();
     for slot in &mut connections {
@@ -87,6 +95,24 @@ pub(crate) fn run<R: Replies>(
 }
 
 impl<R: Replies> Connection<R> {
+    /// One request and its reply, while the line still blocks.
+    fn exchange(&mut self, pattern: &Pattern, buffer: &mut [u8]) -> io::Result<()> {
+        let length = pattern.request_len();
+        self.line.write_all(pattern.slice(self.position, length))?;
+        self.line.flush()?;
+        self.position = pattern.forward(self.position, length);
+        loop {
+            let length = match self.line.read(buffer)? {
+                0 => return Err(io::Error::other("the server closed the connection")),
+                length => length,
+            };
+            let received = self.replies.receive(&buffer[..length]);
+            if received.map_err(|fault| io::Error::other(fault.0))? > 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads what is there, asks as many requests again, and sends what the socket takes.
     fn progress(
         &mut self,
