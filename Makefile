@@ -161,15 +161,23 @@ format: $(CHECKED)/.requirements ## Rewrite the sources in the project's format
 	$(CHECKED)/bin/ruff format
 
 .PHONY: bench
-bench: $(RELEASE)/.oxlip ## Compare with asyncio, uvloop and rloop side by side (see benches/)
+bench: $(RELEASE)/.oxlip ## Compare with asyncio, uvloop and others side by side (see benches/)
 	$(RELEASE)/bin/python benches/run.py $(ARGS)
+
+# The load generator is built here: what this system's C library links runs on a newer one too.
+.PHONY: bench-next
+bench-next: ## The same on 3.14, with zuvloop, on the Python that test-next fetches; into docs/bench/3.14
+	@tools/check-rust
+	CARGO_TARGET_DIR=$(CURDIR)/target cargo build --release --quiet --package oxlip-load
+	tools/next-python 3.14 make --no-print-directory bench RELEASE=.venv-3.14 \
+		CARGO_TARGET_DIR=/oxlip/target/python-3.14 ARGS='--client target/release $(ARGS)'
 
 .PHONY: build
 build: $(RELEASE)/.oxlip ## Build the wheel (build/wheels) and install it in .venv
 
 .PHONY: clean
 clean: ## Remove everything that was made
-	rm -rf .venv .venv-test* $(SANITIZED) build target fuzz/target
+	rm -rf .venv .venv-3.14 .venv-test* $(SANITIZED) build target fuzz/target
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # An environment with the development tools; the first thing a fresh clone does.

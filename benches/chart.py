@@ -6,7 +6,7 @@ from html import escape
 
 from cases import Case
 from contestants import Contestant
-from results import MEMORY, NETWORK, SCHEDULING, Results, Section
+from results import MEMORY, NETWORK, PIPES, SCHEDULING, Results, Section
 
 WIDTH = 900
 LEFT = 250
@@ -14,7 +14,10 @@ RIGHT = 110
 MARGIN = 16
 BAR = 11
 GAP = 10
-TOP = 78
+# Down to the first line of the legend, and from there to the bars.
+TOP = 53
+UNDER_LEGEND = 25
+LEGEND_LINE = 15
 FOOT = 44
 # Bars beyond this end in an arrow head: one fast case must not flatten the others.
 LIMIT = 4.0
@@ -26,12 +29,14 @@ COLOURS = {
     "oxlip-poll": "#f59e0b",
     "oxlip-select": "#fbbf24",
     "oxlip-installed": "#f97316",
+    "oxlip-installed-io_uring": "#e879f9",
     "asyncio": "#9ca3af",
     "uvloop-0.22.1": "#93c5fd",
     "uvloop": "#3b82f6",
     "rloop": "#a78bfa",
     "blazio": "#10b981",
     "aiofastnet": "#0e7490",
+    "zuvloop": "#be185d",
     "bare": "#374151",
 }
 
@@ -43,11 +48,29 @@ class Drawing:
     file: str
     title: str
     sections: tuple[Section, ...]
+    # The cases that are in it, by name; none are all.
+    names: tuple[str, ...] = ()
+
+    def cases(self, results: Results) -> list[tuple[Case, str]]:
+        """The cases that it shows, each with its unit."""
+        return [
+            (case, section.unit)
+            for section in self.sections
+            for case in results.cases(section)
+            if not self.names or case.name in self.names
+        ]
 
 
+# One of each kind, for a picture that can be taken in.
+OVERVIEW = (
+    *("echo-1k-50", "echo-1k-1000", "tls-1k-50", "streams-readline", "udp-50"),
+    *("http-1", "uvicorn-1", "aiohttp-1", "connect", "memory"),
+)
 DRAWINGS = (
-    Drawing("network.svg", "CPU per request, and memory per idle connection", (NETWORK, MEMORY)),
+    Drawing("network.svg", "CPU per request: an overview", (NETWORK, MEMORY), OVERVIEW),
+    Drawing("network-all.svg", "CPU per request, memory per connection", (NETWORK, MEMORY)),
     Drawing("scheduling.svg", "CPU per scheduling operation", (SCHEDULING,)),
+    Drawing("pipes.svg", "CPU per operation on pipes and children", (PIPES,)),
 )
 
 
@@ -107,30 +130,28 @@ class Chart:
 
 def draw(results: Results, drawing: Drawing) -> str | None:
     """The chart as SVG; None if nothing of it was measured."""
-    groups = [
-        (case, section.unit, bars(results, case))
-        for section in drawing.sections
-        for case in results.cases(section)
-    ]
+    groups = [(case, unit, bars(results, case)) for case, unit in drawing.cases(results)]
     if not groups:
         return None
-    height = TOP + FOOT + sum(GAP + BAR * len(group) for _, _, group in groups)
+    shown = {contestant.name for _, _, group in groups for contestant, _, _ in group}
+    lines = legend_lines([c for c in results.contestants if c.name in shown])
+    top = TOP + LEGEND_LINE * (len(lines) - 1) + UNDER_LEGEND
+    height = top + FOOT + sum(GAP + BAR * len(group) for _, _, group in groups)
     chart = Chart(height)
     longest = max((ratio for _, _, group in groups for _, ratio, _ in group), default=1.0)
     scale = (WIDTH - LEFT - RIGHT) / min(LIMIT, max(longest, 1.25))
 
     chart.text(MARGIN, 24, drawing.title, size=15, bold=True)
     chart.text(MARGIN, 42, "relative to the better uvloop of each case = 1; longer is better")
-    shown = {contestant.name for _, _, group in groups for contestant, _, _ in group}
-    legend(chart, [c for c in results.contestants if c.name in shown])
+    legend(chart, lines)
     step = 0.25 if scale > 250 else 0.5
     for index in range(int(min(LIMIT, max(longest, 1.25)) / step) + 1):
         value = index * step
         x = LEFT + value * scale
-        chart.line(x, TOP, height - FOOT, "#111827" if value == 1 else "#e5e7eb")
+        chart.line(x, top, height - FOOT, "#111827" if value == 1 else "#e5e7eb")
         chart.text(x, height - FOOT + 12, f"{value:g}", size=10, anchor="middle")
 
-    y = float(TOP + GAP / 2)
+    y = float(top + GAP / 2)
     for case, unit, group in groups:
         middle = y + BAR * len(group) / 2 + 4
         chart.text(LEFT - 8, middle, case.title, anchor="end")
@@ -161,13 +182,29 @@ def bars(results: Results, case: Case) -> list[tuple[Contestant, float, float]]:
     return found
 
 
-def legend(chart: Chart, contestants: Sequence[Contestant]) -> None:
-    """The contestants with their releases, above the bars."""
-    x = float(MARGIN)
+def legend_lines(contestants: Sequence[Contestant]) -> list[list[Contestant]]:
+    """The contestants, as many in a line as there is room for."""
+    lines: list[list[Contestant]] = [[]]
     for contestant in contestants:
-        chart.rectangle(x, 53, 10, 10, COLOURS[contestant.name])
-        chart.text(x + 14, 62, contestant.title)
-        x += 30 + 6.4 * len(contestant.title)
+        if sum(map(legend_width, [*lines[-1], contestant])) > WIDTH - 2 * MARGIN:
+            lines.append([])
+        lines[-1].append(contestant)
+    return lines
+
+
+def legend_width(contestant: Contestant) -> float:
+    """Room for one of them, without measuring its letters."""
+    return 30 + 6.4 * len(contestant.title)
+
+
+def legend(chart: Chart, lines: Sequence[Sequence[Contestant]]) -> None:
+    """The contestants with their releases, above the bars."""
+    for number, line in enumerate(lines):
+        x, y = float(MARGIN), TOP + LEGEND_LINE * number
+        for contestant in line:
+            chart.rectangle(x, y, 10, 10, COLOURS[contestant.name])
+            chart.text(x + 14, y + 9, contestant.title)
+            x += legend_width(contestant)
 
 
 def figure(cost: float) -> str:

@@ -28,27 +28,41 @@ REQUIREMENTS: dict[str, str | None] = {
     "oxlip-poll": None,
     "oxlip-select": None,
     "oxlip-installed": None,
+    "oxlip-installed-io_uring": None,
     "asyncio": None,
     "uvloop-0.22.1": "uvloop==0.22.1",
     "uvloop": "uvloop",
     "rloop": "rloop",
     "blazio": "blazio",
     "aiofastnet": "aiofastnet uvloop",
+    "zuvloop": "zuvloop",
 }
+# The Python from which on there is a release, where that is newer than the oldest of oxlip.
+NEEDS = {"zuvloop": (3, 14)}
 DEFAULT = (
     "oxlip",
     "oxlip-installed",
+    "oxlip-io_uring",
     "asyncio",
     "uvloop-0.22.1",
     "uvloop",
     "rloop",
     "blazio",
     "aiofastnet",
+    "zuvloop",
     "bare",
 )
+# Those of them that differ from another one by their I/O only.
+ONLY_IO = ("oxlip-io_uring",)
 # The echo server in Rust without any loop: not a Python process.
 BARE = "bare"
 NAMES = (*REQUIREMENTS, BARE)
+
+IDENTITY = """
+import sys
+print(sys.implementation.cache_tag)
+print("%d.%d" % sys.version_info[:2])
+"""
 
 
 class Missing(Exception):
@@ -72,7 +86,12 @@ class Contestant:
             return "bare Rust epoll"
         library, _, detail = self.name.partition("-")
         release = self.facts["release"]
-        return f"{library} {release}" + (f" ({detail})" if library == "oxlip" and detail else "")
+        if library != "oxlip":
+            return f"{library} {release}"
+        driver = self.facts["driver"]
+        return (
+            f"oxlip {release} ({'installed, ' if detail.startswith('installed') else ''}{driver})"
+        )
 
 
 def prepare(
@@ -81,7 +100,7 @@ def prepare(
     """Installs what is not there yet; gives those that can run, and why the others cannot."""
     present: list[Contestant] = []
     missing: dict[str, str] = {}
-    tag = run_python(python, "-c", "import sys; print(sys.implementation.cache_tag)").strip()
+    tag, version = run_python(python, "-c", IDENTITY).splitlines()
     home = folder / tag
     frameworks = install(python, FRAMEWORKS, home / "frameworks")
     for name in names:
@@ -89,6 +108,9 @@ def prepare(
             present.append(Contestant(BARE))
             continue
         try:
+            needed = NEEDS.get(name, (3,))
+            if tuple(map(int, version.split("."))) < needed:
+                raise Missing(f"needs Python {'.'.join(map(str, needed))}, this is {version}")
             paths = [frameworks]
             if requirement := REQUIREMENTS[name]:
                 paths.insert(0, install(python, requirement.split(), home / name))

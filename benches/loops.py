@@ -23,7 +23,7 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
     """A new event loop by its name in the benchmark.
 
     `aiofastnet` is a uvloop whose transports are that library's, `oxlip-installed` is after
-    `oxlip.install()`, `oxlip-DRIVER` asks for that driver,
+    `oxlip.install()`, `oxlip-DRIVER` asks for that driver (`oxlip-installed-DRIVER`: both),
     `uvloop-RELEASE` insists on that release: another one on the path is an ImportError, and so is a
     library that is not there.
     """
@@ -32,9 +32,9 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
         return asyncio.SelectorEventLoop()
     module = importlib.import_module(kind)
     if kind == "oxlip":
-        if detail == "installed":
+        if detail.startswith("installed"):
             module.install()
-            detail = ""
+            detail = detail.removeprefix("installed").removeprefix("-")
         loop: asyncio.AbstractEventLoop = module.EventLoop(driver=detail or None)
         return loop
     found = importlib.metadata.version(kind)

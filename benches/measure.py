@@ -5,7 +5,9 @@ Every process here is started, bounded in time and ended by this module, by its 
 
 import json
 import os
+import resource
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,10 @@ START_SECONDS = 30.0
 END_SECONDS = 3.0
 # What the load may take beyond warm-up and window: connecting, and noticing a dead server.
 LOAD_SECONDS = 30.0
+# More than a case of a program gives itself.
+PROGRAM_SECONDS = 40.0
+# Open files of a server or a load generator beside the connections of its case.
+SPARE_FILES = 100
 
 # "cost" is what the contestants are compared by, less is better: CPU µs per request, CPU ns per
 # operation, or bytes per connection. Network samples hold rates and latencies beside it.
@@ -52,6 +58,7 @@ class Bench:
 
     def network(self, contestant: Contestant, case: NetworkCase) -> Sample:
         """CPU per request, requests per second and latencies of one server under one load."""
+        enough_files(case.files)
         with started(self.server_command(contestant, case.server), contestant) as (pid, where):
             options = ("--warm-up", str(self.warm_up), "--seconds", str(self.seconds))
             report = self.load(*case.load, *options, *where, "--server-pid", str(pid))
@@ -71,6 +78,7 @@ class Bench:
 
     def memory(self, contestant: Contestant, case: MemoryCase) -> Sample:
         """Bytes by which an open and silent connection makes the server larger."""
+        enough_files(case.files)
         with (
             started(self.server_command(contestant, case.server), contestant) as (pid, where),
             self.idle(case.warm_up, *case.load, *where),
@@ -80,15 +88,28 @@ class Bench:
                 growth = proportional_set_size(pid) - before
         return {"cost": growth / case.connections}
 
-    def scheduling(
-        self, contestant: Contestant, cases: Sequence[str], seconds: float
-    ) -> dict[str, Sample]:
-        """CPU nanoseconds per operation, by case."""
-        command = [self.python, str(BENCHES / "scheduling.py"), "--loop", contestant.name]
-        command += ["--seconds", str(seconds), "--cases", *cases]
-        output = finish(pinned(command, SERVER_CPU), contestant, 10.0 * len(cases))
-        costs: dict[str, float] = json.loads(output)
-        return {case: {"cost": cost} for case, cost in costs.items()}
+    def program(
+        self, contestant: Contestant, program: str, cases: Sequence[str], seconds: float
+    ) -> dict[str, Sample | Failed]:
+        """The cost of one operation, by case: all in one process, which is slow to start.
+
+        A case that ends the process fails alone, and those behind it run in another one.
+        """
+        found: dict[str, Sample | Failed] = {}
+        while left := [case for case in cases if case not in found]:
+            command = [self.python, str(BENCHES / program), "--loop", contestant.name]
+            command += ["--seconds", str(seconds), "--cases", *left]
+            done = run(pinned(command, SERVER_CPU), contestant, PROGRAM_SECONDS * len(left))
+            for line in done.stdout.splitlines():
+                told: dict[str, Any] = json.loads(line)
+                if "error" in told:
+                    found[told["case"]] = Failed(told["error"])
+                else:
+                    found[told["case"]] = {"cost": told["cost"]}
+            silent = next((case for case in left if case not in found), None)
+            if silent is not None:
+                found[silent] = Failed(complaint(done))
+        return found
 
     def load(self, *args: str) -> dict[str, Any]:
         """Runs the load generator to its end."""
@@ -115,7 +136,7 @@ class Bench:
 def started(command: list[str], contestant: Contestant) -> Iterator[tuple[int, tuple[str, ...]]]:
     """A running server: its pid, and what tells the load generator where it is."""
     with child(pinned(command, SERVER_CPU), contestant) as (process, facts):
-        where = ("--port", str(facts["port"]))
+        where: tuple[str, ...] = ("--port", str(facts["port"]))
         if "unix" in facts:
             where += ("--unix", facts["unix"])
         yield process.pid, where
@@ -154,8 +175,18 @@ def child(
 
 def finish(command: list[str], contestant: Contestant | None, seconds: float) -> str:
     """What the command prints; Failed if it does not end well within the time."""
+    done = run(command, contestant, seconds)
+    if done.returncode != 0:
+        raise Failed(complaint(done))
+    return done.stdout
+
+
+def run(
+    command: list[str], contestant: Contestant | None, seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """The command, run to its end; Failed if it takes longer than this."""
     try:
-        done = subprocess.run(
+        return subprocess.run(
             command,
             env=environment_of(contestant),
             stdin=subprocess.DEVNULL,
@@ -165,9 +196,15 @@ def finish(command: list[str], contestant: Contestant | None, seconds: float) ->
         )
     except subprocess.TimeoutExpired as error:
         raise Failed(f"did not end within {seconds:.0f} s") from error
-    if done.returncode != 0:
-        raise Failed(last_line(done.stderr) or f"exit status {done.returncode}")
-    return done.stdout
+
+
+def complaint(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a process has not done what it should."""
+    if done.returncode == -signal.SIGALRM:
+        return "took too long"
+    if done.returncode < 0:
+        return f"was ended by {signal.Signals(-done.returncode).name}"
+    return last_line(done.stderr) or f"exit status {done.returncode}"
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -198,6 +235,16 @@ def proportional_set_size(pid: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise Failed("smaps_rollup has no Pss")
+
+
+def enough_files(connections: int) -> None:
+    """Allows the processes so many connections; Failed if we may not."""
+    wanted = connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise Failed(f"needs {wanted} open files, `ulimit -Hn` allows {hard}")
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def last_line(text: str) -> str:

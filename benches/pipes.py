@@ -1,21 +1,18 @@
-"""What pipes and children cost this process: CPU nanoseconds per operation.
+"""What pipes and children cost this process: CPU microseconds per operation.
 
-`python benches/pipes.py --loop NAME` prints one line of JSON, as scheduling.py does. It is run by
-hand and is no part of `make bench`, since not every contestant has pipes. What a child itself takes
-is not in the figure.
+`python benches/pipes.py --loop NAME` runs every case in this process; see inprocess.py. What a
+child itself takes is not in the figure.
 """
 
-import argparse
 import asyncio
-import json
 import os
 import subprocess
 from typing import Any
 
-from loops import new_loop
-from scheduling import BATCH, Case, measure
+from inprocess import BATCH, Case, main
 
 MESSAGE = b"x" * 64
+BLOCK = b"x" * 64 * 1024
 
 
 class Back(asyncio.Protocol):
@@ -34,7 +31,7 @@ class Back(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def echo(count: int) -> int:
+async def pipe_echo(count: int) -> int:
     """A small message through a pipe, whose reader writes it into the same pipe again."""
     loop = asyncio.get_running_loop()
     done = loop.create_future()
@@ -69,25 +66,48 @@ async def child(count: int) -> int:
     return rounds * 10
 
 
-CASES: dict[str, Case] = {"echo": echo, "child": child}
+async def spawn(count: int) -> int:
+    """Children that do nothing, one after the other, until each has ended."""
+    rounds = max(1, count // BATCH)
+    for _ in range(rounds):
+        process = await asyncio.create_subprocess_exec("true", stdin=subprocess.DEVNULL)
+        if await process.wait():
+            raise ChildProcessError("true did not succeed")
+    return rounds
 
 
-def main() -> None:
-    """Measures the cases asked for."""
-    parser = argparse.ArgumentParser(description="CPU nanoseconds per operation on pipes.")
-    parser.add_argument("--loop", default="asyncio", help="a loop's name in loops.py")
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES)
-    parser.add_argument("--seconds", type=float, default=0.15, help="of one sample")
-    args = parser.parse_args()
+async def child_pipes(count: int) -> int:
+    """Blocks of 64 KiB through a child that copies its input to its output."""
+    process = await asyncio.create_subprocess_exec(
+        "cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    writer, reader = process.stdin, process.stdout
+    assert writer is not None and reader is not None
 
-    loop = new_loop(args.loop)
-    try:
-        asyncio.set_event_loop(loop)
-        costs = {name: measure(loop, CASES[name], args.seconds) for name in args.cases}
-    finally:
-        loop.close()
-    print(json.dumps(costs))
+    async def write() -> None:
+        for _ in range(count):
+            writer.write(BLOCK)
+            await writer.drain()
+        writer.close()
+
+    task = asyncio.ensure_future(write())
+    received = 0
+    while data := await reader.read(len(BLOCK)):
+        received += len(data)
+    await task
+    await process.wait()
+    if received != count * len(BLOCK):
+        raise EOFError(f"{received} bytes came back of {count * len(BLOCK)}")
+    return count
+
+
+CASES: dict[str, Case] = {
+    "spawn": spawn,
+    "child": child,
+    "child_pipes": child_pipes,
+    "pipe_echo": pipe_echo,
+}
 
 
 if __name__ == "__main__":
-    main()
+    main(CASES, "CPU microseconds per operation on pipes and children.", nanoseconds=1000)

@@ -3,16 +3,19 @@
 from collections.abc import Iterable, Sequence
 
 from chart import DRAWINGS
-from results import NETWORK, SECTIONS, Goal, Results, Section, goals
+from contestants import Contestant
+from goals import Goal, goals
+from results import NETWORK, SECTIONS, Results, Section
 
 HEAD = """\
 # Benchmarks
 
-Written by `make bench`. Each figure is the median of {rounds} rounds, in which the contestants took
-turns; in parentheses the cost of the better uvloop divided by this one's within the same round, so
-that **more is better** and the better uvloop has 1.00 (stock asyncio if there is none). The server
-ran on one CPU, the native load generator on another; the CPU time is the kernel's (`schedstat`, all
-threads of the server), read at both edges of a window of {seconds} s after {warm_up} s of warm-up.
+Written by `make bench`. Each figure is the median of {rounds} rounds (memory: of one), in which
+the contestants took turns; in parentheses the cost of the better uvloop divided by this one's
+within the same round, so that **more is better** and the better uvloop has 1.00 (stock asyncio if
+there is none). The server ran on one CPU, the native load generator on another; the CPU time is the
+kernel's (`schedstat`, all threads of the server), read at both edges of a window of {seconds} s
+after {warm_up} s of warm-up.
 `benches/README.md` says more.
 """
 
@@ -34,27 +37,30 @@ def environment(results: Results) -> str:
 
 def charts(results: Results) -> str:
     """The drawings that there are."""
-    drawn = [
-        drawing
-        for drawing in DRAWINGS
-        if any(results.cases(section) for section in drawing.sections)
-    ]
+    drawn = [drawing for drawing in DRAWINGS if drawing.cases(results)]
     return "".join(f"![{drawing.title}]({drawing.file})\n\n" for drawing in drawn)
 
 
 def costs(results: Results, section: Section) -> str:
     """One row a case, one column a contestant: cost and ratio."""
     rows: list[list[str]] = []
+    columns = taking_part(results, section)
     for case in results.cases(section):
         row = [case.title]
-        for contestant in results.contestants:
+        for contestant in columns:
             cost = results.median(case.name, contestant.name)
             ratio = results.ratio(case.name, contestant.name)
             text = "–" if cost is None else amount(cost)
             row.append(text if ratio is None else f"{text} ({ratio:.2f})")
         rows.append(row)
-    titles = [contestant.title for contestant in results.contestants]
+    titles = [contestant.title for contestant in columns]
     return f"## {section.title}, {section.unit}\n\n" + table(["", *titles], rows)
+
+
+def taking_part(results: Results, section: Section) -> list[Contestant]:
+    """The contestants that were in any of these cases."""
+    names = {name for case in results.cases(section) for name in results.samples[case.name]}
+    return [contestant for contestant in results.contestants if contestant.name in names]
 
 
 def rates(results: Results) -> str:
@@ -62,15 +68,16 @@ def rates(results: Results) -> str:
     if not results.cases(NETWORK):
         return ""
     rows: list[list[str]] = []
+    columns = taking_part(results, NETWORK)
     for case in results.cases(NETWORK):
         row = [case.title]
-        for contestant in results.contestants:
+        for contestant in columns:
             keys = ("rps", "p50_us", "p99_us")
             figures = [results.median(case.name, contestant.name, key) for key in keys]
             known = [figure for figure in figures if figure is not None]
             row.append(" / ".join(amount(figure) for figure in known) or "–")
         rows.append(row)
-    titles = [contestant.title for contestant in results.contestants]
+    titles = [contestant.title for contestant in columns]
     return "## Requests per second / p50 µs / p99 µs\n\n" + table(["", *titles], rows)
 
 
@@ -83,11 +90,32 @@ def shortfalls(results: Results) -> str:
 
 
 def reached(found: Sequence[Goal]) -> str:
-    """The goals, if oxlip took part."""
-    if not found:
+    """The goals, if oxlip took part: what each of its contestants reached, and whether any did."""
+    names = list(dict.fromkeys(name for goal in found for name in goal.reached))
+    if not names:
         return ""
-    rows = [[g.title, g.wanted, g.reached, "yes" if g.met else "**no**"] for g in found]
-    return "## Goals of oxlip\n\n" + table(["", "goal", "reached", "met"], rows)
+    rows = [
+        [
+            goal.title,
+            goal.wanted,
+            *(goal.reached.get(name, "–") for name in names),
+            verdict(goal),
+        ]
+        for goal in found
+    ]
+    met = sum(1 for goal in found if goal.met)
+    return (
+        f"## Goals of oxlip\n\n{met} of {len(found)} are met. A goal is met if one of oxlip's "
+        "contestants meets it; which, where it is not `oxlip` as it is, is in the last column.\n\n"
+        + table(["", "goal", *names, "met"], rows)
+    )
+
+
+def verdict(goal: Goal) -> str:
+    """Whether the goal is met, and by which, if not by oxlip as it is."""
+    if not goal.met:
+        return "**no**"
+    return "yes" if "oxlip" in goal.met else f"yes ({', '.join(goal.met)})"
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -29,8 +29,9 @@ class Section:
 
 NETWORK = Section("CPU time of the server per request", "µs", cases.NETWORK)
 SCHEDULING = Section("CPU time per scheduling operation", "ns", cases.SCHEDULING)
+PIPES = Section("CPU time per operation on pipes and children", "µs", cases.PIPES)
 MEMORY = Section("Memory per idle connection", "bytes", cases.MEMORY)
-SECTIONS = (NETWORK, SCHEDULING, MEMORY)
+SECTIONS = (NETWORK, SCHEDULING, PIPES, MEMORY)
 
 
 @dataclass
@@ -76,28 +77,32 @@ class Results:
             return min(medians, key=lambda name: medians[name])
         return STAND_IN if self.median(case, STAND_IN) is not None else None
 
-    def best_peer(self, case: str) -> str | None:
+    def best_peer(self, case: str, key: str = "cost") -> str | None:
         """Who is best, of all that are neither oxlip nor the bare server."""
         medians = {
             name: median
             for name in self.samples.get(case, {})
             if not name.startswith("oxlip") and name != "bare"
-            if (median := self.median(case, name)) is not None
+            if (median := self.median(case, name, key)) is not None
         }
         return min(medians, key=lambda name: medians[name]) if medians else None
 
-    def ratio(self, case: str, contestant: str, reference: str | None = None) -> float | None:
+    def ratio(
+        self, case: str, contestant: str, reference: str | None = None, key: str = "cost"
+    ) -> float | None:
         """How much cheaper than the reference, as the module's head defines it."""
         reference = reference or self.reference(case)
         rounds = self.samples.get(case, {})
         if reference is None or contestant not in rounds or reference not in rounds:
             return None
-        ratios = [
-            theirs["cost"] / ours["cost"]
-            for ours, theirs in zip(rounds[contestant], rounds[reference], strict=True)
-            if ours is not None and theirs is not None and ours["cost"] > 0
-        ]
-        return statistics.median(ratios) if ratios else None
+        return median_ratio(rounds[reference], rounds[contestant], key)
+
+    def growth(self, case: str, smaller: str, contestant: str) -> float | None:
+        """How many times its own cost in a smaller case the contestant has in this one."""
+        return median_ratio(
+            self.samples.get(case, {}).get(contestant, []),
+            self.samples.get(smaller, {}).get(contestant, []),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The raw material of the report, every sample included."""
@@ -112,50 +117,13 @@ class Results:
         }
 
 
-@dataclass(frozen=True)
-class Goal:
-    """What oxlip is to reach in a case, and what it has reached."""
-
-    title: str
-    wanted: str
-    reached: str
-    met: bool
-
-
-def goals(results: Results, contestant: str = "oxlip") -> list[Goal]:
-    """The goals of the measured cases; none without oxlip and a uvloop."""
-    found: list[Goal] = []
-    for section in SECTIONS:
-        for case in results.cases(section):
-            reference = results.reference(case.name)
-            ratio = results.ratio(case.name, contestant)
-            if ratio is not None and reference != STAND_IN:
-                wanted = f"≥ {case.goal:g}× {reference}"
-                found.append(Goal(case.title, wanted, f"{ratio:.2f}×", ratio >= case.goal))
-            found.extend(peer_goals(results, case))
-            limit = getattr(case, "bare_goal", None)
-            bare = results.ratio(case.name, contestant, "bare")
-            if limit is not None and bare is not None:
-                cost = 1 / bare
-                found.append(
-                    Goal(case.title, f"≤ {limit:g}× bare's cost", f"{cost:.2f}×", cost <= limit)
-                )
-    return found
-
-
-def peer_goals(results: Results, case: Case) -> list[Goal]:
-    """What oxlip, as it is and after `install()`, is to reach against the best of all others."""
-    wanted = getattr(case, "peer_goal", None)
-    best = results.best_peer(case.name)
-    if wanted is None or best is None:
-        return []
-    ratios = {
-        name: ratio
-        for name in ("oxlip", "oxlip-installed")
-        if (ratio := results.ratio(case.name, name, best)) is not None
-    }
-    if not ratios:
-        return []
-    name = max(ratios, key=lambda name: ratios[name])
-    reached = f"{ratios[name]:.2f}×" + ("" if name == "oxlip" else f" ({name})")
-    return [Goal(case.title, f"≥ {wanted:g}× {best}", reached, ratios[name] >= wanted)]
+def median_ratio(
+    rounds: list[Sample | None], divisors: list[Sample | None], key: str = "cost"
+) -> float | None:
+    """The median, over the rounds in which there are both, of one by the other."""
+    ratios = [
+        sample[key] / divisor[key]
+        for sample, divisor in zip(rounds, divisors, strict=False)
+        if sample is not None and divisor is not None and divisor[key] > 0
+    ]
+    return statistics.median(ratios) if ratios else None

@@ -1,7 +1,8 @@
-"""The benchmark: oxlip beside stock asyncio, two releases of uvloop, rloop and a bare Rust server.
+"""The benchmark: oxlip beside stock asyncio, its other peers, and a bare Rust server.
 
-`python benches/run.py` sets up what it needs, measures, and writes a table and two charts:
-a full run into docs/bench/, any smaller one into build/bench/ (or --output). `--help` says more.
+`python benches/run.py` sets up what it needs, measures, and writes tables and charts: a full run
+into docs/bench/, any smaller one into build/bench/ (or --output); of another Python than 3.13 into
+a folder there that is called after it. `--help` says more.
 """
 
 import argparse
@@ -19,20 +20,23 @@ from pathlib import Path
 
 import chart
 import report
-from cases import NETWORK, SCHEDULING, Case, MemoryCase, NetworkCase
-from contestants import BARE, DEFAULT, NAMES, Contestant, Missing, prepare, run_python
+from cases import NETWORK, PIPES, SCHEDULING, Case, MemoryCase, NetworkCase, ProgramCase
+from contestants import BARE, DEFAULT, NAMES, ONLY_IO, Contestant, Missing, prepare, run_python
 from measure import Bench, Failed, Sample, say
 from results import SECTIONS, Results
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_SECONDS = 600
 ROUNDS = 3
+# Whose results need no folder of their own.
+USUAL_PYTHON = "3.13"
 
 PYTHON_FACTS = """
 import platform, sysconfig
 arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
-build = "optimised" if "--enable-optimizations" in arguments else "not optimised"
-print(platform.python_implementation(), platform.python_version(), f"({build} build)")
+with_or_without = "with" if "--enable-optimizations" in arguments else "without"
+name, version = platform.python_implementation(), platform.python_version()
+print(f"{name} {version} (configured {with_or_without} --enable-optimizations)")
 """
 
 
@@ -41,12 +45,12 @@ def main() -> int:
     args = parse()
     cases = chosen(args.cases, quick=args.quick)
     full = not (args.quick or args.cases or args.loops)
-    output = args.output or ROOT / ("docs/bench" if full else "build/bench")
     began = time.monotonic()
     try:
         contestants, missing = prepare(args.python, args.loops or DEFAULT, ROOT / ".venv-bench")
         binaries = args.client or build()
         facts = machine(args.python)
+        output = args.output or home(args.python, full)
     except Missing as error:
         say(f"the benchmark cannot run: {error}")
         return 1
@@ -56,12 +60,14 @@ def main() -> int:
     if not contestants:
         return 1
 
-    seconds = args.seconds or (0.4 if args.quick else 1.0)
+    seconds = args.seconds or (0.4 if args.quick else 0.8)
     warm_up = min(0.3, seconds / 2)
     bench = Bench(args.python, binaries, warm_up, seconds)
     settings = {"rounds": args.rounds, "seconds": seconds, "warm_up": warm_up}
     results = Results(facts, settings, contestants, missing)
-    measure(bench, results, cases, args.rounds, scheduling_seconds=0.05 if args.quick else 0.15)
+    # Who was asked for by name takes part everywhere.
+    without_io = [c for c in contestants if args.loops or c.name not in ONLY_IO]
+    measure(bench, results, cases, args.rounds, 0.05 if args.quick else 0.1, without_io)
 
     facts["load average after"] = f"{os.getloadavg()[0]:.1f}"
     facts["duration"] = f"{(time.monotonic() - began) / 60:.0f} min"
@@ -82,16 +88,18 @@ def parse() -> argparse.Namespace:
         "--cases",
         nargs="+",
         metavar="CASE",
-        help=f"names or patterns, also network, scheduling, memory; of {names}",
+        help=f"names or patterns, also network, scheduling, pipes; of {names}",
     )
     parser.add_argument("--loops", nargs="+", metavar="LOOP", choices=NAMES, help=", ".join(NAMES))
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--seconds", type=float, help="of one measurement (1; quick: 0.4)")
-    parser.add_argument("--quick", action="store_true", help="few cases, short: under 3 minutes")
+    parser.add_argument("--rounds", type=int, help=f"({ROUNDS}; quick: 1)")
+    parser.add_argument("--seconds", type=float, help="of one measurement (0.8; quick: 0.4)")
+    parser.add_argument("--quick", action="store_true", help="few cases, short: 3 minutes")
     parser.add_argument("--python", default=sys.executable, help="the interpreter measured")
     parser.add_argument("--client", type=Path, help="folder of load and bare_echo, already built")
     parser.add_argument("--output", type=Path, help="folder for results.json, results.md, charts")
     args = parser.parse_args()
+    if args.rounds is None:
+        args.rounds = 1 if args.quick else ROUNDS
     if args.rounds < 1:
         parser.error("--rounds must be at least 1")
     return args
@@ -101,7 +109,11 @@ def chosen(patterns: Sequence[str] | None, quick: bool) -> list[Case]:
     """The cases asked for; without patterns all, or those of a quick run."""
     every: list[Case] = [case for section in SECTIONS for case in section.cases]
     if patterns:
-        groups: dict[str, Sequence[Case]] = {"network": NETWORK, "scheduling": SCHEDULING}
+        groups: dict[str, Sequence[Case]] = {
+            "network": NETWORK,
+            "scheduling": SCHEDULING,
+            "pipes": PIPES,
+        }
         found = [
             case
             for case in every
@@ -118,33 +130,45 @@ def measure(
     results: Results,
     cases: Sequence[Case],
     rounds: int,
-    scheduling_seconds: float,
+    program_seconds: float,
+    without_io: Sequence[Contestant],
 ) -> None:
-    """All the cases, one after the other; in each the contestants take turns, `rounds` times."""
+    """All the cases; the contestants take turns. `without_io` are those of the scheduling cases."""
     for case in cases:
         if isinstance(case, NetworkCase):
             take_turns(results, case, rounds, partial(bench.network, case=case))
         elif isinstance(case, MemoryCase):
-            take_turns(results, case, rounds, partial(bench.memory, case=case))
-    names = [case.name for case in cases if case in SCHEDULING]
-    if not names:
-        return
-    # All scheduling cases of a contestant share a process: starting one costs more than a case.
+            # Slow, and the same to a percent whenever it is measured: once is enough.
+            take_turns(results, case, 1, partial(bench.memory, case=case))
+    for group, taking_part in ((SCHEDULING, without_io), (PIPES, results.contestants)):
+        some = [case for case in group if case in cases]
+        if some:
+            run_programs(bench, results, some, taking_part, rounds, program_seconds)
+
+
+def run_programs(
+    bench: Bench,
+    results: Results,
+    cases: Sequence[ProgramCase],
+    contestants: Sequence[Contestant],
+    rounds: int,
+    seconds: float,
+) -> None:
+    """All the cases of one program; each round all contestants, in another order than before."""
+    names = [case.name for case in cases]
     for turn in range(rounds):
-        for contestant in rotated(results.contestants, turn):
-            if contestant.name == BARE:
-                continue
+        for contestant in rotated([c for c in contestants if c.name != BARE], turn):
             try:
-                samples = bench.scheduling(contestant, names, scheduling_seconds)
+                samples = bench.program(contestant, cases[0].program, names, seconds)
             except Failed as reason:
-                for name in names:
-                    results.fail(name, contestant.name, str(reason))
-            else:
-                for name in names:
-                    results.add(name, contestant.name, samples[name])
+                samples = dict.fromkeys(names, reason)
+            for name, sample in samples.items():
+                if isinstance(sample, Failed):
+                    results.fail(name, contestant.name, str(sample))
+                else:
+                    results.add(name, contestant.name, sample)
     for case in cases:
-        if case in SCHEDULING:
-            progress(results, case)
+        progress(results, case)
 
 
 def take_turns(
@@ -210,6 +234,13 @@ def machine(python: str) -> dict[str, str]:
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
         "load average before": f"{os.getloadavg()[0]:.1f}",
     }
+
+
+def home(python: str, full: bool) -> Path:
+    """The folder of a run's results, by the Python that was measured."""
+    folder = ROOT / ("docs/bench" if full else "build/bench")
+    version = run_python(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+    return folder if version == USUAL_PYTHON else folder / version
 
 
 def write(results: Results, folder: Path) -> None:

@@ -1,27 +1,16 @@
 """What the loop's own operations cost, without any I/O: CPU nanoseconds per operation.
 
-`python benches/scheduling.py --loop NAME` runs every case in this process and prints one line of
-JSON. The runner starts one such process per contestant and round. The CPU time of all threads
-counts; the first runs of a case are not in the figure.
+`python benches/scheduling.py --loop NAME` runs every case in this process, one after the other; see
+inprocess.py. The runner starts one such process per contestant and round.
 """
 
-import argparse
 import asyncio
-import gc
-import json
-import statistics
 import sys
 import threading
-import time
-from collections.abc import Callable, Coroutine
 
-from loops import new_loop
+from inprocess import BATCH, Case, main
 
-BATCH = 100
-SAMPLES = 3
-
-# Does about so many operations, and says how many it did.
-Case = Callable[[int], Coroutine[None, None, int]]
+MILLION = 1_000_000
 
 
 def nothing() -> None:
@@ -296,6 +285,33 @@ async def wait(count: int) -> int:
     return count // BATCH * BATCH
 
 
+async def executor(count: int) -> int:
+    """A function that does nothing, in the default executor, one at a time: there and back."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        await loop.run_in_executor(None, nothing)
+    return count
+
+
+async def timers(count: int) -> int:
+    """Timers that are due at once, a hundred at a time."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count // BATCH):
+        done: asyncio.Future[None] = loop.create_future()
+        for _ in range(BATCH - 1):
+            loop.call_later(0, nothing)
+        loop.call_later(0, done.set_result, None)
+        await done
+    return count // BATCH * BATCH
+
+
+async def a_million() -> list[asyncio.TimerHandle]:
+    """A million timers that will not be due, in no order."""
+    loop = asyncio.get_running_loop()
+    # A prime as stride: every second between one hour and two, none twice in a row.
+    return [loop.call_later(3600 + number * 7919 % 3600, nothing) for number in range(MILLION)]
+
+
 CASES: dict[str, Case] = {
     "call_soon": call_soon,
     "tick": tick,
@@ -318,6 +334,9 @@ CASES: dict[str, Case] = {
     "wait_for_future": wait_for_future,
     "wait_for_coroutine": wait_for_coroutine,
     "wait": wait,
+    "executor": executor,
+    "timers": timers,
+    "timers_million": timers,
 }
 
 if sys.version_info >= (3, 11):
@@ -340,42 +359,5 @@ if sys.version_info >= (3, 11):
     CASES.update(timeout=timeout, task_group=task_group)
 
 
-def measure(loop: asyncio.AbstractEventLoop, case: Case, seconds: float) -> float:
-    """CPU nanoseconds of one operation: the median of runs of about so many CPU seconds each."""
-
-    def sample(count: int) -> tuple[int, int]:
-        gc.collect()
-        start = time.process_time_ns()
-        done = loop.run_until_complete(case(count))
-        return time.process_time_ns() - start, done
-
-    count = 10 * BATCH
-    elapsed, _ = sample(count)
-    # A short run is no good guess for a long one: grow towards the wanted length.
-    while elapsed < seconds * 0.5e9:
-        count = int(count * min(10.0, seconds * 1.1e9 / max(elapsed, 1)))
-        elapsed, _ = sample(count)
-    return statistics.median(
-        elapsed / done for elapsed, done in (sample(count) for _ in range(SAMPLES))
-    )
-
-
-def main() -> None:
-    """Measures the cases asked for."""
-    parser = argparse.ArgumentParser(description="CPU nanoseconds per scheduling operation.")
-    parser.add_argument("--loop", default="asyncio", help="a loop's name in loops.py")
-    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=CASES)
-    parser.add_argument("--seconds", type=float, default=0.15, help="of one sample")
-    args = parser.parse_args()
-
-    loop = new_loop(args.loop)
-    try:
-        asyncio.set_event_loop(loop)
-        costs = {name: measure(loop, CASES[name], args.seconds) for name in args.cases}
-    finally:
-        loop.close()
-    print(json.dumps(costs))
-
-
 if __name__ == "__main__":
-    main()
+    main(CASES, "CPU nanoseconds per scheduling operation.", prepared={"timers_million": a_million})

@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ BACKLOG = 4096
 BODY_SIZE = 1024
 BODY = b"x" * BODY_SIZE
 READ_SIZE = 64 * 1024
+BLOCKED_SECONDS = 0.002
 
 Ready = Callable[..., None]
 Case = Callable[[socket.socket, Ready], Awaitable[None]]
@@ -57,6 +59,14 @@ class BufferedEcho(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.transport.write(self.buffer[:nbytes])
+
+
+class BlockingEcho(Echo):
+    """Answers, and then keeps the loop from doing anything for a while."""
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+        time.sleep(BLOCKED_SECONDS)
 
 
 class MinimalHttp(asyncio.Protocol):
@@ -311,6 +321,7 @@ async def tornado(sock: socket.socket, ready: Ready) -> None:
 
 CASES: dict[str, Case] = {
     "echo": protocol(Echo),
+    "write-block": protocol(BlockingEcho),
     "unix": unix,
     "tls": tls,
     "buffered": protocol(BufferedEcho),

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -17,6 +18,10 @@ use crate::pattern::{Pattern, Replies};
 pub(crate) const EVENTS: usize = 256;
 
 const RECEIVE_BUFFER: usize = 256 * 1024;
+
+/// How many connections are opened before the last one has to answer: then the server has accepted
+/// all of them. Opened faster, they overflow its backlog, and each retry takes a second or more.
+const UNANSWERED: usize = 128;
 
 struct Connection<R> {
     line: Line,
@@ -40,21 +45,25 @@ pub(crate) fn run<R: Replies>(
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     let mut connections = Vec::with_capacity(options.connections);
     let opener = Opener::new(options);
+    let mut buffer = vec![0; RECEIVE_BUFFER];
     for index in 0..options.connections {
-        let line = opener.open()?;
-        line.set_nonblocking()?;
-        epoll::add(&poll, &line, EventData::new_u64(index as u64), interest)?;
-        connections.push(Some(Connection {
-            line,
+        let mut connection = Connection {
+            line: opener.open()?,
             replies: replies(index),
             position: pattern.start(index),
             unsent: 0,
             asked: VecDeque::with_capacity(options.in_flight),
-        }));
+        };
+        if index % UNANSWERED == UNANSWERED - 1 {
+            connection.exchange(pattern, &mut buffer)?;
+        }
+        connection.line.set_nonblocking()?;
+        let number = EventData::new_u64(index as u64);
+        epoll::add(&poll, &connection.line, number, interest)?;
+        connections.push(Some(connection));
     }
 
     let mut meter = Meter::start(options)?;
-    let mut buffer = vec![0; RECEIVE_BUFFER];
     let mut events = [empty_event(); EVENTS];
     let mut open = connections.len();
     for slot in &mut connections {
@@ -70,7 +79,8 @@ pub(crate) fn run<R: Replies>(
         for event in &events[..count] {
             let slot = &mut connections[event.data.u64() as usize];
             let Some(connection) = slot else { continue };
-            if let Err(error) = connection.progress(pattern, &mut buffer, &mut meter) {
+            if let Err(error) = connection.progress(pattern, options.pause, &mut buffer, &mut meter)
+            {
                 meter.fail(&error);
                 *slot = None;
                 open -= 1;
@@ -85,10 +95,29 @@ pub(crate) fn run<R: Replies>(
 }
 
 impl<R: Replies> Connection<R> {
+    /// One request and its reply, while the line still blocks.
+    fn exchange(&mut self, pattern: &Pattern, buffer: &mut [u8]) -> io::Result<()> {
+        let length = pattern.request_len();
+        self.line.write_all(pattern.slice(self.position, length))?;
+        self.line.flush()?;
+        self.position = pattern.forward(self.position, length);
+        loop {
+            let length = match self.line.read(buffer)? {
+                0 => return Err(io::Error::other("the server closed the connection")),
+                length => length,
+            };
+            let received = self.replies.receive(&buffer[..length]);
+            if received.map_err(|fault| io::Error::other(fault.0))? > 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Reads what is there, asks as many requests again, and sends what the socket takes.
     fn progress(
         &mut self,
         pattern: &Pattern,
+        pause: Duration,
         buffer: &mut [u8],
         meter: &mut Meter,
     ) -> io::Result<()> {
@@ -103,11 +132,15 @@ impl<R: Replies> Connection<R> {
                 .replies
                 .receive(&buffer[..length])
                 .map_err(|fault| io::Error::other(fault.0))?;
-            let now = Instant::now();
+            let mut now = Instant::now();
             for _ in 0..answered {
                 let asked = self.asked.pop_front();
                 let asked = asked.ok_or_else(|| io::Error::other("a reply too many"))?;
                 meter.record(now - asked);
+            }
+            if answered > 0 && !pause.is_zero() {
+                thread::sleep(pause);
+                now = Instant::now();
             }
             self.ask(pattern, answered, now)?;
             if length < buffer.len() && self.line.is_emptied_by_short_reads() {

@@ -203,6 +203,7 @@ mod tests {
             connections: 1,
             in_flight: 1,
             joined: 1,
+            pause: Duration::ZERO,
             warm_up: Duration::from_secs(1),
             seconds: Duration::from_secs(2),
             requests,

@@ -26,6 +26,7 @@ options
   --connections N   (50)
   --in-flight N     requests outstanding on each connection (1)
   --joined N        datagrams of a flood that leave as one message, for the kernel to cut (1)
+  --pause SECS      between an answer and the next request of the only connection (0)
   --warm-up SECS    before counting begins (0.3)
   --seconds SECS    to count for (1)
   --requests N      stop earlier, after so many
@@ -55,6 +56,7 @@ pub(crate) struct Options {
     pub(crate) connections: usize,
     pub(crate) in_flight: usize,
     pub(crate) joined: usize,
+    pub(crate) pause: Duration,
     pub(crate) warm_up: Duration,
     pub(crate) seconds: Duration,
     pub(crate) requests: u64,
@@ -78,6 +80,7 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
         connections: 50,
         in_flight: 1,
         joined: 1,
+        pause: Duration::ZERO,
         warm_up: Duration::from_millis(300),
         seconds: Duration::from_secs(1),
         requests: u64::MAX,
@@ -95,6 +98,7 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
             }
             Arg::Long("in-flight") => options.in_flight = parser.value()?.parse_with(positive)?,
             Arg::Long("joined") => options.joined = parser.value()?.parse_with(positive)?,
+            Arg::Long("pause") => options.pause = parser.value()?.parse_with(seconds)?,
             Arg::Long("warm-up") => options.warm_up = parser.value()?.parse_with(seconds)?,
             Arg::Long("seconds") => options.seconds = parser.value()?.parse_with(seconds)?,
             Arg::Long("requests") => options.requests = parser.value()?.parse()?,
@@ -114,6 +118,9 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
         && (options.tls || options.unix.is_some())
     {
         return Err("--tls and --unix do not suit this mode".into());
+    }
+    if !options.pause.is_zero() && (options.connections, options.in_flight) != (1, 1) {
+        return Err("--pause needs one connection with one request at a time".into());
     }
     options.addr.set_port(port.ok_or("--port is needed")?);
     Ok(Some(options))
@@ -177,6 +184,7 @@ mod tests {
             "echo line --port 7",
             "udp --port 7 --tls",
             "echo --port 7 --tls --unix /path",
+            "echo --port 7 --pause 0.1",
         ] {
             assert!(parse_line(line).is_err(), "{line:?}");
         }

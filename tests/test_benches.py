@@ -1,0 +1,134 @@
+"""The benchmark's own rules: what counts as reached, and that a case which fails, fails alone."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmark needs Linux")
+
+BENCHES = Path(__file__).parents[1] / "benches"
+Import = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="module")
+def load() -> Iterator[Import]:
+    """The benchmark's modules are programs beside each other, and on nobody's import path."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(BENCHES))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(BENCHES))
+        for name in set(sys.modules) - before:
+            if str(BENCHES) in (getattr(sys.modules[name], "__file__", None) or ""):
+                del sys.modules[name]
+
+
+def results(load: Import, costs: dict[str, dict[str, float]], key: str = "cost") -> Any:
+    """One round with these figures, by case and contestant."""
+    found = load("results").Results({}, {}, [], {})
+    for case, by_name in costs.items():
+        for name, cost in by_name.items():
+            found.add(case, name, {"cost": 1.0, key: cost})
+    return found
+
+
+def reached(load: Import, found: Any) -> dict[str, tuple[str, ...]]:
+    """Who has met which goal."""
+    return {goal.wanted: goal.met for goal in load("goals").goals(found)}
+
+
+def test_every_case_is_there(load: Import) -> None:
+    cases = load("cases")
+    assert {case.server for case in (*cases.NETWORK, *cases.MEMORY)} <= set(load("servers").CASES)
+    for name, group in (("scheduling", cases.SCHEDULING), ("pipes", cases.PIPES)):
+        assert {case.name for case in group} == set(load(name).CASES)
+        assert {case.program for case in group} == {f"{name}.py"}
+
+
+def test_every_contestant_is_known(load: Import) -> None:
+    contestants = load("contestants")
+    assert set(contestants.DEFAULT) <= set(contestants.NAMES)
+    assert set(contestants.NAMES) == set(load("chart").COLOURS)
+
+
+def test_the_overview_shows_cases_that_there_are(load: Import) -> None:
+    cases = load("cases")
+    assert set(load("chart").OVERVIEW) <= {case.name for case in (*cases.NETWORK, *cases.MEMORY)}
+
+
+def test_a_peer_goal_is_against_the_best(load: Import) -> None:
+    found = results(
+        load, {"connect": {"oxlip": 8.5, "oxlip-io_uring": 8, "rloop": 12, "blazio": 10}}
+    )
+    assert reached(load, found) == {"≥ 1.2× blazio": ("oxlip-io_uring",)}
+
+
+def test_goals_that_are_missed_stay_in_the_table(load: Import) -> None:
+    found = results(load, {"connect": {"oxlip": 10, "uvloop": 10, "asyncio": 10}})
+    assert reached(load, found) == {"≥ 0.95× uvloop": ("oxlip",), "≥ 1.2× uvloop": ()}
+    page = load("report").reached(load("goals").goals(found))
+    assert "1 of 2 are met" in page
+    assert "| **no** |" in page
+
+
+def test_latency(load: Import) -> None:
+    found = results(load, {"write-block": {"oxlip": 100, "zuvloop": 99}}, key="p50_us")
+    assert reached(load, found) == {"≥ 1× zuvloop, p50": ()}
+
+
+def test_growth(load: Import) -> None:
+    found = results(
+        load,
+        {
+            "echo-1k-10": {"oxlip": 4, "oxlip-io_uring": 4},
+            "echo-1k-10000": {"oxlip": 6, "oxlip-io_uring": 6.1},
+        },
+    )
+    assert reached(load, found) == {"≤ 1.5× that of echo 1 KiB, 10 connections": ("oxlip",)}
+
+
+PROGRAM = """
+import asyncio, os, signal, sys
+sys.path.insert(0, {benches!r})
+from inprocess import main
+
+async def good(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+    return count
+
+async def raises(count):
+    raise NotImplementedError("not in this loop")
+
+async def ends(count):
+    os._exit(3)
+
+async def is_stuck(count):
+    os.kill(os.getpid(), signal.SIGALRM)
+
+main(dict(good=good, ends=ends, raises=raises, is_stuck=is_stuck, last=good), "")
+"""
+
+
+def test_a_case_fails_alone(load: Import, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(benches=str(BENCHES)))
+    bench = load("measure").Bench(sys.executable, tmp_path, 0.1, 0.1)
+    contestant = load("contestants").Contestant("asyncio")
+    names = ["good", "ends", "raises", "is_stuck", "last"]
+    found = bench.program(contestant, str(program), names, 0.001)
+    assert found["good"]["cost"] > 0
+    assert found["last"]["cost"] > 0
+    assert {name: str(found[name]) for name in names[1:4]} == {
+        "ends": "exit status 3",
+        "raises": "NotImplementedError: not in this loop",
+        "is_stuck": "took too long",
+    }
