@@ -8,7 +8,8 @@ import errno
 import itertools
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,36 @@ def sockets(tmp_path: Path) -> Iterator[tuple[socket.socket, socket.socket]]:
         yield first, second
 
 
+class FullPeer:
+    """The far end of a transport that has no room for another datagram."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.far = far
+        self.filler = fill(near)
+
+    def make_room(self) -> None:
+        """The peer takes what is in the way."""
+        for _ in range(self.filler):
+            assert self.far.recv(100) == b"filler"
+
+    def received(self, count: int) -> list[bytes]:
+        return [self.far.recv(1000) for _ in range(count)]
+
+    def hears_nothing(self) -> None:
+        self.far.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            self.far.recv(100)
+
+
+@asynccontextmanager
+async def crowded(
+    sockets: tuple[socket.socket, socket.socket], protocol: DatagramRecorder
+) -> AsyncIterator[tuple[asyncio.DatagramTransport, FullPeer]]:
+    near, far = sockets
+    async with endpoint(protocol, sock=near) as (transport, _):
+        yield transport, FullPeer(near, far)
+
+
 async def test_limits(loop: Loop) -> None:
     async with endpoint(DatagramRecorder()) as (transport, _):
         assert transport.get_write_buffer_size() == 0
@@ -42,11 +73,9 @@ async def test_limits(loop: Loop) -> None:
 async def test_pause_and_resume_writing(
     loop: Loop, kind: str, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
-    near, far = sockets
     protocol = DatagramRecorder()
-    async with endpoint(protocol, sock=near) as (transport, _):
+    async with crowded(sockets, protocol) as (transport, peer):
         transport.set_write_buffer_limits(high=100, low=0)
-        filler = fill(near)
         transport.sendto(b"x" * (100 - HEADER))
         assert transport.get_write_buffer_size() == 100
         assert protocol.calls == ["connection_made"], "the limit itself is not above it"
@@ -56,10 +85,9 @@ async def test_pause_and_resume_writing(
         transport.sendto(b"z")
         assert protocol.calls[1:] == ["pause_writing"], "once only"
         assert repr(transport).endswith(f"write=<polling, bufsize={102 + 2 * HEADER}>>")
-        for _ in range(filler):
-            assert far.recv(100) == b"filler"
+        peer.make_room()
         await pause(3)
-        assert [far.recv(100) for _ in range(3)] == [b"x" * (100 - HEADER), b"y", b"z"]
+        assert peer.received(3) == [b"x" * (100 - HEADER), b"y", b"z"]
         if is_ours(kind) or not HEADER:
             # 3.13.0 forgets the headers when it sends.
             assert protocol.calls[1:] == ["pause_writing", "resume_writing"]
@@ -70,47 +98,40 @@ async def test_pause_and_resume_writing(
 async def test_order_is_kept_while_full(
     loop: Loop, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
-    near, far = sockets
-    async with endpoint(DatagramRecorder(), sock=near) as (transport, _):
-        filler = fill(near)
+    async with crowded(sockets, DatagramRecorder()) as (transport, peer):
         buffer = bytearray(b"0")
         for i in range(100):
             buffer[:] = b"%d" % i
             transport.sendto(buffer)
         received = []
-        far.setblocking(False)
-        while len(received) < filler + 100:
+        peer.far.setblocking(False)
+        while len(received) < peer.filler + 100:
             try:
-                received.append(far.recv(100))
+                received.append(peer.far.recv(100))
             except BlockingIOError:
                 await pause()
-        assert received[filler:] == [b"%d" % i for i in range(100)]
+        assert received[peer.filler :] == [b"%d" % i for i in range(100)]
 
 
 async def test_empty_datagrams_in_the_queue(
     loop: Loop, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
-    near, far = sockets
-    async with endpoint(DatagramRecorder(), sock=near) as (transport, _):
-        filler = fill(near)
+    async with crowded(sockets, DatagramRecorder()) as (transport, peer):
         transport.sendto(b"")
         transport.sendto(b"x")
         assert transport.get_write_buffer_size() == 1 + 2 * HEADER
-        for _ in range(filler):
-            far.recv(100)
+        peer.make_room()
         await pause(3)
         if sys.version_info >= (3, 13):
-            assert far.recv(100) == b""
-        assert far.recv(100) == b"x"
+            assert peer.received(1) == [b""]
+        assert peer.received(1) == [b"x"]
 
 
 async def test_close_sends_what_is_queued(
     loop: Loop, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
-    near, far = sockets
     protocol = DatagramRecorder()
-    async with endpoint(protocol, sock=near) as (transport, _):
-        filler = fill(near)
+    async with crowded(sockets, protocol) as (transport, peer):
         transport.sendto(b"last")
         transport.close()
         assert transport.is_closing()
@@ -118,51 +139,42 @@ async def test_close_sends_what_is_queued(
         transport.sendto(b"even later")
         await pause(3)
         assert "connection_lost" not in protocol.calls
-        for _ in range(filler):
-            far.recv(100)
+        peer.make_room()
         await protocol.until_lost()
         assert protocol.error is None
-        assert [far.recv(100), far.recv(100)] == [b"last", b"even later"]
-    assert near.fileno() == -1
+        assert peer.received(2) == [b"last", b"even later"]
+    assert sockets[0].fileno() == -1
 
 
 async def test_abort_drops_what_is_queued(
     loop: Loop, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
-    near, far = sockets
     protocol = DatagramRecorder()
-    async with endpoint(protocol, sock=near) as (transport, _):
-        filler = fill(near)
+    async with crowded(sockets, protocol) as (transport, peer):
         transport.sendto(b"last")
         transport.close()
         transport.abort()
         await protocol.until_lost()
         assert protocol.calls.count("connection_lost") == 1
-        for _ in range(filler):
-            far.recv(100)
-        far.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            far.recv(100)
+        peer.make_room()
+        peer.hears_nothing()
 
 
 async def test_an_error_in_the_queue_is_about_one(
     loop: Loop, sockets: tuple[socket.socket, socket.socket]
 ) -> None:
-    near, far = sockets
     protocol = DatagramRecorder()
-    async with endpoint(protocol, sock=near) as (transport, _):
-        filler = fill(near)
+    async with crowded(sockets, protocol) as (transport, peer):
         transport.sendto(b"before")
         transport.sendto(bytes(10_000_000))
         transport.sendto(b"after")
-        for _ in range(filler):
-            far.recv(100)
+        peer.make_room()
         await protocol.until_called("error_received")
         (error,) = protocol.errors
         assert isinstance(error, OSError)
         assert error.errno == errno.EMSGSIZE
         await pause(3)
-        assert [far.recv(100), far.recv(100)] == [b"before", b"after"]
+        assert peer.received(2) == [b"before", b"after"]
 
 
 async def test_abort_in_error_received(
@@ -173,19 +185,14 @@ async def test_abort_in_error_received(
             super().error_received(exc)
             self.transport.abort()
 
-    near, far = sockets
     protocol = Aborting()
-    async with endpoint(protocol, sock=near) as (transport, _):
-        filler = fill(near)
+    async with crowded(sockets, protocol) as (transport, peer):
         for data in (b"before", bytes(10_000_000), b"after"):
             transport.sendto(data)
-        for _ in range(filler):
-            far.recv(100)
+        peer.make_room()
         await protocol.until_lost()
-        assert far.recv(100) == b"before"
-        far.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            far.recv(100)
+        assert peer.received(1) == [b"before"]
+        peer.hears_nothing()
 
 
 async def test_close_and_send_in_resume_writing(
@@ -196,17 +203,14 @@ async def test_close_and_send_in_resume_writing(
             super().resume_writing()
             self.transport.sendto(b"one more")  # type: ignore[attr-defined]
 
-    near, far = sockets
     protocol = Sending()
-    async with endpoint(protocol, sock=near) as (transport, _):
+    async with crowded(sockets, protocol) as (transport, peer):
         transport.set_write_buffer_limits(high=500, low=500)
-        filler = fill(near)
         transport.sendto(b"x" * 501)
         assert protocol.calls[1:] == ["pause_writing"]
-        for _ in range(filler):
-            far.recv(100)
+        peer.make_room()
         await protocol.until_called("resume_writing")
-        assert [far.recv(1000), far.recv(100)] == [b"x" * 501, b"one more"]
+        assert peer.received(2) == [b"x" * 501, b"one more"]
 
 
 async def test_a_full_peer_by_its_name(loop: Loop, tmp_path: Path) -> None:

@@ -57,15 +57,24 @@ async def test_an_answer_in_eof_received(loop: asyncio.AbstractEventLoop) -> Non
             return super().eof_received()
 
     async with tls.connection(Polite()) as (_, protocol, peer):
-        # Only our half of the farewell is sent, on the loop's own thread, so that no answer can
-        # arrive meanwhile: unwrap() does not go well with data.
-        peer.sock.setblocking(False)
-        try:
-            peer.sock.unwrap()
-        except ssl.SSLError:
-            pass
-        peer.sock.settimeout(PATIENCE)
+        peer.begin_to_part()
         assert await asyncio.to_thread(peer.sock.recv, 100) == b"thanks"
+        await protocol.until_lost()
+        assert protocol.error is None
+
+
+async def test_what_is_left_leaves_after_the_peers_farewell(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    async with tls.connection(Recorder()) as (transport, protocol, peer):
+        peer.begin_to_part()
+        transport.write(BIG)  # before anything is read
+        lower: Any = transport._ssl_protocol._transport  # type: ignore[attr-defined]
+        await protocol.until_called("eof_received")
+        assert lower.get_write_buffer_size() > 0
+        assert await peer.exactly(len(BIG)) == BIG
+        with pytest.raises(ssl.SSLZeroReturnError):  # the other's farewell
+            await asyncio.to_thread(peer.sock.recv, 1)
         await protocol.until_lost()
         assert protocol.error is None
 

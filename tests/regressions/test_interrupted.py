@@ -101,3 +101,32 @@ def test_connection_interrupted_in_resume_writing_goes_on(
         assert received == b"x" * LARGE + b"more"
         transport.close()
         loop.run_until_complete(protocol.until_lost())
+
+
+@ending
+def test_what_was_written_leaves_although_a_single_tick_is_interrupted(
+    loop: Loop, error: type[BaseException]
+) -> None:
+    """As a library has it that waits inside of a callback."""
+    near, far = connected()
+    received: list[bytes] = []
+
+    def interrupt() -> None:
+        raise error
+
+    def inside() -> None:
+        loop.call_soon(transport.write, b"written")
+        loop.call_soon(interrupt)
+        loop.stop()
+        with pytest.raises(error):
+            loop._run_once()  # type: ignore[attr-defined]
+        received.append(far.recv(16))
+
+    with far:
+        protocol = Recorder()
+        transport, _ = loop.run_until_complete(loop.create_connection(lambda: protocol, sock=near))
+        loop.call_soon(inside)
+        loop.run_forever()
+        assert received == [b"written"]
+        transport.close()
+        loop.run_until_complete(protocol.until_lost())

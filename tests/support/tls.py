@@ -95,6 +95,16 @@ class TlsPeer(Peer):
         """Says farewell and waits for the other's."""
         await asyncio.to_thread(self.sock.unwrap)
 
+    def begin_to_part(self) -> None:
+        """Says farewell and does not wait: on the loop's own thread, so that nothing can arrive
+        meanwhile, which unwrap() does not go well with."""
+        self.sock.setblocking(False)
+        try:
+            self.sock.unwrap()
+        except ssl.SSLError:
+            pass
+        self.sock.settimeout(PATIENCE)
+
     def send_raw(self, data: bytes) -> None:
         """Bytes that are no records."""
         with self.raw() as raw:

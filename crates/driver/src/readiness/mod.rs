@@ -38,9 +38,9 @@ mod resource;
 mod room;
 mod transfer;
 mod unpolled;
+mod waiting;
 
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task;
@@ -222,153 +222,6 @@ impl<B: Backend> Readiness<B> {
                 }
             }
         }
-    }
-
-    /// What could not be armed is answered with its error.
-    fn apply_changes(&mut self, completions: &mut Vec<Completion>) {
-        for id in self.changed.drain(..) {
-            let Some(resource) = self.resources.get_mut(id) else {
-                continue;
-            };
-            let wanted = resource.settle();
-            match apply::change(&mut self.backend, id, resource, wanted) {
-                Ok(()) => {}
-                Err(error) if unpolled::is_refused(resource, &error) => {
-                    if !self.unpolled.contains(&id) {
-                        self.unpolled.push(id);
-                    }
-                }
-                Err(error) => completions.push(Completion::Failed(id, error)),
-            }
-        }
-    }
-
-    /// What was reported and has not been taken, as far as can be told, is armed anew: then the kernel
-    /// looks again, and reports it if it is there, as a level-triggered backend does.
-    fn repeat_reports(&mut self, completions: &mut Vec<Completion>) {
-        for id in self.reported.drain(..) {
-            let Some(resource) = self.resources.get_mut(id) else {
-                continue;
-            };
-            if resource.owes_a_report() {
-                let armed = resource.armed;
-                if let Err(error) = apply::arm(&mut self.backend, id, resource, armed) {
-                    completions.push(Completion::Failed(id, error));
-                }
-            }
-        }
-    }
-
-    /// Turns one event into completions. False: it was for nobody.
-    #[inline]
-    fn dispatch(&mut self, event: &Event, completions: &mut Vec<Completion>) -> bool {
-        if event.token == BELL {
-            self.bell.clear();
-            return true;
-        }
-        let id = Id::from_u64(event.token);
-        let Some(resource) = self.resources.get_mut(id) else {
-            return false;
-        };
-        let ready = apply::armed_part(event, resource);
-        match resource.kind() {
-            // Urgent data without any other: nobody has asked for it.
-            _ if ready.is_none() && resource.has_edges() => return resource.is_armed(),
-            _ if ready.is_none() => return false,
-            Kind::Stream | Kind::Pipe => {
-                if resource.is_connecting() {
-                    let outcome = resource.owned().and_then(transfer::connected);
-                    if resource.end_connecting() {
-                        self.changed.push(id);
-                    }
-                    completions.push(Completion::Connected(id, outcome));
-                }
-                if ready.reads() && resource.has_unread(event.readiness.short_read_is_all()) {
-                    completions.push(Completion::Readable(id));
-                    if resource.has_edges() {
-                        self.reported.push(id);
-                    }
-                }
-                if ready.writes() && resource.is_sending() {
-                    if resource.end_sending() {
-                        self.changed.push(id);
-                    }
-                    completions.push(Completion::Sendable(id));
-                }
-            }
-            Kind::Datagram => {
-                if ready.reads() {
-                    completions.push(Completion::Receivable(id));
-                }
-                if ready.writes() && resource.is_sending() {
-                    if resource.end_sending() {
-                        self.changed.push(id);
-                    }
-                    self.rooms.end(id);
-                    completions.push(Completion::Sendable(id));
-                }
-            }
-            Kind::Room => self.rooms_found(Some(id), completions),
-            Kind::Clock => self.rooms_found(None, completions),
-            Kind::Listener => completions.push(Completion::Acceptable(id)),
-            Kind::Watch => completions.push(Completion::Watched(id, ready)),
-        }
-        true
-    }
-
-    /// The first half of a wait: tells the backend what is wanted.
-    #[inline]
-    pub(crate) fn prepare(&mut self, completions: &mut Vec<Completion>) {
-        self.clear_rooms();
-        self.apply_changes(completions);
-        self.repeat_reports(completions);
-        if !self.unpolled.is_empty() {
-            self.report_unpolled(completions);
-        }
-        completions.extend(
-            self.ousted
-                .drain(..)
-                .map(|id| Completion::Failed(id, resource::lost())),
-        );
-    }
-
-    /// The second half: asks it what is ready.
-    #[inline]
-    pub(crate) fn collect(
-        &mut self,
-        timeout: Option<Duration>,
-        completions: &mut Vec<Completion>,
-    ) -> io::Result<()> {
-        self.backend.wait(timeout, &mut self.events)?;
-        let mut events = mem::take(&mut self.events);
-        let mut orphans = false;
-        for event in &events {
-            orphans |= !self.dispatch(event, completions);
-        }
-        events.clear();
-        self.events = events;
-        if orphans { self.rebuild() } else { Ok(()) }
-    }
-
-    /// Starts over with a new multiplexer, to be rid of a registration that has outlived its
-    /// descriptor and that nothing can name any more.
-    fn rebuild(&mut self) -> io::Result<()> {
-        self.backend = B::new()?;
-        if self.hears_bell {
-            apply::hear(&mut self.backend, &self.bell)?;
-        }
-        let armed: Vec<Id> = self
-            .resources
-            .iter()
-            .filter(|(_, r)| r.is_armed())
-            .map(|(id, _)| id)
-            .collect();
-        for id in armed {
-            if self.resources.get_mut(id).is_some_and(Resource::disarm) {
-                self.changed.push(id);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -49,7 +49,7 @@ use oxlip_core::time::Time;
 use self::buffers::{BUFFER, BufferId};
 use self::incoming::{End, Incoming, Kind, Piece, Request, Requests, Table};
 use self::owner::{Without, refusal};
-use self::ring::{Answer, Ring, Tag};
+use self::ring::{Answer, Ring, Room, Tag};
 use self::sending::Sends;
 use crate::readiness::{Epoll, misuse};
 use crate::wake::Waker;
@@ -59,6 +59,7 @@ use crate::{Driver, RawSocket, Received, Role};
 pub struct Uring {
     // Dropped before the descriptors: whatever the kernel still does for it ends.
     ring: Option<Ring>,
+    room: Room,
     /// The thread that the ring belongs to, once it is in use.
     owner: Option<u64>,
     without: Without,
@@ -101,8 +102,23 @@ impl Uring {
     /// The kernel is older than 6.1, has no io_uring, or a sandbox or an administrator forbids it;
     /// out of descriptors or memory.
     pub fn new() -> io::Result<Self> {
+        Self::with_room(Room::USUAL)
+    }
+
+    /// As [`Uring::new`], with a ring that has room for so few requests and answers: for tests of what
+    /// happens when there is none left.
+    ///
+    /// # Errors
+    /// As [`Uring::new`].
+    #[doc(hidden)]
+    pub fn with_room_for(requests: u32, answers: u32) -> io::Result<Self> {
+        Self::with_room(Room { requests, answers })
+    }
+
+    fn with_room(room: Room) -> io::Result<Self> {
         Ok(Self {
-            ring: Some(Ring::new().map_err(refusal)?),
+            ring: Some(Ring::new(room).map_err(refusal)?),
+            room,
             owner: None,
             without: Without::No,
             refusals: 0,

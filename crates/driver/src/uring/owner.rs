@@ -51,7 +51,7 @@ impl Uring {
             self.lose_ring();
         }
         let unused = self.ring.take().filter(Ring::is_of_this_process);
-        let ring = unused.map_or_else(Ring::new, Ok);
+        let ring = unused.map_or_else(|| Ring::new(self.room), Ok);
         let enabled = ring.and_then(|ring| {
             ring.enable()?;
             Ok(ring)

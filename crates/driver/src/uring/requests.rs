@@ -180,7 +180,7 @@ impl Uring {
                 return count;
             }
             // It keeps the rest until there is room, and puts it there when it is called.
-            if !ring.has_overflown() || !matches!(ring.enter(false, None), Ok(Ended::Answered)) {
+            if !ring.has_overflown() || !ring.fetch_kept() {
                 return count;
             }
         }

@@ -15,10 +15,21 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use super::buffers::Pool;
 use super::region::Region;
 
-/// Requests that are submitted at once. More are submitted in parts.
-const REQUESTS: u32 = 256;
-/// Answers that the kernel has room for before it must keep them elsewhere.
-const ANSWERS: u32 = 2048;
+/// How much a ring has room for: powers of two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Requests that are submitted at once. More are submitted in parts.
+    pub(super) requests: u32,
+    /// Answers, before the kernel must keep them elsewhere.
+    pub(super) answers: u32,
+}
+
+impl Room {
+    pub(super) const USUAL: Self = Self {
+        requests: 256,
+        answers: 2048,
+    };
+}
 
 /// The longest bytes of one send that are copied, to leave with the next [`Ring::enter`].
 pub(super) const STAGED_AT_MOST: usize = 16 * 1024;
@@ -93,7 +104,7 @@ impl Ring {
     ///
     /// # Errors
     /// The kernel is older than 6.1, or has or may not have rings; out of descriptors or memory.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(room: Room) -> io::Result<Self> {
         // Not `dontfork`: a child that drops its copy would unmap what it has mapped there since.
         let mut builder = IoUring::builder();
         builder
@@ -103,13 +114,13 @@ impl Ring {
             .setup_taskrun_flag()
             .setup_submit_all()
             .setup_clamp()
-            .setup_cqsize(ANSWERS);
+            .setup_cqsize(room.answers);
         // One indirection less, since 6.6.
         let io = builder
             .clone()
             .setup_no_sqarray()
-            .build(REQUESTS)
-            .or_else(|_| builder.build(REQUESTS))?;
+            .build(room.requests)
+            .or_else(|_| builder.build(room.requests))?;
         let parameters = io.params();
         if !(parameters.is_feature_ext_arg() && parameters.is_feature_skip_cqe_on_success()) {
             return Err(io::ErrorKind::Unsupported.into());
@@ -297,7 +308,10 @@ impl Ring {
                 Ok(_) => Ended::Answered,
                 Err(Some(libc::ETIME)) => Ended::TimedOut,
                 Err(Some(libc::EINTR)) => Ended::Interrupted,
-                Err(Some(libc::EAGAIN | libc::EBUSY)) => return Ok(Ended::Refused),
+                // The last: answers were dropped, which their count says, too.
+                Err(Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::EBADR)) => {
+                    return Ok(Ended::Refused);
+                }
                 Err(code) => {
                     return Err(io::Error::from_raw_os_error(code.unwrap_or(libc::EINVAL)));
                 }
@@ -306,6 +320,19 @@ impl Ring {
                 return Ok(ended);
             }
         }
+    }
+
+    /// Has the kernel put answers that it keeps where there is room now, and submits nothing: what is
+    /// refused must not keep them back. False: it refuses that, too.
+    pub(super) fn fetch_kept(&mut self) -> bool {
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: without an argument there is nothing to point to.
+        unsafe {
+            self.io
+                .submitter()
+                .enter::<libc::sigset_t>(0, 0, flags, None)
+        }
+        .is_ok()
     }
 
     /// Takes all answers that are there.
@@ -340,5 +367,65 @@ impl Ring {
     /// Whether everything that was pushed has been submitted.
     pub(super) fn is_submitted(&mut self) -> bool {
         self.io.submission().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    /// What `tests/uring/overflow.rs` builds on: so small a ring really has not enough room.
+    #[test]
+    #[cfg_attr(miri, ignore = "miri has no io_uring")]
+    fn the_kernel_keeps_answers_for_which_there_is_no_room() {
+        const ALL: usize = 40;
+        let Ok(mut ring) = Ring::new(Room {
+            requests: 8,
+            answers: 8,
+        }) else {
+            return;
+        };
+        ring.enable().expect("a thread of its own");
+        let pipes: Vec<_> = (0..ALL).map(|_| io::pipe().expect("a pipe")).collect();
+        for (at, (reader, _)) in pipes.iter().enumerate() {
+            if !ring.has_room() {
+                assert_eq!(ring.enter(false, None).expect("enter"), Ended::Answered);
+            }
+            ring.poll(reader.as_raw_fd(), at as Tag, false);
+        }
+        assert_eq!(ring.enter(false, None).expect("enter"), Ended::Answered);
+        assert!(!ring.has_overflown());
+        // Each ends all the polls of its pipe.
+        drop(
+            pipes
+                .into_iter()
+                .map(|(_, writer)| writer)
+                .collect::<Vec<_>>(),
+        );
+        let mut answers: Vec<Answer> = Vec::new();
+        let mut overflown = 0;
+        while answers.iter().filter(|answer| answer.tag != NOBODY).count() < ALL {
+            let ended = ring.enter(true, Some(Duration::from_secs(5)));
+            assert_eq!(ended.expect("enter"), Ended::Answered);
+            overflown += usize::from(ring.has_overflown());
+            ring.answers(&mut answers);
+            if overflown == 1 && ring.has_overflown() {
+                // They come also while a request is refused, as it is by the call that this is not.
+                let before = answers.len();
+                ring.cancel(NOBODY - 1);
+                assert!(ring.fetch_kept());
+                ring.answers(&mut answers);
+                assert!(answers.len() > before && !ring.is_submitted());
+            }
+        }
+        assert!(overflown > 0, "there was room for all");
+        assert!(!ring.has_lost_answers());
+        // Of the request that there was nothing to cancel for.
+        answers.retain(|answer| answer.tag != NOBODY);
+        let mut tags: Vec<_> = answers.iter().map(|answer| answer.tag).collect();
+        tags.sort_unstable();
+        assert!(tags.into_iter().eq(0..ALL as Tag), "{answers:?}");
     }
 }

@@ -2,6 +2,7 @@
 //! closed, a ring that belongs to a thread, and systems that forbid it.
 
 mod ends;
+mod overflow;
 mod receives;
 mod sandbox;
 mod sends;

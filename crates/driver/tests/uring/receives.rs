@@ -1,15 +1,16 @@
 //! What the kernel receives, and in which order it is given.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
 use oxlip_core::op::{Completion, Op};
-use oxlip_driver::{Driver, Received};
+use oxlip_driver::{Driver, Received, Role};
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::world::{driver, poll, receive, stream, wait};
+use crate::world::{close, driver, poll, receive, replace, stream, tcp_pair, wait};
 
 /// More streams have something than the pool has buffers, twice.
 #[test]
@@ -184,4 +185,58 @@ fn an_end_behind_a_full_buffer_is_told_once() {
     assert!(matches!(wait(&mut driver)[..], [Completion::Readable(of)] if of == id));
     assert_eq!(driver.take_into(id, &mut buffer).expect("take"), Some(0));
     assert!(poll(&mut driver).is_empty());
+}
+
+/// The receive under way keeps the file of a number that was closed behind the driver's back.
+#[test]
+fn what_arrives_for_a_lost_stream_does_not_reach_the_next_holder_of_its_number() {
+    let Some(mut driver) = driver() else { return };
+    let (id, mut peer) = stream(&mut driver);
+    let (other, mut other_peer) = tcp_pair();
+    poll(&mut driver);
+    peer.write_all(b"not for you").expect("write");
+    let other = replace(&driver, id, other);
+    peer.write_all(b"nor is this").expect("write");
+    let other = driver.adopt(other, Role::Stream).expect("adopt");
+    assert!(driver.submit(Op::RecvStart(other)).is_pending());
+    assert!(matches!(poll(&mut driver)[..], [Completion::Failed(of, _)] if of == id));
+    other_peer.write_all(b"for you").expect("write");
+    assert_eq!(receive(&mut driver, other, 7), b"for you");
+    assert!(poll(&mut driver).is_empty());
+    // Nothing keeps the first connection.
+    assert!(matches!(peer.read(&mut [0; 8]), Ok(0) | Err(_)));
+}
+
+/// Whatever the kernel was doing for it: an answer may come before the cancellation, or with it.
+#[test]
+fn what_arrives_for_a_closed_stream_does_not_reach_the_next_with_its_number() {
+    let Some(mut driver) = driver() else { return };
+    let (mut id, mut peer) = stream(&mut driver);
+    for round in 0..300_usize {
+        for step in 0..3 {
+            if round >> step & 1 == 1 {
+                poll(&mut driver);
+            }
+            if round % 4 == step {
+                peer.write_all(b"not for you").expect("write");
+            }
+        }
+        let number = driver.descriptor(id).expect("its own").as_raw_fd();
+        // Made before, so that the number that becomes free is not taken by its peer.
+        let (next, next_peer) = tcp_pair();
+        close(&mut driver, id);
+        // SAFETY: `next` is open, and the lowest free number is asked for.
+        let reused = unsafe {
+            let reused = libc::fcntl(next.as_raw_fd(), libc::F_DUPFD_CLOEXEC, number);
+            OwnedFd::from_raw_fd(reused)
+        };
+        drop(next);
+        id = driver.adopt(reused, Role::Stream).expect("adopt");
+        peer = next_peer;
+        assert!(driver.submit(Op::RecvStart(id)).is_pending());
+        assert!(poll(&mut driver).is_empty());
+        let words = format!("{round:8}");
+        peer.write_all(words.as_bytes()).expect("write");
+        assert_eq!(receive(&mut driver, id, 8), words.as_bytes());
+    }
 }

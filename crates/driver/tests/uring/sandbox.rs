@@ -61,9 +61,9 @@ fn refuse(call: i64, error: i32) {
     ]);
 }
 
-/// From here on this thread gets `EAGAIN` when it calls a ring without waiting, as from a kernel that has
-/// no memory.
-fn refuse_requests() {
+/// From here on this thread gets that error when it calls a ring without waiting, as from a kernel that
+/// has no memory.
+fn refuse_requests(error: i32) {
     let call = u32::try_from(libc::SYS_io_uring_enter).expect("a number");
     install(&mut [
         statement(LOAD, 0, 0, 0),
@@ -71,12 +71,7 @@ fn refuse_requests() {
         // The lower half of the third argument: how many answers to wait for.
         statement(LOAD, 0, 0, 16 + 2 * 8),
         statement(JUMP_IF_EQUAL, 0, 1, 0),
-        statement(
-            RETURN,
-            0,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::EAGAIN.unsigned_abs(),
-        ),
+        statement(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | error.unsigned_abs()),
         statement(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]);
 }
@@ -146,7 +141,7 @@ fn a_ring_that_fails_is_replaced_by_epoll() {
 }
 
 /// The filter is this thread's, for good.
-fn in_a_thread(body: fn()) {
+fn in_a_thread(body: impl FnOnce() + Send + 'static) {
     thread::spawn(body).join().expect("the test");
 }
 
@@ -158,7 +153,7 @@ fn a_send_that_is_refused_for_now_does_not_reach_the_next_connection() {
         let (next, mut next_peer): (OwnedFd, TcpStream) = tcp_pair();
         poll(&mut driver);
         let number = driver.descriptor(id).expect("its own").as_raw_fd();
-        refuse_requests();
+        refuse_requests(libc::EAGAIN);
         assert!(send_soon(&mut driver, id, &[b"not for you"]).is_pending());
         close(&mut driver, id);
         // SAFETY: `next` is open, and the lowest free number is asked for.
@@ -185,7 +180,7 @@ fn the_end_follows_what_is_refused_for_now() {
         let Some(mut driver) = driver() else { return };
         let (id, mut peer) = stream(&mut driver);
         poll(&mut driver);
-        refuse_requests();
+        refuse_requests(libc::EAGAIN);
         assert!(send_soon(&mut driver, id, &[b"last words"]).is_pending());
         assert!(matches!(
             driver.submit(Op::Shutdown(id)),
@@ -204,13 +199,12 @@ fn the_end_follows_what_is_refused_for_now() {
 }
 
 /// More than it takes at a time.
-#[test]
-fn requests_that_are_refused_for_now_are_not_forgotten() {
-    in_a_thread(|| {
+fn refused_for_now(error: i32) {
+    in_a_thread(move || {
         let Some(mut driver) = driver() else { return };
         poll(&mut driver);
         let mut streams: Vec<_> = (0..300).map(|_| stream(&mut driver)).collect();
-        refuse_requests();
+        refuse_requests(error);
         for _ in 0..3 {
             assert!(poll(&mut driver).is_empty());
         }
@@ -232,6 +226,26 @@ fn requests_that_are_refused_for_now_are_not_forgotten() {
             assert_eq!(receive(&mut driver, *id, 1), b"x");
         }
     });
+}
+
+#[test]
+fn requests_that_are_refused_for_now_are_not_forgotten() {
+    refused_for_now(libc::EAGAIN);
+}
+
+#[test]
+fn requests_are_not_forgotten_while_answers_are_kept_back() {
+    refused_for_now(libc::EBUSY);
+}
+
+#[test]
+fn a_shortage_of_memory_in_a_call_does_not_end_the_ring() {
+    refused_for_now(libc::ENOMEM);
+}
+
+#[test]
+fn answers_that_the_kernel_says_to_have_dropped_do_not_end_the_ring_if_it_has_not() {
+    refused_for_now(libc::EBADR);
 }
 
 #[test]

@@ -1,20 +1,18 @@
 //! Sends that leave with the wait.
 
-use std::io::{IoSlice, Read, Write};
+use std::io::{IoSlice, Read};
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
-use oxlip_driver::uring::Uring;
 use oxlip_driver::{Driver, Role};
 
 use crate::world::{
-    PATIENCE, close, driver, hears_nothing, poll, send_soon, stream, tcp_pair, wait,
+    PATIENCE, close, driver, full_stream, hears_nothing, poll, replace, send_soon, stream,
+    tcp_pair, wait,
 };
 
 #[test]
@@ -126,19 +124,6 @@ fn what_is_to_be_sent_leaves_before_the_end() {
     assert!(poll(&mut driver).is_empty());
 }
 
-/// A stream without any room, of which the driver does not know, and how much it holds.
-fn full_stream(driver: &mut Uring) -> (Id, UnixStream, usize) {
-    let (ours, peer) = UnixStream::pair().expect("a pair");
-    ours.set_nonblocking(true).expect("non-blocking");
-    peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-    let mut filled = 0;
-    while let Ok(count) = (&ours).write(&[b'x'; 1000]) {
-        filled += count;
-    }
-    let id = driver.adopt(ours.into(), Role::Stream).expect("adopt");
-    (id, peer, filled)
-}
-
 #[test]
 fn room_ends_the_wait_that_has_found_none() {
     let Some(mut driver) = driver() else { return };
@@ -185,16 +170,6 @@ fn a_send_behind_another_is_answered_as_any() {
         .expect("what was sent");
     assert!(matches!(wait(&mut driver)[..], [Completion::Sendable(of)] if of == id));
     assert!(driver.submit(Op::Send { id, bufs: &bufs }).is_ready());
-}
-
-/// Gives the number of a stream's descriptor to another socket, as if the program had closed it.
-fn replace(driver: &Uring, id: Id, socket: OwnedFd) -> OwnedFd {
-    let number = driver.descriptor(id).expect("its own").as_raw_fd();
-    // SAFETY: both are open, and the driver's copy of the number is about to lose its claim to it.
-    assert_eq!(unsafe { libc::dup2(socket.as_raw_fd(), number) }, number);
-    drop(socket);
-    // SAFETY: it was made just now.
-    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 #[test]

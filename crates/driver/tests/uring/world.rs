@@ -1,8 +1,9 @@
 //! A driver, streams in it and their peers.
 
-use std::io::{IoSlice, Read};
+use std::io::{IoSlice, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -94,4 +95,27 @@ pub(crate) fn hears_nothing(peer: &mut TcpStream) {
     let heard = peer.read(&mut got);
     assert!(heard.is_err(), "{heard:?}: {got:?}");
     peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+}
+
+/// A stream without any room, of which the driver does not know, and how much it holds.
+pub(crate) fn full_stream(driver: &mut Uring) -> (Id, UnixStream, usize) {
+    let (ours, peer) = UnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("non-blocking");
+    peer.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+    let mut filled = 0;
+    while let Ok(count) = (&ours).write(&[b'x'; 1000]) {
+        filled += count;
+    }
+    let id = driver.adopt(ours.into(), Role::Stream).expect("adopt");
+    (id, peer, filled)
+}
+
+/// Gives the number of a stream's descriptor to another socket, as if the program had closed it.
+pub(crate) fn replace(driver: &Uring, id: Id, socket: OwnedFd) -> OwnedFd {
+    let number = driver.descriptor(id).expect("its own").as_raw_fd();
+    // SAFETY: both are open, and the driver's copy of the number is about to lose its claim to it.
+    assert_eq!(unsafe { libc::dup2(socket.as_raw_fd(), number) }, number);
+    drop(socket);
+    // SAFETY: it was made just now.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }

@@ -112,8 +112,9 @@ pub(super) fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
 /// As [`tick::tick`].
 pub(super) fn tick(event_loop: &Bound<'_, EventLoop>, sleep: bool) -> PyResult<()> {
     let owned = lifecycle::own(event_loop)?;
-    tick::tick(event_loop, &owned, &mut None, sleep)?;
-    transport::flush(event_loop)
+    let result = tick::tick(event_loop, &owned, &mut None, sleep);
+    // What was written leaves, also before an interrupt.
+    result.and(transport::flush(event_loop))
 }
 
 /// Waits, and puts into the queue what happened. Timers stay where they are.
@@ -131,6 +132,8 @@ pub(super) fn poll(event_loop: &Bound<'_, EventLoop>, timeout: Option<f64>) -> P
     if timeout != Some(Duration::ZERO) {
         this.drop_contexts(&owned);
     }
+    // See `tick`: also before a sleep.
+    py.check_signals()?;
     let settled = owned.with(|state| state.wait(py, timeout))?;
     tick::settle(event_loop, &owned, settled)?;
     py.check_signals()?;

@@ -34,7 +34,8 @@ pub(super) fn tick(
     this.check_open()?;
     this.drain_inbox(py);
     let poll = !sleep || this.stopping.load(Ordering::Relaxed);
-    if !poll && !owned.with(|state| state.scheduler.has_ready()) {
+    let sleeps = !poll && !owned.with(|state| state.scheduler.has_ready());
+    if sleeps {
         drop(runner.take());
         this.drop_contexts(owned);
     }
@@ -48,6 +49,11 @@ pub(super) fn tick(
     // wait that answers would not follow. So staging is last, and in one piece with the wait.
     if poll || !owned.with(State::goes_on_holding) {
         transport::flush_before_wait(event_loop)?;
+    }
+    // A signal of before the wait does not end it where the program has taken the descriptor that
+    // signals write to.
+    if sleeps {
+        py.check_signals()?;
     }
     let (gone, settled) = owned.with(|state| {
         transport::stage_for_wait(state);

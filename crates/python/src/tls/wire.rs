@@ -261,15 +261,29 @@ fn lock(records: &Mutex<Records>) -> MutexGuard<'_, Records> {
 /// The records of a BIO, in a callback of OpenSSL's.
 ///
 /// # Safety
-/// `bio` is one of ours.
-unsafe fn records_of<'a>(method: &Method, bio: *mut Bio) -> Option<MutexGuard<'a, Records>> {
+/// `bio` is one of ours, and lives as long as what is given.
+unsafe fn records_of<'a>(bio: *mut Bio) -> Option<(&'static Method, MutexGuard<'a, Records>)> {
+    let method = METHOD.get()?;
     // SAFETY: it is what `attach` has set, and lives as long as the BIO.
     let records = unsafe {
         (method.symbols.get_data)(bio)
             .cast::<Mutex<Records>>()
             .as_ref()
     };
-    records.map(lock)
+    Some((method, lock(records?)))
+}
+
+/// The same, where bytes are to be moved: nothing has gone wrong so far.
+///
+/// # Safety
+/// As [`records_of`].
+unsafe fn records_to_move<'a>(bio: *mut Bio) -> Option<(&'static Method, MutexGuard<'a, Records>)> {
+    // SAFETY: the same is asked of the caller; and the flags of a BIO of ours are ours.
+    unsafe {
+        let (method, records) = records_of(bio)?;
+        (method.symbols.clear_flags)(bio, WHY);
+        Some((method, records))
+    }
 }
 
 unsafe extern "C" fn read(
@@ -278,11 +292,9 @@ unsafe extern "C" fn read(
     length: usize,
     count: *mut usize,
 ) -> c_int {
-    let Some(method) = METHOD.get() else { return 0 };
-    // SAFETY: OpenSSL passes a BIO of this method, room for `length` bytes, and a place for the count.
+    // SAFETY: OpenSSL passes a BIO of our method, room for `length` bytes, and a place for the count.
     unsafe {
-        (method.symbols.clear_flags)(bio, WHY);
-        let Some(mut records) = records_of(method, bio) else {
+        let Some((method, mut records)) = records_to_move(bio) else {
             return 0;
         };
         let moved = records.read(length, |bytes| {
@@ -302,11 +314,9 @@ unsafe extern "C" fn write(
     length: usize,
     count: *mut usize,
 ) -> c_int {
-    let Some(method) = METHOD.get() else { return 0 };
     // SAFETY: as in `read`; the memory holds so many bytes.
     unsafe {
-        (method.symbols.clear_flags)(bio, WHY);
-        let Some(mut due) = records_of(method, bio) else {
+        let Some((_, mut due)) = records_to_move(bio) else {
             return 0;
         };
         due.write(std::slice::from_raw_parts(records.cast::<u8>(), length));
@@ -321,9 +331,8 @@ unsafe extern "C" fn control(
     _number: c_long,
     _pointer: *mut c_void,
 ) -> c_long {
-    let Some(method) = METHOD.get() else { return 0 };
-    // SAFETY: OpenSSL passes a BIO of this method.
-    let Some(records) = (unsafe { records_of(method, bio) }) else {
+    // SAFETY: OpenSSL passes a BIO of our method.
+    let Some((_, records)) = (unsafe { records_of(bio) }) else {
         return 0;
     };
     let size = match command {

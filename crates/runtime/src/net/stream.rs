@@ -1,4 +1,8 @@
 //! A connected stream.
+//!
+//! What is written leaves with the handle that has written it. `Op::SendSoon` is not used: it is for an
+//! embedder that holds all writes back until its next call is the wait, and here `write_all` tells the
+//! error of its own send, and a future that goes on to compute keeps no peer waiting.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
