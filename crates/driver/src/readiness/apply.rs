@@ -17,15 +17,44 @@ use super::BELL;
 use super::resource::{Resource, lost};
 use crate::wake::WakeDescriptor;
 
-/// The backend watches the waker from here on.
-pub(super) fn hear<B: Backend>(backend: &mut B, bell: &WakeDescriptor) -> io::Result<()> {
-    backend.add(bell.number(), BELL, Watched::READ)
+/// The multiplexer, and what is known of its contents.
+pub(super) struct Watching<B> {
+    pub(super) backend: B,
+    /// How many resources it watches; the waker is none.
+    resources: usize,
+}
+
+impl<B: Backend> Watching<B> {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            backend: B::new()?,
+            resources: 0,
+        })
+    }
+
+    /// Whether it can report nothing but the waker.
+    #[inline]
+    pub(super) fn is_idle(&self) -> bool {
+        self.resources == 0
+    }
+
+    /// It watches the waker from here on.
+    pub(super) fn hear(&mut self, bell: &WakeDescriptor) -> io::Result<()> {
+        self.backend.add(bell.number(), BELL, Watched::READ)
+    }
+
+    /// What it watches the resource for has changed.
+    fn rearmed(&mut self, resource: &mut Resource, armed: Interest) {
+        self.resources -= usize::from(resource.is_armed());
+        resource.rearmed(armed);
+        self.resources += usize::from(resource.is_armed());
+    }
 }
 
 /// Tells the backend what to watch for, if that is not what it does already. After an error it
 /// watches for nothing.
 pub(super) fn change<B: Backend>(
-    backend: &mut B,
+    watching: &mut Watching<B>,
     id: Id,
     resource: &mut Resource,
     wanted: Interest,
@@ -34,17 +63,17 @@ pub(super) fn change<B: Backend>(
         return Ok(());
     }
     if wanted.is_none() {
-        forget(backend, resource);
+        forget(watching, resource);
         return Ok(());
     }
-    arm(backend, id, resource, wanted)
+    arm(watching, id, resource, wanted)
 }
 
 type Change<B> = fn(&mut B, RawFd, u64, Watched) -> io::Result<()>;
 
 /// Tells the backend what to watch for, even if it should know.
 pub(super) fn arm<B: Backend>(
-    backend: &mut B,
+    watching: &mut Watching<B>,
     id: Id,
     resource: &mut Resource,
     wanted: Interest,
@@ -56,6 +85,7 @@ pub(super) fn arm<B: Backend>(
     } else {
         (B::add as Change<B>, B::modify as Change<B>)
     };
+    let backend = &mut watching.backend;
     let outcome = if resource.is_armed() {
         match modify(backend, number, token, watched) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -71,23 +101,24 @@ pub(super) fn arm<B: Backend>(
             outcome => outcome,
         }
     };
-    resource.rearmed(if outcome.is_ok() {
+    let armed = if outcome.is_ok() {
         wanted
     } else {
         Interest::NONE
-    });
+    };
+    watching.rearmed(resource, armed);
     outcome
 }
 
 /// The backend watches the resource no more. Errors say that it did not any longer: the number was
 /// closed by its owner.
-pub(super) fn forget<B: Backend>(backend: &mut B, resource: &mut Resource) {
+pub(super) fn forget<B: Backend>(watching: &mut Watching<B>, resource: &mut Resource) {
     if !resource.is_armed() {
         return;
     }
-    resource.rearmed(Interest::NONE);
+    watching.rearmed(resource, Interest::NONE);
     if let Some(number) = resource.number() {
-        let _ = backend.delete(number);
+        let _ = watching.backend.delete(number);
     }
 }
 

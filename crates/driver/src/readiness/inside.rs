@@ -76,6 +76,6 @@ impl<B> Readiness<B> {
 impl Epoll {
     /// The multiplexer's own number: readable when it has something to report.
     pub(crate) fn multiplexer(&self) -> RawFd {
-        self.backend.as_fd().as_raw_fd()
+        self.watching.backend.as_fd().as_raw_fd()
     }
 }

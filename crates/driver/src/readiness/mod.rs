@@ -53,6 +53,7 @@ use oxlip_core::time::Time;
 use oxlip_selectors::backend::{Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
 
+use self::apply::Watching;
 use self::batch::Batch;
 use self::joining::Joining;
 use self::receive::{RECEIVE_BUFFER, ReceiveBuffer};
@@ -70,7 +71,7 @@ pub type Select = Readiness<select::Select>;
 
 /// A [`Driver`] over any multiplexer of `oxlip-selectors`.
 pub struct Readiness<B> {
-    backend: B,
+    watching: Watching<B>,
     bell: WakeDescriptor,
     resources: Arena<Resource>,
     holders: Holders,
@@ -111,7 +112,7 @@ impl<B: Backend> Readiness<B> {
     /// As [`Readiness::new`], without its waker: somebody else watches it.
     pub(crate) fn deaf() -> io::Result<Self> {
         let mut driver = Self {
-            backend: B::new()?,
+            watching: Watching::new()?,
             bell: WakeDescriptor::new()?,
             resources: Arena::new(),
             holders: Holders::default(),
@@ -132,7 +133,7 @@ impl<B: Backend> Readiness<B> {
 
     /// From here on a wake ends this driver's waits.
     pub(crate) fn hear_bell(&mut self) -> io::Result<()> {
-        apply::hear(&mut self.backend, &self.bell)?;
+        self.watching.hear(&self.bell)?;
         self.hears_bell = true;
         Ok(())
     }
@@ -140,7 +141,7 @@ impl<B: Backend> Readiness<B> {
     /// The opposite: somebody else watches it again.
     pub(crate) fn ignore_bell(&mut self) {
         // An error says that it was not watched.
-        let _ = self.backend.delete(self.bell.number());
+        let _ = self.watching.backend.delete(self.bell.number());
         self.hears_bell = false;
     }
 
@@ -159,7 +160,7 @@ impl<B: Backend> Readiness<B> {
         if let Some((previous, resource)) =
             previous.and_then(|id| Some((id, self.resources.get_mut(id)?)))
         {
-            apply::forget(&mut self.backend, resource);
+            apply::forget(&mut self.watching, resource);
             resource.lose();
             self.ousted.push(previous);
         }
@@ -171,7 +172,7 @@ impl<B: Backend> Readiness<B> {
         let mut resource = self.resources.remove(id)?;
         datagram::let_go(&resource, self.maker);
         self.rooms.end(id);
-        apply::forget(&mut self.backend, &mut resource);
+        apply::forget(&mut self.watching, &mut resource);
         if let Some(number) = resource.number() {
             self.holders.clear(number, id);
         }
@@ -213,7 +214,7 @@ impl<B: Backend> Readiness<B> {
                     return task::Poll::Pending;
                 }
                 resource.set_edges(edges);
-                match apply::arm(&mut self.backend, id, resource, interest) {
+                match apply::arm(&mut self.watching, id, resource, interest) {
                     Ok(()) => task::Poll::Pending,
                     Err(error) => {
                         resource.want_exactly(Interest::NONE);
@@ -375,6 +376,10 @@ impl<B: Backend> Driver for Readiness<B> {
         } else {
             timeout
         };
+        // The multiplexer is not asked what it cannot know.
+        if timeout == Some(Duration::ZERO) && self.watching.is_idle() && !self.bell.is_rung() {
+            return Ok(());
+        }
         self.collect(timeout, completions)
     }
 

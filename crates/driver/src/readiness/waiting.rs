@@ -10,8 +10,9 @@ use oxlip_core::op::Completion;
 use oxlip_selectors::backend::Backend;
 use oxlip_selectors::event::Event;
 
+use super::apply::{self, Watching};
 use super::resource::{self, Kind, Resource};
-use super::{BELL, Readiness, apply, transfer, unpolled};
+use super::{BELL, Readiness, transfer, unpolled};
 
 impl<B: Backend> Readiness<B> {
     /// What could not be armed is answered with its error.
@@ -21,7 +22,7 @@ impl<B: Backend> Readiness<B> {
                 continue;
             };
             let wanted = resource.settle();
-            match apply::change(&mut self.backend, id, resource, wanted) {
+            match apply::change(&mut self.watching, id, resource, wanted) {
                 Ok(()) => {}
                 Err(error) if unpolled::is_refused(resource, &error) => {
                     if !self.unpolled.contains(&id) {
@@ -42,7 +43,7 @@ impl<B: Backend> Readiness<B> {
             };
             if resource.owes_a_report() {
                 let armed = resource.armed;
-                if let Err(error) = apply::arm(&mut self.backend, id, resource, armed) {
+                if let Err(error) = apply::arm(&mut self.watching, id, resource, armed) {
                     completions.push(Completion::Failed(id, error));
                 }
             }
@@ -129,7 +130,7 @@ impl<B: Backend> Readiness<B> {
         timeout: Option<Duration>,
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
-        self.backend.wait(timeout, &mut self.events)?;
+        self.watching.backend.wait(timeout, &mut self.events)?;
         let mut events = mem::take(&mut self.events);
         let mut orphans = false;
         for event in &events {
@@ -143,9 +144,9 @@ impl<B: Backend> Readiness<B> {
     /// Starts over with a new multiplexer, to be rid of a registration that has outlived its
     /// descriptor and that nothing can name any more.
     pub(super) fn rebuild(&mut self) -> io::Result<()> {
-        self.backend = B::new()?;
+        self.watching = Watching::new()?;
         if self.hears_bell {
-            apply::hear(&mut self.backend, &self.bell)?;
+            self.watching.hear(&self.bell)?;
         }
         let armed: Vec<Id> = self
             .resources

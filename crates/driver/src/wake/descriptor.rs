@@ -57,6 +57,12 @@ impl WakeDescriptor {
         Waker::new(self.0.clone())
     }
 
+    /// Whether the descriptor is readable, or about to be.
+    #[inline]
+    pub(crate) fn is_rung(&self) -> bool {
+        self.0.rung.load(Ordering::Acquire)
+    }
+
     /// As [`WakeDescriptor::clear`] for who is told of each write and needs no unreadable
     /// descriptor for that.
     pub(crate) fn acknowledge(&self) {
