@@ -214,6 +214,12 @@ class EventLoop:
     def _unlisten(self, key: int) -> None:
         """Ends `_listen`; `sock` itself stays open. Harmless on a closed loop."""
 
+    def _file_read(
+        self, fd: int, offset: int | None, size: int
+    ) -> asyncio.Future[bytes | None] | None: ...
+    def _file_write(
+        self, fd: int, offset: int | None, data: bytes
+    ) -> asyncio.Future[int | None] | None: ...
     def _sock_recv(self, sock: socket, n: int) -> bytes | None:
         """One attempt to receive: `None` if nothing is there."""
 

@@ -444,6 +444,8 @@ impl<B: Backend> Driver for Readiness<B> {
             Op::Watch { id, interest } => self.watch(id, interest),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
+            // A regular file is always ready, and blocks nevertheless.
+            Op::File(transfer) => task::Poll::Ready(Completion::File(Box::new(transfer.refuse()))),
             Op::Close(id) => {
                 drop(self.forget(id));
                 task::Poll::Ready(Completion::Closed(id))

@@ -6,6 +6,7 @@
 //! does it.
 
 pub(crate) mod fastcall;
+mod files;
 pub(crate) mod fork;
 mod inside;
 mod lifecycle;
@@ -21,6 +22,7 @@ pub(crate) mod watch;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use oxlip_core::file::Transferred;
 use oxlip_core::holding::Holding;
 use oxlip_core::id::Id;
 use oxlip_core::inbox::Inbox;
@@ -95,6 +97,8 @@ pub(crate) struct State {
     pub(crate) connected_fds: Descriptors,
     /// `{"loop": …}`, the arguments of every future. Only while the loop runs: it refers to the loop.
     future_keywords: Option<Py<PyDict>>,
+    /// Reads and writes of files, by their keys, each with the future that gets the outcome.
+    transfers: files::Transfers,
     /// Where long reads of `sock_recv` go; empty until the first.
     scratch: Vec<u8>,
 }
@@ -115,6 +119,8 @@ pub(crate) enum Runnable {
     Acceptable(Id),
     /// A descriptor of the program's is ready.
     Watched(Id, Interest),
+    /// A file has been read from or written to.
+    Transferred(Box<Transferred>),
     /// The driver could not go on with a resource.
     Failed(Box<(Id, std::io::Error)>),
     /// `connection_made`, then reading.
@@ -183,6 +189,7 @@ impl EventLoop {
                 watched_fds: Descriptors::default(),
                 connected_fds: Descriptors::default(),
                 future_keywords: None,
+                transfers: files::Transfers::default(),
                 scratch: Vec::new(),
             }),
             inbox: Inbox::default(),
@@ -244,6 +251,7 @@ impl EventLoop {
                     .try_for_each(|handle| visit.call(handle))?;
                 state.snapshot.traverse(visit)?;
                 visit.call(&state.future_keywords)?;
+                state.transfers.traverse(visit)?;
                 state.resources.traverse(visit)
             })
             .unwrap_or(Ok(()))
@@ -263,6 +271,7 @@ impl Runnable {
             | Self::Sendable(_)
             | Self::Acceptable(_)
             | Self::Watched(..)
+            | Self::Transferred(_)
             | Self::Failed(_)
             | Self::AcceptAgain(_) => Ok(()),
         }

@@ -1,0 +1,179 @@
+"""The threads in which a loop's files do what may block: few, begun when needed, ended when idle.
+
+They are the loop's own. In the default executor, whose size is the program's affair, a file would wait
+for whatever else is done there, and what is done there for a slow disk. What may block for ever (a
+FIFO, a terminal) gets a thread to itself, so that it cannot keep the others.
+
+Used on the loop's thread, of any loop. After a fork the child's loop begins without threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import queue
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, NamedTuple
+
+# At most so many for a loop.
+MOST = 8
+
+# A thread that had nothing to do for so long ends.
+IDLE_SECONDS = 5.0
+
+
+class _Job(NamedTuple):
+    work: Callable[[], Any]
+    future: asyncio.Future[Any]
+
+    def run(self) -> None:
+        """On a thread of its own or of the pool; the loop may be closed by the end."""
+        result = failure = None
+        try:
+            result = self.work()
+        except BaseException as error:
+            failure = error
+        try:
+            self.future.get_loop().call_soon_threadsafe(_finish, self.future, result, failure)
+        except RuntimeError:
+            pass
+
+
+def _finish(
+    future: asyncio.Future[Any], result: object, failure: BaseException | None
+) -> None:
+    if future.done():
+        return
+    if failure is None:
+        future.set_result(result)
+    elif isinstance(failure, StopIteration):
+        # A future cannot raise it; who reads a file does not expect it either.
+        error = RuntimeError("a file's method raised StopIteration")
+        error.__cause__ = failure
+        future.set_exception(error)
+    else:
+        future.set_exception(failure)
+
+
+class _Pool:
+    """What the threads know: not the loop, and not who uses them."""
+
+    def __init__(self) -> None:
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self.lock = threading.Lock()
+        self.threads: set[threading.Thread] = set()
+
+    def serve(self) -> None:
+        while True:
+            try:
+                job = self.jobs.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                with self.lock:
+                    if not self.jobs.empty():
+                        continue
+                    self.threads.discard(threading.current_thread())
+                    return
+            if job is None:
+                return
+            job.run()
+            del job  # It must not keep anything alive while there is nothing to do.
+
+    def end(self) -> list[threading.Thread]:
+        with self.lock:
+            ending = list(self.threads)
+            self.threads.clear()
+            for _ in ending:
+                self.jobs.put(None)
+        return ending
+
+
+class FileThreads:
+    """Those of one loop."""
+
+    def __init__(self) -> None:
+        self._pool = _Pool()
+        self._under_way: set[asyncio.Future[Any]] = set()
+        self._keeper: AsyncGenerator[None, None] | None = None
+        weakref.finalize(self, self._pool.end)
+
+    def submit(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]
+    ) -> asyncio.Future[Any]:
+        """Calls `work` in one of the threads. To cancel the future does not end that."""
+        future = self._begin(loop)
+        pool = self._pool
+        with pool.lock:
+            pool.jobs.put(_Job(work, future))
+            if len(self._under_way) > len(pool.threads) < MOST:
+                pool.threads.add(_start(pool.serve))
+        return future
+
+    def submit_alone(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]
+    ) -> asyncio.Future[Any]:
+        """As `submit`, in a thread that it has to itself."""
+        future = self._begin(loop)
+        _start(_Job(work, future).run)
+        return future
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+        if self._keeper is None:
+            # What a loop tells at its end, whoever has made it: its asynchronous generators.
+            self._keeper = keeper = self._until_shutdown()
+            try:
+                keeper.asend(None).send(None)
+            except StopIteration:
+                pass
+        future: asyncio.Future[Any] = loop.create_future()
+        self._under_way.add(future)
+        future.add_done_callback(self._under_way.discard)
+        return future
+
+    async def _until_shutdown(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self._keeper = None
+            ending = self._pool.end()
+            # Those in the middle of something end after it.
+            if not self._under_way:
+                for thread in ending:
+                    thread.join()
+
+    def after_fork(self) -> None:
+        """The threads are the parent's, and so is what they were doing."""
+        self._pool = _Pool()
+        weakref.finalize(self, self._pool.end)
+        for future in list(self._under_way):
+            _finish(future, None, OSError(errno.ECANCELED, "The process has forked"))
+
+
+def _start(target: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=target, name="oxlip-file", daemon=True)
+    thread.start()
+    return thread
+
+
+_OF_LOOPS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, FileThreads] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def threads_of(loop: asyncio.AbstractEventLoop) -> FileThreads:
+    """The running loop's."""
+    threads = _OF_LOOPS.get(loop)
+    if threads is None:
+        threads = _OF_LOOPS[loop] = FileThreads()
+    return threads
+
+
+def _after_fork() -> None:
+    for threads in list(_OF_LOOPS.values()):
+        threads.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
