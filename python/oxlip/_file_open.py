@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from ._file_raw import RawFile
 
+NoneType = type(None)
+
 _MODES = frozenset(
     "".join(letters)
     for way in "rwax"
@@ -49,15 +51,14 @@ class Opening(NamedTuple):
 
     def check(self) -> None:
         """Raises what `open` does for such arguments, before it touches a file."""
-        try:
-            text = not (self.encoding is None and self.errors is None and self.newline is None)
-            fine = self.mode in _MODES and (
-                not text and self.buffering != 1 if self.is_binary() else self.buffering != 0
-            )
-        except TypeError:
-            fine = False
+        text = (self.encoding, self.errors, self.newline)
+        fine = isinstance(self.mode, str) and isinstance(self.buffering, int) and self.mode in _MODES
+        if fine and self.is_binary():
+            fine = text == (None, None, None) and self.buffering != 1
+        elif fine:
+            fine = self.buffering != 0 and all(isinstance(it, (str, NoneType)) for it in text)
         if not fine:
-            arguments = (self.mode, self.buffering, self.encoding, self.errors, self.newline)
+            arguments: Any = (self.mode, self.buffering, *text)
             # Its own words. (A warning about line buffering is no error.)
             with io.open(os.devnull, *arguments):
                 pass

@@ -19,8 +19,7 @@ import stat
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-# What fetching without blocking needs; no flag on systems without.
-_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
+from ._native import read_file_now
 
 # A piece of this size that is to be written gets no more added.
 _LARGE = 256 * 1024
@@ -65,7 +64,7 @@ class RawFile(io.FileIO):
         self._fetched = b""
         self._start = 0
         self._at_end = False
-        self._tries_now = bool(_NOWAIT)
+        self._tries_now = True
         # What is to be written, each with its place in the file; None is its end.
         self.staged: list[tuple[int | None, bytearray]] = []
 
@@ -116,8 +115,7 @@ class RawFile(io.FileIO):
         place = self.position + here
         if need is EVERYTHING:
             rest = os.fstat(super().fileno()).st_size - place
-            # One more shows the end.
-            return place, min(max(rest + 1, least), 1 << 30)
+            return place, min(rest, 1 << 30) if rest > 0 else least
         # The longer a line, the more at a time.
         return place, min(max((need.bytes or 0) - here, least, here), 1 << 30)
 
@@ -125,18 +123,16 @@ class RawFile(io.FileIO):
         """Fetches what the system has in memory. False: it may have to be waited for."""
         if not self._tries_now:
             return False
-        buffer = bytearray(size)
         try:
-            count = os.preadv(super().fileno(), [buffer], place, _NOWAIT)
-        except BlockingIOError:
-            return False
+            data = read_file_now(super().fileno(), size, place)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                 raise
             self._tries_now = False  # Not with this file system.
             return False
-        del buffer[count:]
-        self.fetched(bytes(buffer))
+        if data is None:
+            return False
+        self.fetched(data)
         return True
 
     def fetched(self, data: bytes) -> None:

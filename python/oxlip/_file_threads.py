@@ -5,6 +5,7 @@ for whatever else is done there, and what is done there for a slow disk. What ma
 FIFO, a terminal) gets a thread to itself, so that it cannot keep the others.
 
 Used on the loop's thread, of any loop. After a fork the child's loop begins without threads.
+A simulated loop has none: its time would not wait for them, so there the work is done at once.
 """
 
 from __future__ import annotations
@@ -103,6 +104,8 @@ class FileThreads:
         self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]
     ) -> asyncio.Future[Any]:
         """Calls `work` in one of the threads. To cancel the future does not end that."""
+        if _is_simulated(loop):
+            return _done(loop, work)
         future = self._begin(loop)
         pool = self._pool
         with pool.lock:
@@ -115,6 +118,8 @@ class FileThreads:
         self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]
     ) -> asyncio.Future[Any]:
         """As `submit`, in a thread that it has to itself."""
+        if _is_simulated(loop):
+            return _done(loop, work)
         future = self._begin(loop)
         _start(_Job(work, future).run)
         return future
@@ -149,6 +154,23 @@ class FileThreads:
         weakref.finalize(self, self._pool.end)
         for future in list(self._under_way):
             _finish(future, None, OSError(errno.ECANCELED, "The process has forked"))
+
+
+def _is_simulated(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop's time is not that of other threads."""
+    return getattr(loop, "driver", None) == "sim"
+
+
+def _done(loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> asyncio.Future[Any]:
+    """`work` at once: it takes no simulated time, and the result is there in the next tick."""
+    future: asyncio.Future[Any] = loop.create_future()
+    result = failure = None
+    try:
+        result = work()
+    except Exception as error:
+        failure = error
+    _finish(future, result, failure)
+    return future
 
 
 def _start(target: Callable[[], None]) -> threading.Thread:

@@ -23,6 +23,9 @@ from ._file_threads import threads_of
 _FAIR = 256
 _FETCH = 16
 
+# The driver copies what it is given: for more than this a thread costs less.
+_DRIVERS = 128 * 1024
+
 # A driver's way of saying that somebody else should try.
 _TRY_ELSEWHERE = frozenset(
     (errno.EAGAIN, errno.EINTR, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -217,7 +220,7 @@ class FileWork:
             return
         fd = raw.fileno()
         transfer = None
-        if self._native:
+        if self._native and size <= _DRIVERS:
             transfer = self.loop._file_read(fd, place, size)  # type: ignore[attr-defined]
             self._native = transfer is not None
         try:
@@ -249,7 +252,7 @@ class FileWork:
 
     def _begin_write(self) -> tuple[asyncio.Future[Any], Callable[[Any, bool], None]]:
         raw = self.raw
-        if self._native:
+        if self._native and len(raw.staged[0][1]) <= _DRIVERS:
             place, data = raw.staged[0]
             written = self.loop._file_write(  # type: ignore[attr-defined]
                 raw.fileno(), place, bytes(data)

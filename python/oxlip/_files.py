@@ -378,20 +378,19 @@ class TextFile(AsyncFile[str]):
 
 
 class FileOpening(Generic[_File]):
-    """What `oxlip.open()` returns: `f = await it`, or `async with it as f`. Opens once."""
+    """What `oxlip.open()` returns: `f = await it`, or `async with it as f`."""
 
     __module__ = "oxlip"
 
     def __init__(self, opening: Opening) -> None:
-        self._opening: Opening | None = opening
+        self._opening = opening
         self._opened: _File | None = None
 
     def __await__(self) -> Generator[Any, Any, _File]:
         return self._open().__await__()
 
     async def __aenter__(self) -> _File:
-        self._opened = await self._open()
-        return self._opened
+        return await self._open()
 
     async def __aexit__(
         self,
@@ -399,23 +398,25 @@ class FileOpening(Generic[_File]):
         exc: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened.close()
+        if self._opened is not None:
+            await self._opened.close()
 
-    async def _open(self) -> Any:
-        opening, self._opening = self._opening, None
-        if opening is None:
-            raise RuntimeError("what oxlip.open() returned can be awaited once")
-        opening.check()
-        loop = asyncio.get_running_loop()
-        threads = threads_of(loop)
-        raw, stream = await _opened(loop, threads.submit(loop, opening.make_unless_fifo)) or (
-            await _opened(loop, threads.submit_alone(loop, opening.make))
-        )
-        if opening.is_binary():
-            return (UnbufferedFile if stream is raw else BufferedFile)(loop, raw, stream)
-        return TextFile(loop, raw, stream, opening.newline)
+    async def _open(self) -> _File:
+        if self._opened is None:
+            self._opened = await _open(self._opening)
+        return self._opened
+
+
+async def _open(opening: Opening) -> Any:
+    opening.check()
+    loop = asyncio.get_running_loop()
+    threads = threads_of(loop)
+    raw, stream = await _opened(loop, threads.submit(loop, opening.make_unless_fifo)) or (
+        await _opened(loop, threads.submit_alone(loop, opening.make))
+    )
+    if opening.is_binary():
+        return (UnbufferedFile if stream is raw else BufferedFile)(loop, raw, stream)
+    return TextFile(loop, raw, stream, opening.newline)
 
 
 async def _opened(loop: asyncio.AbstractEventLoop, opening: asyncio.Future[Any]) -> Any:

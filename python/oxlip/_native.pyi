@@ -451,6 +451,7 @@ def tls_codec() -> dict[str, str]:
 def type_version(class_: type, /) -> int:
     """A number that a class has until it or one of its bases changes; 0 if it has none."""
 
+def read_file_now(fd: int, size: int, offset: int) -> bytes | None: ...
 def live_objects() -> dict[str, int]:
     """How many native objects of each class exist; empty unless built with debug assertions."""
 

@@ -5,17 +5,23 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::task::Poll;
 
 use oxlip_core::file::{Transfer, Transferred, Way};
 use oxlip_core::op::Op;
 use oxlip_driver::Driver as _;
+use oxlip_driver::files::read_now as read_file_now;
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::{EventLoop, tasks};
 use crate::errors;
+
+/// What is read of this size at most needs no more memory than its bytes.
+const SHORT: usize = 8192;
 
 /// Those under way.
 #[derive(Default)]
@@ -59,6 +65,36 @@ pub(super) fn write<'py>(
     data: &[u8],
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
     begin(event_loop, descriptor, offset, Way::Write, data.to_vec())
+}
+
+/// As `os.pread(fd, size, offset)`, of what the system has in memory: perhaps less, `None` if it would have to wait.
+pub(crate) fn read_now(
+    py: Python<'_>,
+    fd: i32,
+    size: usize,
+    offset: u64,
+) -> PyResult<Option<Bound<'_, PyBytes>>> {
+    if fd < 0 {
+        return Err(PyValueError::new_err("a negative file descriptor"));
+    }
+    // SAFETY: it is borrowed for the calls below only. If the program has closed it meanwhile they
+    // fail or read from another file, as `os.pread` would.
+    let file = unsafe { BorrowedFd::borrow_raw(fd) };
+    let mut outcome = Ok(None);
+    if size <= SHORT {
+        let mut buffer = [0; SHORT];
+        let read = read_file_now(file, &mut buffer[..size], offset).map_err(errors::os_error)?;
+        return Ok(read.map(|count| PyBytes::new(py, &buffer[..count])));
+    }
+    let bytes = PyBytes::new_with(py, size, |buffer| {
+        outcome = read_file_now(file, buffer, offset);
+        Ok(())
+    })?;
+    Ok(match outcome.map_err(errors::os_error)? {
+        Some(count) if count < size => Some(PyBytes::new(py, &bytes.as_bytes()[..count])),
+        Some(_) => Some(bytes),
+        None => None,
+    })
 }
 
 fn begin<'py>(

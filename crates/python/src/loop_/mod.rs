@@ -6,7 +6,7 @@
 //! does it.
 
 pub(crate) mod fastcall;
-mod files;
+pub(crate) mod files;
 pub(crate) mod fork;
 mod inside;
 mod lifecycle;
