@@ -46,8 +46,8 @@ class Opening(NamedTuple):
             return False
         try:
             return stat.S_ISFIFO(os.stat(self.file).st_mode)
-        except (OSError, ValueError):
-            return False
+        except (OSError, ValueError, TypeError):
+            return False  # To open it will say so.
 
     def check(self) -> None:
         """Raises what `open` does for such arguments, before it touches a file."""
@@ -70,7 +70,8 @@ class Opening(NamedTuple):
     def make(self) -> tuple[RawFile, Any]:
         """The raw file, and what `open` would give."""
         mode = self.mode.replace("b", "").replace("t", "")
-        raw = RawFile(self.file, mode, self.closefd, self.opener)
+        file = self.file if isinstance(self.file, int) else os.fspath(self.file)
+        raw = RawFile(file, mode, self.closefd, self.opener)
         try:
             return raw, self._layers(raw)
         except BaseException:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import io
+import operator
 import os
 import stat
 from collections.abc import Callable
@@ -37,6 +38,8 @@ class Need(NamedTuple):
 
 
 NOTHING = Need(0)
+# That what was written before is in the file: the position of what is appended is known only then.
+WRITTEN = Need(0)
 SOMETHING = Need(1)
 EVERYTHING = Need()
 
@@ -188,9 +191,9 @@ class RawFile(io.FileIO):
         return count
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if not self._is_ours(super().readable):
-            return super().read(size)  # type: ignore[arg-type,return-value]
-        if size is None or size < 0:
+        if not (size is None or hasattr(size, "__index__")) or not self._is_ours(super().readable):
+            return super().read(size)  # type: ignore[return-value]
+        if size is None or (size := operator.index(size)) < 0:
             return self.readall()
         buffer = bytearray(size)
         del buffer[self.readinto(buffer) :]
@@ -214,8 +217,12 @@ class RawFile(io.FileIO):
     def write(self, data: Any, /) -> int:
         if not self._is_ours(super().writable):
             return super().write(data)  # type: ignore[return-value]
+        try:
+            view = memoryview(data)
+        except TypeError:
+            return super().write(data)  # type: ignore[return-value]  # It says so.
         self.forget()
-        with memoryview(data) as view, view.cast("B") as flat:
+        with view, view.cast("B") as flat:
             count = len(flat)
             place = None if self.appends else self.position
             last_place, last = self.staged[-1] if self.staged else (None, None)
@@ -259,6 +266,7 @@ class RawFile(io.FileIO):
         try:
             if not self.closed and self.staged:
                 self.write_staged()
+            self.finish()
         finally:
             super().close()
 

@@ -17,7 +17,7 @@ import queue
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 # At most so many for a loop.
 MOST = 8
@@ -26,21 +26,33 @@ MOST = 8
 IDLE_SECONDS = 5.0
 
 
-class _Job(NamedTuple):
-    work: Callable[[], Any]
-    future: asyncio.Future[Any]
+class _Job:
+    """Something to do. By the time that its end is told, the thread has let go of all it knows."""
+
+    def __init__(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        self._work: Callable[[], Any] | None = work
+        self._future: asyncio.Future[Any] | None = future
 
     def run(self) -> None:
         """On a thread of its own or of the pool; the loop may be closed by the end."""
-        result = failure = None
+        work, future = self._work, self._future
+        assert work is not None and future is not None
+        loop = future.get_loop()
         try:
-            result = self.work()
+            end = [future, work(), None]
         except BaseException as error:
-            failure = error
+            end = [future, None, error]
+        self._work = self._future = work = future = None
         try:
-            self.future.get_loop().call_soon_threadsafe(_finish, self.future, result, failure)
+            loop.call_soon_threadsafe(_end, end)
         except RuntimeError:
             pass
+
+
+def _end(end: list[Any]) -> None:
+    future, result, failure = end
+    end.clear()
+    _finish(future, result, failure)
 
 
 def _finish(
@@ -96,8 +108,10 @@ class FileThreads:
 
     def __init__(self) -> None:
         self._pool = _Pool()
-        self._under_way: set[asyncio.Future[Any]] = set()
+        # Not to keep what was begun on a loop that is closed.
+        self._under_way: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
         self._keeper: AsyncGenerator[None, None] | None = None
+        self._is_kept = False
         weakref.finalize(self, self._pool.end)
 
     def submit(
@@ -125,8 +139,9 @@ class FileThreads:
         return future
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
-        if self._keeper is None:
+        if not (self._is_kept or getattr(loop, "_asyncgens_shutdown_called", False)):
             # What a loop tells at its end, whoever has made it: its asynchronous generators.
+            self._is_kept = True
             self._keeper = keeper = self._until_shutdown()
             try:
                 keeper.asend(None).send(None)
@@ -142,11 +157,14 @@ class FileThreads:
             yield
         finally:
             self._keeper = None
-            ending = self._pool.end()
-            # Those in the middle of something end after it.
-            if not self._under_way:
-                for thread in ending:
-                    thread.join()
+            self.end()
+
+    def end(self) -> None:
+        """Ends the threads, those in the middle of something after it. The next job begins others."""
+        ending = self._pool.end()
+        if not self._under_way:
+            for thread in ending:
+                thread.join()
 
     def after_fork(self) -> None:
         """The threads are the parent's, and so is what they were doing."""
@@ -179,21 +197,31 @@ def _start(target: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-_OF_LOOPS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, FileThreads] = (
-    weakref.WeakKeyDictionary()
-)
+_ALL: weakref.WeakSet[FileThreads] = weakref.WeakSet()
+
+# Where a loop has them: they know it by way of the generator, so that no weak dictionary would do.
+_ATTRIBUTE = "_oxlip_file_threads"
 
 
 def threads_of(loop: asyncio.AbstractEventLoop) -> FileThreads:
     """The running loop's."""
-    threads = _OF_LOOPS.get(loop)
+    threads: FileThreads | None = getattr(loop, _ATTRIBUTE, None)
     if threads is None:
-        threads = _OF_LOOPS[loop] = FileThreads()
+        threads = FileThreads()
+        _ALL.add(threads)
+        setattr(loop, _ATTRIBUTE, threads)
     return threads
 
 
+def end_threads_of(loop: asyncio.AbstractEventLoop) -> None:
+    """The loop is closed."""
+    threads: FileThreads | None = getattr(loop, _ATTRIBUTE, None)
+    if threads is not None:
+        threads.end()
+
+
 def _after_fork() -> None:
-    for threads in list(_OF_LOOPS.values()):
+    for threads in list(_ALL):
         threads.after_fork()
 
 

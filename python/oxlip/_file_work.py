@@ -16,7 +16,7 @@ from functools import partial
 from os import pread
 from typing import Any
 
-from ._file_raw import NOTHING, Need, RawFile
+from ._file_raw import NOTHING, WRITTEN, Need, RawFile
 from ._file_threads import threads_of
 
 # After so much without a wait, others get their turn: an operation counts 1, a fetch `_FETCH`.
@@ -53,7 +53,9 @@ class FileWork:
         self._busy = False
         self._queue: deque[asyncio.Future[None]] = deque()
         self._transfer: asyncio.Future[Any] | None = None
-        self._waiter: asyncio.Future[Any] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        # Who waits for a transfer that is somebody else's.
+        self._next: asyncio.Future[None] | None = None
         self._spent = 0
         self._threads = threads_of(loop)
         self._native = hasattr(loop, "_file_read")
@@ -64,7 +66,7 @@ class FileWork:
     async def perform(self, need: Need, call: Callable[..., Any], *args: Any) -> Any:
         """Calls a method of the stream here, after what it needs has been fetched."""
         if self._busy or self._transfer or self._spent > _FAIR or self._undo is not None:
-            await self._take_turn()
+            await self.take_turn()
         else:
             self._busy = True
         raw = self.raw
@@ -72,7 +74,7 @@ class FileWork:
             self._spent += 1
             if not raw.closed:
                 raw.begin()
-                if need is not NOTHING and self._reads:
+                if need is not NOTHING and (self._reads or need is WRITTEN):
                     if self.dirty:
                         await self._flush()
                     while not raw.has(need):
@@ -82,9 +84,24 @@ class FileWork:
                 await self._write()
             return result
         finally:
-            self._end_turn()
+            self.end_turn()
 
     async def in_thread(
+        self,
+        call: Callable[..., Any],
+        *args: Any,
+        undo: bool = False,
+        may_hang: bool = False,
+    ) -> Any:
+        """Calls a method of the stream in a thread. If nobody waits for its result any more, `undo`
+        goes back to where the file stood."""
+        await self.take_turn()
+        try:
+            return await self.call_in_thread(call, *args, undo=undo, may_hang=may_hang)
+        finally:
+            self.end_turn()
+
+    async def call_in_thread(
         self,
         call: Callable[..., Any],
         *args: Any,
@@ -92,9 +109,7 @@ class FileWork:
         keep: bool = False,
         may_hang: bool = False,
     ) -> Any:
-        """Calls a method of the stream in a thread. If nobody waits for its result any more, `undo`
-        goes back to where the file stood, and `keep` keeps the result."""
-        await self._take_turn()
+        """As `in_thread`, by who has the turn. `keep` keeps a result that nobody waits for."""
         before: Any = None
         result: Any = None
 
@@ -112,14 +127,11 @@ class FileWork:
                 if keep and returned:
                     self.kept = returned if self.kept is None else self.kept + returned
 
-        try:
-            if not self.raw.closed:
-                self.raw.begin()
-            submit = self._threads.submit_alone if may_hang else self._threads.submit
-            await self._wait(submit(self.loop, work), ended)
-            return result
-        finally:
-            self._end_turn()
+        if not self.raw.closed:
+            self.raw.begin()
+        submit = self._threads.submit_alone if may_hang else self._threads.submit
+        await self._wait(submit(self.loop, work), ended)
+        return result
 
     def _call(self, call: Callable[..., Any], *args: Any) -> Any:
         raw = self.raw
@@ -137,7 +149,8 @@ class FileWork:
 
     # Turns
 
-    async def _take_turn(self) -> None:
+    async def take_turn(self) -> None:
+        """Until it is this operation's, and nothing is under way."""
         if self._busy:
             waiter = self.loop.create_future()
             self._queue.append(waiter)
@@ -145,18 +158,15 @@ class FileWork:
                 await waiter
             except BaseException:
                 if waiter.done() and not waiter.cancelled():
-                    self._end_turn()  # It had been given.
+                    self.end_turn()  # It had been given.
                 else:
                     self._queue.remove(waiter)
                 raise
         self._busy = True
         try:
             while self._transfer is not None:
-                self._waiter = self.loop.create_future()
-                try:
-                    await self._waiter
-                except OSError:
-                    pass  # It was somebody else's.
+                self._next = self.loop.create_future()
+                await self._next
             if self._undo is not None:
                 undo = partial(self.stream.seek, self._undo)
                 await self._wait(self._threads.submit(self.loop, undo), self._undone)
@@ -164,13 +174,14 @@ class FileWork:
                 self._spent = 0
                 await asyncio.sleep(0)
         except BaseException:
-            self._end_turn()
+            self.end_turn()
             raise
 
     def _undone(self, _: Any, waited_for: bool) -> None:
         self._undo = None
 
-    def _end_turn(self) -> None:
+    def end_turn(self) -> None:
+        """The next one's."""
         if self._transfer is None:
             self.raw.finish()
         while self._queue:
@@ -189,7 +200,10 @@ class FileWork:
         self._begin(transfer, ended)
         self._spent = 0
         self._waiter = self.loop.create_future()
-        await self._waiter
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def _begin(self, transfer: asyncio.Future[Any], ended: Callable[[Any, bool], None]) -> None:
         self._transfer = transfer
@@ -197,7 +211,7 @@ class FileWork:
 
     def _ended(self, ended: Callable[[Any, bool], None], transfer: asyncio.Future[Any]) -> None:
         self._transfer = None
-        waiter, self._waiter = self._waiter, None
+        waiter = self._waiter
         waited_for = waiter is not None and not waiter.done()
         failure: BaseException | None = None
         try:
@@ -211,6 +225,8 @@ class FileWork:
                 waiter.set_exception(failure)
         elif self._transfer is None:
             self.raw.finish()
+            if self._next is not None and not self._next.done():
+                self._next.set_result(None)
 
     async def _fetch(self, need: Need) -> None:
         raw = self.raw

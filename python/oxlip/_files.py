@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ._file_open import Opening
-from ._file_raw import EVERYTHING, NOTHING, SOMETHING, Need, RawFile
+from ._file_raw import EVERYTHING, NOTHING, SOMETHING, WRITTEN, Need, RawFile
 from ._file_threads import threads_of
 from ._file_work import FileWork
 
@@ -102,14 +102,18 @@ class AsyncFile(Generic[_Data]):
             return await self._work.perform(need, call, *args)
         if self._raw.regular:
             return await self._work.in_thread(call, *args, undo=True)
-        return await self._read_in_thread(name, call, *args)
+        await self._work.take_turn()
+        try:
+            return await self._read_in_thread(name, call, *args)
+        finally:
+            self._work.end_turn()
 
     async def _read_in_thread(self, name: str, call: Any, size: int | None = -1) -> Any:
         """Of what cannot be fetched ahead. First comes what a cancelled reader has left."""
         work = self._work
         kept = work.kept
         if not kept:
-            return await work.in_thread(call, size, keep=name != "peek", may_hang=True)
+            return await work.call_in_thread(call, size, keep=name != "peek", may_hang=True)
         wanted = len(kept) if size is None or size < 0 else size
         end = wanted
         if name == "readline":
@@ -128,7 +132,7 @@ class AsyncFile(Generic[_Data]):
             work.kept = kept[end:]
             return part
         left = size if size is None or size < 0 else size - len(part)
-        rest = await work.in_thread(call, left, keep=True, may_hang=True)
+        rest = await work.call_in_thread(call, left, keep=True, may_hang=True)
         work.kept = None
         return part + rest
 
@@ -169,7 +173,7 @@ class AsyncFile(Generic[_Data]):
         self._check_loop()
         seek = self._stream.seek
         if self._raw.regular and self._fetches and whence in (0, 1) and self._is_place(offset):
-            result = await self._work.perform(NOTHING, seek, offset, whence)
+            result = await self._work.perform(WRITTEN, seek, offset, whence)
         else:
             result = await self._work.in_thread(seek, offset, whence)
         self._work.kept = None
@@ -178,7 +182,7 @@ class AsyncFile(Generic[_Data]):
     async def tell(self) -> int:
         self._check_loop()
         if self._fetches:
-            return await self._work.perform(NOTHING, self._stream.tell)  # type: ignore[no-any-return]
+            return await self._work.perform(WRITTEN, self._stream.tell)  # type: ignore[no-any-return]
         return await self._work.in_thread(self._stream.tell)  # type: ignore[no-any-return]
 
     def _is_place(self, offset: object) -> bool:

@@ -238,7 +238,6 @@ async def test_what_open_refuses(loop: asyncio.AbstractEventLoop, path: Path) ->
         (path, "rb", -1, None, "strict"),
         (path, "rb", -1, None, None, ""),
         (path, "r", -1, "no encoding"),
-        (path, "r", -1, None, "no errors"),
         (path, "r", -1, None, None, "n"),
         (path, "r", -1, None, None, None, False),
         (path / "there is none",),
@@ -320,7 +319,7 @@ async def test_what_a_file_says_of_itself(loop: asyncio.AbstractEventLoop, path:
     assert text.closed
     async with oxlip.open(path, "rb") as buffered:
         assert isinstance(buffered, oxlip.BufferedFile)
-        assert (buffered.name, buffered.mode) == (path, "rb")
+        assert (buffered.name, buffered.mode) == (str(path), "rb")
         assert isinstance(buffered.raw, io.FileIO)
         assert buffered.readable() and not await buffered.writable()
         assert await buffered.seekable() and not await buffered.isatty()
@@ -423,12 +422,14 @@ async def test_a_cancelled_read_loses_nothing(
     monkeypatch.setattr(_file_raw.RawFile, "fetch_now", lambda *_: False)
     with builtins.open(path, *arguments) as expected:
         async with oxlip.open(path, *arguments) as f:
-            for _ in range(10):
+            for number in range(5):
+                # So far that it is not in the buffer.
+                place = 20_000 * number + 2
+                assert await f.seek(place) == expected.seek(place)
                 reading = await begun(f.read(1000))
                 behind = await begun(f.read(10))
                 await cancelled(reading)
                 assert await behind == expected.read(10)
-                await cancelled(await begun(f.readline()))
                 assert await f.readline() == expected.readline()
                 assert await f.tell() == expected.tell()
 
@@ -646,7 +647,12 @@ def test_not_closed(loop: asyncio.AbstractEventLoop, path: Path) -> None:
     assert path.read_text() == "written nevertheless"
 
 
-@pytest.mark.usefixtures("is_slow")
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_file_threads, "IDLE_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("is_slow", "impatient")
 def test_loop_closed_with_operations_under_way(
     new_loop: NewLoop, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -660,6 +666,7 @@ def test_loop_closed_with_operations_under_way(
             (f.read(100) if number % 2 else f.write(LINES)).send(None)
             loop.call_soon(f.read, 1).cancel()
 
+    before = set(threading.enumerate())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for _ in range(10):
@@ -668,6 +675,9 @@ def test_loop_closed_with_operations_under_way(
             loop.close()
             del loop
             gc.collect()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(10)
+        gc.collect()
     assert path.read_bytes() == LINES
 
 
@@ -685,11 +695,7 @@ def test_threads_end_with_the_loop(new_loop: NewLoop, path: Path) -> None:
     assert set(threading.enumerate()) == before
     # It may go on.
     loop.run_until_complete(close(loop.run_until_complete(opened(path))))
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_file_threads, "IDLE_SECONDS", 0.01)
+    _file_threads.end_threads_of(loop)
 
 
 @pytest.mark.usefixtures("is_slow", "impatient")
