@@ -52,7 +52,9 @@ class Opening(NamedTuple):
     def check(self) -> None:
         """Raises what `open` does for such arguments, before it touches a file."""
         text = (self.encoding, self.errors, self.newline)
-        fine = isinstance(self.mode, str) and isinstance(self.buffering, int) and self.mode in _MODES
+        fine = (
+            isinstance(self.mode, str) and isinstance(self.buffering, int) and self.mode in _MODES
+        )
         if fine and self.is_binary():
             fine = text == (None, None, None) and self.buffering != 1
         elif fine:
@@ -60,7 +62,7 @@ class Opening(NamedTuple):
         if not fine:
             arguments: Any = (self.mode, self.buffering, *text)
             # Its own words. (A warning about line buffering is no error.)
-            with io.open(os.devnull, *arguments):
+            with open(os.devnull, *arguments):
                 pass
 
     def make_unless_fifo(self) -> tuple[RawFile, Any] | None:
@@ -85,9 +87,11 @@ class Opening(NamedTuple):
             size = _buffer_size(raw)
         if size == 0:
             return raw
+        raw.unit = size
         buffer: Any
         if "+" in self.mode:
             buffer = io.BufferedRandom(raw, size)
+            raw.behind = size
         elif "r" in self.mode:
             buffer = io.BufferedReader(raw, size)
         else:

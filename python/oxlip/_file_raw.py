@@ -1,12 +1,12 @@
 """The file below `io`'s layers: what they read has been fetched before, what they write is kept.
 
-`io`'s buffers and text are synchronous. An operation of theirs can run on the loop's thread without
-blocking if all the bytes that it may ask for are here already (`has`), and if what it writes only has
-to be put somewhere (`staged`). Fetching and writing are then what is waited for. In a thread, the
-same object is an ordinary blocking file.
+`io`'s buffers and text are synchronous. An operation of theirs can run on the loop's thread
+without blocking if all the bytes that it may ask for are here already (`has`), and if what it
+writes only has to be put somewhere (`staged`). Fetching and writing are then what is waited for. In
+a thread, the same object is an ordinary blocking file.
 
-A regular file keeps its own position, as far as nobody else knows the descriptor: the system's is not
-moved by what was fetched ahead, and a transfer that nobody waits for any more has moved nothing.
+A regular file keeps its own position, as far as nobody else knows the descriptor: the system's is
+not moved by what was fetched ahead, and a transfer that nobody waits for has moved nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LARGE = 256 * 1024
 class Need(NamedTuple):
     """What an operation may ask for: any of these is enough, and so is all up to the end."""
 
-    bytes: int | None = None
+    size: int | None = None
     line_end: bytes | None = None
     # The line end counts from here on.
     behind: int = 0
@@ -67,6 +67,10 @@ class RawFile(io.FileIO):
         self._fetched = b""
         self._start = 0
         self._at_end = False
+        # What a buffer above asks for at a time. It gets that much, except at the end.
+        self.unit = 0
+        # So much of what was read stays here: a buffer that is also written to goes back first.
+        self.behind = 0
         self._tries_now = True
         # What is to be written, each with its place in the file; None is its end.
         self.staged: list[tuple[int | None, bytearray]] = []
@@ -97,15 +101,17 @@ class RawFile(io.FileIO):
         """What was fetched is fetched again."""
         self._fetched = b""
         self._start = 0
+        self._at_end = False
 
     def has(self, need: Need) -> bool:
         """Whether what is needed is here."""
         if self._at_end:
             return True
         size, line_end, behind, universal = need
-        if size is not None and len(self._fetched) - self._start >= size:
+        here = len(self._fetched) - self._start
+        if size is not None and (size == 0 or here >= size + self.unit):
             return True
-        if line_end is None:
+        if line_end is None or here < self.unit:
             return False
         behind += self._start
         return self._fetched.find(line_end, behind) >= 0 or (
@@ -120,7 +126,7 @@ class RawFile(io.FileIO):
             rest = os.fstat(super().fileno()).st_size - place
             return place, min(rest, 1 << 30) if rest > 0 else least
         # The longer a line, the more at a time.
-        return place, min(max((need.bytes or 0) - here, least, here), 1 << 30)
+        return place, min(max((need.size or 0) + self.unit - here, least, here), 1 << 30)
 
     def fetch_now(self, place: int, size: int) -> bool:
         """Fetches what the system has in memory. False: it may have to be waited for."""
@@ -142,12 +148,10 @@ class RawFile(io.FileIO):
         """What comes behind what was here; nothing at the end of the file."""
         if not data:
             self._at_end = True
-        elif self._start < len(self._fetched):
-            self._fetched = self._fetched[self._start :] + data
-            self._start = 0
         else:
-            self._fetched = data
-            self._start = 0
+            done = max(self._start - self.behind, 0)
+            self._fetched = self._fetched[done:] + data
+            self._start -= done
 
     def wrote(self, count: int) -> None:
         """So much of the first staged piece is written."""
@@ -178,7 +182,7 @@ class RawFile(io.FileIO):
 
     def readinto(self, buffer: Any, /) -> int:
         if not self._is_ours(super().readable):
-            return super().readinto(buffer)  # type: ignore[return-value]
+            return super().readinto(buffer)
         with memoryview(buffer) as view, view.cast("B") as room:
             here = len(self._fetched) - self._start
             if here == 0 and not (self.on_loop and self._at_end) and len(room):
@@ -192,7 +196,7 @@ class RawFile(io.FileIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         if not (size is None or hasattr(size, "__index__")) or not self._is_ours(super().readable):
-            return super().read(size)  # type: ignore[return-value]
+            return super().read(size)
         if size is None or (size := operator.index(size)) < 0:
             return self.readall()
         buffer = bytearray(size)
@@ -201,11 +205,12 @@ class RawFile(io.FileIO):
 
     def readall(self) -> bytes:
         if not self._is_ours(super().readable):
-            return super().readall()  # type: ignore[return-value]
-        data = self._fetched[self._start :] if self._start else self._fetched
+            return super().readall()
+        data = self._fetched[self._start :]
+        complete = self.on_loop and self._at_end
         self.forget()
         self.position += len(data)
-        if self.on_loop and self._at_end:
+        if complete:
             return data
         parts = [data]
         fd = super().fileno()
@@ -216,11 +221,11 @@ class RawFile(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         if not self._is_ours(super().writable):
-            return super().write(data)  # type: ignore[return-value]
+            return super().write(data)
         try:
             view = memoryview(data)
         except TypeError:
-            return super().write(data)  # type: ignore[return-value]  # It says so.
+            return super().write(data)  # It says so.
         self.forget()
         with view, view.cast("B") as flat:
             count = len(flat)
@@ -229,7 +234,7 @@ class RawFile(io.FileIO):
             if (
                 last is not None
                 and len(last) + count <= _LARGE
-                and (place is None or last_place is not None and last_place + len(last) == place)
+                and (place is None or (last_place is not None and last_place + len(last) == place))
             ):
                 last += flat
             elif count:
@@ -242,12 +247,16 @@ class RawFile(io.FileIO):
     def seek(self, offset: int, whence: int = 0, /) -> int:
         if not self._is_ours():
             return super().seek(offset, whence)
-        if whence == 1:
-            offset, whence = self.position + offset, 0
         if whence == 2 and self.staged and not self.on_loop:
             self.write_staged()
+        back = whence == 1 and -offset
+        if whence == 1:
+            offset, whence = self.position + offset, 0
         position = super().seek(offset, whence)
-        if position != self.position:
+        if back and 0 < back <= self._start:
+            self._start -= back
+            self.position = position
+        elif position != self.position:
             self.forget()
             self.position = position
         return position

@@ -1,8 +1,8 @@
 """The threads in which a loop's files do what may block: few, begun when needed, ended when idle.
 
-They are the loop's own. In the default executor, whose size is the program's affair, a file would wait
-for whatever else is done there, and what is done there for a slow disk. What may block for ever (a
-FIFO, a terminal) gets a thread to itself, so that it cannot keep the others.
+They are the loop's own. In the default executor, whose size is the program's affair, a file would
+wait for whatever else is done there, and what is done there for a slow disk. What may block for
+ever (a FIFO, a terminal) gets a thread to itself, so that it cannot keep the others.
 
 Used on the loop's thread, of any loop. After a fork the child's loop begins without threads.
 A simulated loop has none: its time would not wait for them, so there the work is done at once.
@@ -55,9 +55,7 @@ def _end(end: list[Any]) -> None:
     _finish(future, result, failure)
 
 
-def _finish(
-    future: asyncio.Future[Any], result: object, failure: BaseException | None
-) -> None:
+def _finish(future: asyncio.Future[Any], result: object, failure: BaseException | None) -> None:
     if future.done():
         return
     if failure is None:
@@ -160,11 +158,15 @@ class FileThreads:
             self.end()
 
     def end(self) -> None:
-        """Ends the threads, those in the middle of something after it. The next job begins others."""
+        """Ends the threads; those in the middle of something end after it."""
         ending = self._pool.end()
-        if not self._under_way:
+        if self.is_idle():
             for thread in ending:
                 thread.join()
+
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self._under_way
 
     def after_fork(self) -> None:
         """The threads are the parent's, and so is what they were doing."""

@@ -1,7 +1,7 @@
 """How the operations on one file follow one another, and what each waits for.
 
 An operation has its turn until it ends or is cancelled. A transfer (a read, a write, a call in a
-thread) belongs to the file: it ends whoever waits for it, and the next operation waits for that first.
+thread) belongs to the file: it ends whoever waits for it, and the next operation waits for that.
 
 On the thread of the loop that the file was opened on.
 """
@@ -44,6 +44,7 @@ class FileWork:
         # To be fetched at a time, for buffers.
         self._least = least
         self._reads = raw.readable()
+        self.writes = raw.writable()
         # Something was written that a read must find.
         self.dirty = False
         # Of a file that cannot be fetched ahead: what was read and nobody has waited for.
@@ -116,7 +117,10 @@ class FileWork:
         def work() -> Any:
             nonlocal before
             if undo:
-                before = self.stream.tell()
+                try:
+                    before = self.stream.tell()
+                except OSError:
+                    pass  # Nor could the program go back.
             return call(*args)
 
         def ended(returned: Any, waited_for: bool) -> None:

@@ -1,10 +1,11 @@
 """`oxlip.open`: files whose operations are awaited, with the meaning of `open` and of `io`.
 
-Each file is an ordinary one of `io`'s, over a raw file of ours (`_file_raw.py`). For an operation on a
-regular file all bytes that it may need are fetched first: from the system's memory without a wait, by
-the loop's driver where it does files (io_uring), or in one of few threads (`_file_threads.py`). Then
-`io`'s method runs on the loop's thread, and what it writes is written in the same ways. Where it cannot
-be told what an operation needs (a rare encoding, a file that is none), all of it runs in a thread.
+Each file is an ordinary one of `io`'s, over a raw file of ours (`_file_raw.py`). For an operation
+on a regular file all bytes that it may need are fetched first: from the system's memory without a
+wait, by the loop's driver where it does files (io_uring), or in one of few threads
+(`_file_threads.py`). Then `io`'s method runs on the loop's thread, and what it writes is written by
+driver or thread. Where it cannot be told what an operation needs (a rare encoding, a file that is
+none), all of it runs in a thread.
 
 Works on any loop; a file belongs to the one it was opened on.
 """
@@ -41,8 +42,8 @@ _Self = TypeVar("_Self", bound="AsyncFile[Any]")
 _File = TypeVar("_File", bound="AsyncFile[Any]")
 _Data = TypeVar("_Data", str, bytes)
 
-# In these a byte of ASCII is that character and no part of another, and no character takes more than
-# four bytes. A decoder with one of the error handlers gives something for any four bytes.
+# In these a byte of ASCII is that character and no part of another, and no character takes more
+# than four bytes. A decoder with one of the error handlers gives something for any four bytes.
 _PLAIN = ("utf-8", "ascii", "iso8859-", "cp125", "cp437", "cp850", "koi8-")
 _GIVING = frozenset(("strict", "replace", "backslashreplace", "surrogateescape"))
 
@@ -51,6 +52,8 @@ class AsyncFile(Generic[_Data]):
     """What `oxlip.open` gives: the methods of the file that `open` gives, to be awaited."""
 
     __module__ = "oxlip"
+    # A buffer counts what it has not written.
+    _FOR_TELL = NOTHING
 
     def __init__(self, loop: asyncio.AbstractEventLoop, raw: RawFile, stream: Any) -> None:
         self._loop = loop
@@ -75,7 +78,7 @@ class AsyncFile(Generic[_Data]):
         return await self._read("readline", self._line(size), size)  # type: ignore[no-any-return]
 
     async def readlines(self, hint: int = -1, /) -> list[_Data]:
-        if not self._fetches:
+        if not self._raw.regular:
             lines = []
             total = 0
             while (hint is None or hint <= 0 or total < hint) and (line := await self.readline()):
@@ -153,7 +156,7 @@ class AsyncFile(Generic[_Data]):
         work = self._work
         if not self._raw.regular:
             return await work.in_thread(call, data, may_hang=True)
-        work.dirty = True
+        work.dirty = work.writes
         return await work.perform(NOTHING, call, data)
 
     async def flush(self) -> None:
@@ -182,7 +185,7 @@ class AsyncFile(Generic[_Data]):
     async def tell(self) -> int:
         self._check_loop()
         if self._fetches:
-            return await self._work.perform(WRITTEN, self._stream.tell)  # type: ignore[no-any-return]
+            return await self._work.perform(self._FOR_TELL, self._stream.tell)  # type: ignore[no-any-return]
         return await self._work.in_thread(self._stream.tell)  # type: ignore[no-any-return]
 
     def _is_place(self, offset: object) -> bool:
@@ -278,11 +281,13 @@ class BufferedFile(_BinaryFile):
     __module__ = "oxlip"
 
     async def read1(self, size: int = -1, /) -> bytes:
-        return await self._read("read1", SOMETHING, size)  # type: ignore[no-any-return]
+        return await self._read("read1", Need(max(_index(size), 1)), size)  # type: ignore[no-any-return]
 
     async def readinto1(self, buffer: WriteableBuffer, /) -> int | None:
         if self._raw.regular:
-            return await self._read("readinto1", SOMETHING, buffer)  # type: ignore[no-any-return]
+            with memoryview(buffer) as view:
+                need = Need(view.nbytes)
+            return await self._read("readinto1", need, buffer)  # type: ignore[no-any-return]
         return await self._copy("read1", buffer)
 
     async def peek(self, size: int = 0, /) -> bytes:
@@ -328,6 +333,7 @@ class TextFile(AsyncFile[str]):
     """A text: `io.TextIOWrapper`."""
 
     __module__ = "oxlip"
+    _FOR_TELL = WRITTEN
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, raw: RawFile, stream: Any, newline: str | None
@@ -434,9 +440,10 @@ async def _opened(loop: asyncio.AbstractEventLoop, opening: asyncio.Future[Any])
 
 def _close_unwanted(opening: asyncio.Future[Any]) -> None:
     if not opening.cancelled() and opening.exception() is None and opening.result():
-        raw, stream = opening.result()
-        # Nothing was written.
-        stream.close()
+        _, stream = opening.result()
+        loop = opening.get_loop()
+        if not loop.is_closed():
+            threads_of(loop).submit(loop, stream.close)
 
 
 def _index(size: Any) -> int:
@@ -505,11 +512,9 @@ def open(
 ) -> FileOpening[Any]:
     """Opens a file as `open` does, without blocking the loop.
 
-    To be awaited, or used in `async with`. The file has the methods of what `open` gives, to be awaited
-    too, and `async for` gives its lines.
+    To be awaited, or used in `async with`. The file has the methods of what `open` gives, to be
+    awaited too, and `async for` gives its lines.
     """
     if isinstance(mode, str) and "b" not in mode:
-        encoding = io.text_encoding(encoding, 2)
-    return FileOpening(
-        Opening(file, mode, buffering, encoding, errors, newline, closefd, opener)
-    )
+        encoding = io.text_encoding(encoding, 2)  # type: ignore[attr-defined]
+    return FileOpening(Opening(file, mode, buffering, encoding, errors, newline, closefd, opener))

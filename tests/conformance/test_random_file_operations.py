@@ -1,4 +1,4 @@
-"""Random operations on a file: `oxlip.open` must do what `open` does, step by step, to the same bytes."""
+"""Random operations on a file: `oxlip.open` must do what `open` does, step by step."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ if not loops.STOCK_ONLY:
 pytestmark = [
     pytest.mark.sim,
     pytest.mark.skipif(loops.STOCK_ONLY, reason="asyncio has no files"),
+    # Of long values.
+    pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning"),
 ]
 
 random = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 sizes = st.sampled_from([-1, 0, 1, 2, 3, 10, 100, 5000, 20_000])
@@ -65,7 +67,8 @@ binary_operations = st.lists(
         st.tuples(st.just("writelines"), st.lists(st.sampled_from([b"1\n", b"2" * 9000]))),
         st.tuples(st.just("seek"), st.tuples(places, st.just(0))),
         st.tuples(
-            st.just("seek"), st.tuples(st.sampled_from([-9000, -2, 0, 3, 5000]), st.sampled_from([1, 2]))
+            st.just("seek"),
+            st.tuples(st.sampled_from([-9000, -2, 0, 3, 5000]), st.sampled_from([1, 2])),
         ),
     ),
     max_size=20,
@@ -125,9 +128,7 @@ async def awaited(result: Any) -> Any:
     return await result
 
 
-async def compare(
-    program: list[tuple[str, Any]], content: bytes, mode: str, *more: Any
-) -> None:
+async def compare(program: list[tuple[str, Any]], content: bytes, mode: str, *more: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder, "ours"), Path(folder, "theirs")
         ours.write_bytes(content)
@@ -140,6 +141,10 @@ async def compare(
                 expected = await other.attempt(g, name, argument, at_once)
                 got = await one.attempt(f, name, argument, awaited)
                 assert got == expected, (number, name, argument)
+                if name == "readlines":
+                    # `tell()` of a text may be forbidden then until a flush, which ours may have had.
+                    g.flush()
+                    await f.flush()
                 if name == "flush":
                     assert ours.read_bytes() == theirs.read_bytes(), number
         finally:

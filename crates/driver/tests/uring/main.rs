@@ -5,5 +5,6 @@ mod ends;
 mod receives;
 mod sandbox;
 mod sends;
+mod transfers;
 mod waits;
 mod world;
