@@ -249,7 +249,9 @@ class FileWork:
                 self._fetched,
             )
         except OSError as error:
-            if transfer is None or error.errno not in (*_TRY_ELSEWHERE, errno.ECANCELED):
+            if error.errno == errno.ECANCELED:
+                return  # The process has forked, and nothing is lost.
+            if transfer is None or error.errno not in _TRY_ELSEWHERE:
                 raise
             self._native = False
 

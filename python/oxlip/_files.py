@@ -230,7 +230,7 @@ class AsyncFile(Generic[_Data]):
         self._raw.share()
         return number  # type: ignore[no-any-return]
 
-    def readable(self) -> bool:
+    async def readable(self) -> bool:
         return self._stream.readable()  # type: ignore[no-any-return]
 
     async def writable(self) -> bool:

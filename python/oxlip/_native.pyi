@@ -37,6 +37,7 @@ __all__ = [
     "live_objects",
     "own_scheduling",
     "own_streams",
+    "read_file_now",
     "timeout",
     "tls_codec",
     "type_version",

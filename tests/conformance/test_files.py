@@ -317,7 +317,7 @@ async def test_what_a_file_says_of_itself(loop: asyncio.AbstractEventLoop, path:
         assert isinstance(buffered, oxlip.BufferedFile)
         assert (buffered.name, buffered.mode) == (str(path), "rb")
         assert isinstance(buffered.raw, io.FileIO)
-        assert buffered.readable() and not await buffered.writable()
+        assert await buffered.readable() and not await buffered.writable()
         assert await buffered.seekable() and not await buffered.isatty()
     async with oxlip.open(path, "rb", 0) as unbuffered:
         assert isinstance(unbuffered, oxlip.UnbufferedFile)

@@ -142,7 +142,7 @@ async def compare(program: list[tuple[str, Any]], content: bytes, mode: str, *mo
                 got = await one.attempt(f, name, argument, awaited)
                 assert got == expected, (number, name, argument)
                 if name == "readlines":
-                    # `tell()` of a text may be forbidden then until a flush, which ours may have had.
+                    # Of a text `tell()` may be forbidden then until a flush, as ours may have had.
                     g.flush()
                     await f.flush()
                 if name == "flush":

@@ -112,6 +112,12 @@ pub enum Completion {
     Failed(Id, io::Error),
 }
 
+impl From<Transferred> for Completion {
+    fn from(ended: Transferred) -> Self {
+        Self::File(Box::new(ended))
+    }
+}
+
 /// Buffers looked at in one [`Op::Send`]: POSIX guarantees 16, Linux and the BSDs take 1024; past
 /// 64 the gain is gone.
 pub const MAX_BUFFERS: usize = 64;

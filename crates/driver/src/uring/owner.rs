@@ -88,8 +88,7 @@ impl Uring {
         }
         if let Some(mut ring) = self.ring.take() {
             let lost = ring.transfers.lose(ours);
-            self.early
-                .extend(lost.map(|ended| Completion::File(Box::new(ended))));
+            self.early.extend(lost.map(Completion::from));
             // Then bytes that a receive has got may be missing, too: that must not go unseen.
             let unknown = ours && (ring.has_overflown() || ring.has_lost_answers());
             for (id, incoming) in self.table.iter_mut() {

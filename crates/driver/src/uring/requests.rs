@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use oxlip_core::id::Id;
-use oxlip_core::op::Completion;
 
 use super::incoming::Request;
 use super::ring::{Answer, Ended, NOBODY, Ring};
@@ -219,7 +218,7 @@ impl Uring {
             }
             tag if tag >= TRANSFERS => {
                 if let Some(ended) = ring.transfers.end(tag - TRANSFERS, answer.result) {
-                    self.early.push(Completion::File(Box::new(ended)));
+                    self.early.push(ended.into());
                 }
             }
             tag if tag >= SENDS => self.sends.answer(tag - SENDS, answer.result),

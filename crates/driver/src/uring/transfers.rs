@@ -74,7 +74,7 @@ impl Drop for Transfers {
 impl Uring {
     pub(super) fn transfer(&mut self, transfer: Box<Transfer>) -> Poll<Completion> {
         if self.without != Without::No {
-            return Poll::Ready(Completion::File(Box::new(transfer.refuse())));
+            return Poll::Ready(transfer.refuse().into());
         }
         self.transfers.push_back(transfer);
         Poll::Pending
@@ -94,8 +94,7 @@ impl Uring {
     pub(super) fn refuse_transfers(&mut self) {
         let refused = mem::take(&mut self.transfers);
         let refused = VecDeque::into_iter(refused).map(|transfer| transfer.refuse());
-        self.early
-            .extend(refused.map(|ended| Completion::File(Box::new(ended))));
+        self.early.extend(refused.map(Completion::from));
     }
 
     /// Waits for what is under way, in the ring's own thread: disks answer, if slowly.
