@@ -108,6 +108,7 @@ class FileThreads:
         self._pool = _Pool()
         # Not to keep what was begun on a loop that is closed.
         self._under_way: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
+        self._alone: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._keeper: AsyncGenerator[None, None] | None = None
         self._is_kept = False
         weakref.finalize(self, self._pool.end)
@@ -133,7 +134,7 @@ class FileThreads:
         if _is_simulated(loop):
             return _done(loop, work)
         future = self._begin(loop)
-        _start(_Job(work, future).run)
+        self._alone.add(_start(_Job(work, future).run))
         return future
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
@@ -161,7 +162,7 @@ class FileThreads:
         """Ends the threads; those in the middle of something end after it."""
         ending = self._pool.end()
         if self.is_idle():
-            for thread in ending:
+            for thread in (*ending, *self._alone):
                 thread.join()
 
     def is_idle(self) -> bool:
@@ -171,6 +172,7 @@ class FileThreads:
     def after_fork(self) -> None:
         """The threads are the parent's, and so is what they were doing."""
         self._pool = _Pool()
+        self._alone.clear()
         weakref.finalize(self, self._pool.end)
         for future in list(self._under_way):
             _finish(future, None, OSError(errno.ECANCELED, "The process has forked"))
