@@ -145,8 +145,11 @@ async def compare(program: list[tuple[str, Any]], content: bytes, mode: str, *mo
                     # Older texts read beside what was written to their buffer; ours flush it.
                     g.flush()
                     await f.flush()
-                if name in ("read1", "readinto1", "peek") and "+" in mode and more[0] != 0:
-                    # What the buffer has is enough for them; ours has flushed what was written.
+                if name.startswith(("read", "peek")) and (
+                    ("+" in mode and name in ("read1", "readinto1", "peek")) or "a" in mode
+                ):
+                    # What the buffer has is enough for the former, and what is to be appended is in
+                    # the wrong place there. Ours has flushed what was written.
                     g.flush()
                     await f.flush()
                 expected = await other.attempt(g, name, argument, at_once)
