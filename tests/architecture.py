@@ -121,6 +121,7 @@ UNSAFE = {
     "crates/python/src/handle/collector.rs": "what the cycle collector follows has no safe call",
     "crates/python/src/handle/timer.rs": "as callback.rs",
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",
+    "crates/python/src/loop_/files.rs": "a system call on a number of the user",
     "crates/python/src/loop_/sock.rs": "system calls on numbers and buffers of the user",
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",
     "crates/python/src/tls/libssl.rs": "OpenSSL's functions on a connection of `_ssl`'s (ADR 9)",

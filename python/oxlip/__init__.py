@@ -8,6 +8,7 @@ Importing it changes nothing.
 """
 
 from ._datagram import BatchDatagramProtocol
+from ._files import AsyncFile, BufferedFile, FileOpening, TextFile, UnbufferedFile, open
 from ._loop import EventLoop, new_event_loop
 from ._native import __version__
 from ._policy import EventLoopPolicy, install
@@ -25,10 +26,13 @@ from ._streams import (
 )
 
 __all__ = [
+    "AsyncFile",
     "BatchDatagramProtocol",
     "BoundedSemaphore",
+    "BufferedFile",
     "EventLoop",
     "EventLoopPolicy",
+    "FileOpening",
     "Lock",
     "Queue",
     "Semaphore",
@@ -36,9 +40,12 @@ __all__ = [
     "StreamReader",
     "StreamReaderProtocol",
     "StreamWriter",
+    "TextFile",
+    "UnbufferedFile",
     "__version__",
     "install",
     "new_event_loop",
+    "open",
     "open_connection",
     "open_unix_connection",
     "run",

@@ -25,6 +25,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+from ._file_threads import end_threads_of
 from ._inside import Inside
 from ._signals import Signals, iscoroutinefunction
 
@@ -177,6 +178,7 @@ class Lifecycle(Signals, Inside):
             self._close_signals()
         finally:
             super().close()
+            end_threads_of(self)
             self._executor_shutdown_called = True
             executor = self._default_executor
             if executor is not None:

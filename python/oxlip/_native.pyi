@@ -39,6 +39,7 @@ __all__ = [
     "live_objects",
     "own_scheduling",
     "own_streams",
+    "read_file_now",
     "timeout",
     "tls_codec",
     "type_version",
@@ -216,6 +217,12 @@ class EventLoop:
     def _unlisten(self, key: int) -> None:
         """Ends `_listen`; `sock` itself stays open. Harmless on a closed loop."""
 
+    def _file_read(
+        self, fd: int, offset: int | None, size: int
+    ) -> asyncio.Future[bytes | None] | None: ...
+    def _file_write(
+        self, fd: int, offset: int | None, data: bytes
+    ) -> asyncio.Future[int | None] | None: ...
     def _sock_recv(self, sock: socket, n: int) -> bytes | None:
         """One attempt to receive: `None` if nothing is there."""
 
@@ -456,6 +463,7 @@ def tls_codec() -> dict[str, str]:
 def type_version(class_: type, /) -> int:
     """A number that a class has until it or one of its bases changes; 0 if it has none."""
 
+def read_file_now(fd: int, size: int, offset: int) -> bytes | None: ...
 def live_objects() -> dict[str, int]:
     """How many native objects of each class exist; empty unless built with debug assertions."""
 

@@ -126,6 +126,17 @@ def test_timers() -> None:
     assert all(float(microseconds) >= 0 for _, microseconds in late)
 
 
+def test_files() -> None:
+    result = subprocess.run(
+        [sys.executable, str(EXAMPLES / "files.py")],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert result.stdout.split() == ["2", "0.txt", "4", "1.txt", "6", "2.txt"]
+
+
 def test_every_example_is_run() -> None:
-    tested = {"webapp.py", "echo.py", "uvicorn_app.py", "timers.py"}
+    tested = {"webapp.py", "echo.py", "uvicorn_app.py", "timers.py", "files.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested

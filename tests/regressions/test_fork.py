@@ -11,6 +11,8 @@ from support import children
 CLOSING = Path(__file__).with_name("fork_and_close.py")
 GOING_ON = Path(__file__).with_name("fork_and_go_on.py")
 
+WITH_FILES = Path(__file__).with_name("fork_with_files.py")
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
 
 
@@ -42,3 +44,8 @@ def test_child_with_a_loop_of_its_own(kind: str) -> None:
 def test_child_that_uses_the_loop(kind: str, what: str) -> None:
     """asyncio's shares its multiplexer with the parent, and its executor's threads are gone."""
     assert children.run(GOING_ON, kind, what, timeout=40) == "works\n"
+
+
+@pytest.mark.ours
+def test_child_that_goes_on_with_a_file(kind: str) -> None:
+    assert children.run(WITH_FILES, kind, timeout=20) == "works\n"

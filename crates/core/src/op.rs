@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::ops::{BitOr, BitOrAssign};
 
 use crate::address::Outgoing;
+use crate::file::{Transfer, Transferred};
 use crate::id::Id;
 
 /// A request to the driver about one resource it has adopted.
@@ -83,6 +84,9 @@ pub enum Op<'a> {
         /// What to watch for.
         interest: Interest,
     },
+    /// Read from or write to a regular file, of which nothing is adopted. One [`Completion::File`], now or
+    /// later; at once with `Unsupported` from a driver that does not do it.
+    File(Box<Transfer>),
     /// Forget the resource and close its descriptor if the driver owns it. Always answered at once
     /// with [`Completion::Closed`]; completions of this id that are still queued are dropped.
     Close(Id),
@@ -108,10 +112,18 @@ pub enum Completion {
     Connected(Id, io::Result<()>),
     /// What a watched descriptor is ready for: errors and hang-ups count as both.
     Watched(Id, Interest),
+    /// The end of an [`Op::File`].
+    File(Box<Transferred>),
     /// The resource is gone and its id dead.
     Closed(Id),
     /// The operation is not one for this resource, or the operating system refused to arm it.
     Failed(Id, io::Error),
+}
+
+impl From<Transferred> for Completion {
+    fn from(ended: Transferred) -> Self {
+        Self::File(Box::new(ended))
+    }
 }
 
 /// Buffers looked at in one [`Op::Send`]: POSIX guarantees 16, Linux and the BSDs take 1024; past

@@ -27,6 +27,7 @@
 
 mod any;
 pub mod clock;
+pub mod files;
 pub mod net;
 pub mod readiness;
 mod shortage;

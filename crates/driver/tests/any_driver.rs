@@ -1,7 +1,10 @@
 //! Choosing a driver by name.
 
 use std::io::ErrorKind;
+use std::task::Poll;
 
+use oxlip_core::file::{Transfer, Way};
+use oxlip_core::op::{Completion, Op};
 use oxlip_driver::{AnyDriver, AnySocket, Driver, NAMES, Role, Sim};
 
 fn is_send(_: &impl Send) {}
@@ -65,4 +68,27 @@ fn worlds_do_not_mix() {
         sim.borrow(0).expect_err("no descriptors").kind(),
         ErrorKind::Unsupported
     );
+}
+
+#[test]
+fn who_does_not_do_files_says_so_at_once() {
+    for name in NAMES.iter().filter(|name| **name != "io_uring") {
+        let mut driver = AnyDriver::new(Some(name)).expect("a driver");
+        let transfer = Transfer {
+            key: 5,
+            descriptor: 0,
+            offset: None,
+            way: Way::Read,
+            bytes: vec![0; 3],
+        };
+        let Poll::Ready(Completion::File(ended)) = driver.submit(Op::File(Box::new(transfer)))
+        else {
+            panic!("no answer");
+        };
+        assert_eq!((ended.key, ended.bytes.len()), (5, 3));
+        assert_eq!(
+            ended.outcome.map_err(|error| error.kind()),
+            Err(ErrorKind::Unsupported)
+        );
+    }
 }

@@ -86,6 +86,17 @@ mod _native {
         super::ffi::type_version(class_)
     }
 
+    /// As `os.pread`, of what the system has in memory; `None` if it would have to wait.
+    #[pyfunction]
+    fn read_file_now(
+        py: Python<'_>,
+        fd: i32,
+        size: usize,
+        offset: u64,
+    ) -> PyResult<Option<Bound<'_, pyo3::types::PyBytes>>> {
+        super::loop_::files::read_now(py, fd, size, offset)
+    }
+
     /// How many objects of each native class are alive: empty unless debug assertions are on.
     #[pyfunction]
     fn live_objects(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {

@@ -304,7 +304,7 @@ fn id_of(completion: &Completion) -> Option<Id> {
         | Completion::Connected(id, _)
         | Completion::Watched(id, _)
         | Completion::Failed(id, _) => Some(*id),
-        Completion::Sent(..) | Completion::Closed(_) => None,
+        Completion::Sent(..) | Completion::File(_) | Completion::Closed(_) => None,
     }
 }
 

@@ -305,6 +305,8 @@ impl<B: Backend> Driver for Readiness<B> {
             Op::WatchEdges { id, interest } => self.watch(id, interest, B::EDGES),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
+            // A regular file is always ready, and blocks nevertheless.
+            Op::File(transfer) => task::Poll::Ready(transfer.refuse().into()),
             Op::Close(id) => {
                 drop(self.forget(id));
                 task::Poll::Ready(Completion::Closed(id))

@@ -354,6 +354,8 @@ impl Driver for Sim {
                 };
                 Poll::Ready(Completion::Failed(id, kind.into()))
             }
+            // There are no files in this world: the embedder has its own way to the system's.
+            Op::File(transfer) => Poll::Ready(transfer.refuse().into()),
             Op::Close(id) => {
                 if let Some(resource) = self.resources.remove(id) {
                     self.network.close(resource.endpoint);

@@ -10,6 +10,7 @@
 //! * Listeners and datagram sockets are polled.
 //! * Small sends that are not in a hurry (`Op::SendSoon`) are copied, and leave all together with the
 //!   call that waits.
+//! * Regular files are read and written.
 //! * The multiplexer's descriptor and the waker are polled like any other.
 //!
 //! What others own is not polled by the ring, because a request keeps its file open in the kernel:
@@ -34,7 +35,9 @@ mod requests;
 #[expect(unsafe_code, reason = "requests that point to memory")]
 mod ring;
 mod sending;
+mod transfers;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -42,6 +45,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use oxlip_core::address::Address;
+use oxlip_core::file::Transfer;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
@@ -73,6 +77,8 @@ pub struct Uring {
     /// Those with something to take.
     unread: Vec<Id>,
     sends: Sends,
+    /// Transfers of files that the ring has not been asked for yet.
+    transfers: VecDeque<Box<Transfer>>,
     /// What calls between two waits have led to.
     early: Vec<Completion>,
     /// The multiplexer and the waker are being polled.
@@ -91,6 +97,8 @@ const INNER: Tag = u64::MAX - 1;
 const BELL: Tag = u64::MAX - 2;
 /// A send, by its number.
 const SENDS: Tag = 1 << 32;
+/// A transfer of a file, by its number.
+const TRANSFERS: Tag = 1 << 48;
 
 /// The most that a take gets.
 const LARGE: usize = 256 * 1024;
@@ -128,6 +136,7 @@ impl Uring {
             touched: Vec::new(),
             unread: Vec::new(),
             sends: Sends::default(),
+            transfers: VecDeque::new(),
             early: Vec::new(),
             polls_inner: false,
             hears_bell: false,
@@ -231,7 +240,8 @@ impl Uring {
             self.submit_all();
         }
         self.end_request(id);
-        self.early.retain(|completion| about(completion) != id);
+        self.early
+            .retain(|completion| about(completion) != Some(id));
         if let Some(mut incoming) = self.table.remove(id) {
             incoming.forget(self.ring.as_mut().map(|ring| &mut ring.pool));
         }
@@ -333,6 +343,7 @@ impl Driver for Uring {
                 }
                 self.inner.submit(op)
             }
+            Op::File(transfer) => self.transfer(transfer),
             Op::SendDatagrams { .. }
             | Op::AwaitRoom(_)
             | Op::Watch { .. }
@@ -507,6 +518,7 @@ impl Uring {
         let before = completions.len();
         self.apply_touched();
         self.watch_own();
+        self.push_transfers();
         if !self.push_sends() {
             self.submit_now();
         }
@@ -533,7 +545,10 @@ impl Uring {
     /// Whether a wait must not sleep: something is to be told, or the ring has not been asked for
     /// everything that could end it.
     fn is_due(&self) -> bool {
-        let asks = self.touched.is_empty() && self.polls_inner && self.hears_bell;
+        let asks = self.touched.is_empty()
+            && self.transfers.is_empty()
+            && self.polls_inner
+            && self.hears_bell;
         !asks || self.woken || self.inner_ready || self.has_unread()
     }
 
@@ -558,6 +573,7 @@ impl Uring {
         timeout: Option<Duration>,
         completions: &mut Vec<Completion>,
     ) -> io::Result<()> {
+        self.refuse_transfers();
         completions.append(&mut self.early);
         self.touched.clear();
         for (_, incoming) in self.table.iter_mut() {
@@ -575,8 +591,8 @@ impl Uring {
 }
 
 /// Whom a completion is about.
-fn about(completion: &Completion) -> Id {
-    match *completion {
+fn about(completion: &Completion) -> Option<Id> {
+    Some(match *completion {
         Completion::Readable(id)
         | Completion::Receivable(id)
         | Completion::Sendable(id)
@@ -586,5 +602,6 @@ fn about(completion: &Completion) -> Id {
         | Completion::Watched(id, _)
         | Completion::Closed(id)
         | Completion::Failed(id, _) => id,
-    }
+        Completion::File(_) => return None,
+    })
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use oxlip_core::op::Completion;
 use oxlip_core::time::Time;
 
 use super::Uring;
@@ -82,7 +83,12 @@ impl Uring {
         if ours {
             self.take_answers_in_reach();
         }
+        if self.is_ours() {
+            self.await_transfers();
+        }
         if let Some(mut ring) = self.ring.take() {
+            let lost = ring.transfers.lose(ours);
+            self.early.extend(lost.map(Completion::from));
             // Then bytes that a receive has got may be missing, too: that must not go unseen.
             let unknown = ours && (ring.has_overflown() || ring.has_lost_answers());
             for (id, incoming) in self.table.iter_mut() {
@@ -157,6 +163,7 @@ impl Drop for Uring {
         if !self.is_ours() {
             return;
         }
+        self.await_transfers();
         let most = self.requests.most();
         if let Some(ring) = &mut self.ring {
             // So that no file outlives its descriptor; closing the ring does the same, but later.

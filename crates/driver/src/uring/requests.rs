@@ -6,7 +6,7 @@ use oxlip_core::id::Id;
 
 use super::incoming::Request;
 use super::ring::{Answer, Ended, NOBODY, Ring};
-use super::{BELL, INNER, SENDS, Uring};
+use super::{BELL, INNER, SENDS, TRANSFERS, Uring};
 
 /// The kernel refuses requests while it has no memory. After so many calls in a row that does not
 /// pass: epoll does not need any.
@@ -95,7 +95,7 @@ impl Uring {
     }
 
     /// Whether there is room for one more request, after a call if need be.
-    fn make_room(&mut self) -> bool {
+    pub(super) fn make_room(&mut self) -> bool {
         if self.ring.as_mut().is_some_and(|ring| !ring.has_room()) {
             self.enter(false, None);
         }
@@ -215,6 +215,11 @@ impl Uring {
                 self.hears_bell = answer.more;
                 self.inner.bell().acknowledge();
                 self.woken = true;
+            }
+            tag if tag >= TRANSFERS => {
+                if let Some(ended) = ring.transfers.end(tag - TRANSFERS, answer.result) {
+                    self.early.push(ended.into());
+                }
             }
             tag if tag >= SENDS => self.sends.answer(tag - SENDS, answer.result),
             tag => {

@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use oxlip_core::file::{Transfer, Way};
 
+use super::TRANSFERS;
 use super::buffers::Pool;
 use super::region::Region;
+use super::transfers::Transfers;
 
 /// How much a ring has room for: powers of two.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +55,7 @@ pub(super) struct Ring {
     // Dropped first: from then on the kernel does not use what is below.
     io: IoUring,
     pub(super) pool: Pool,
+    pub(super) transfers: Transfers,
     stage: Region,
     staged: usize,
     /// All requests so far.
@@ -128,6 +132,7 @@ impl Ring {
         let ring = Self {
             io,
             pool: Pool::new()?,
+            transfers: Transfers::default(),
             stage: Region::new(STAGE)?,
             staged: 0,
             pushed: 0,
@@ -259,15 +264,31 @@ impl Ring {
         self.pushed
     }
 
+    /// Reads from or writes to a file. The transfer stays with the ring until its one answer.
+    pub(super) fn transfer(&mut self, mut transfer: Box<Transfer>) {
+        let fd = Fd(transfer.descriptor);
+        let offset = transfer.offset.unwrap_or(u64::MAX);
+        // The rest is the next transfer's.
+        let length = u32::try_from(transfer.bytes.len()).unwrap_or(1 << 30);
+        let bytes = transfer.bytes.as_mut_ptr();
+        let entry = match transfer.way {
+            Way::Read => opcode::Read::new(fd, bytes, length).offset(offset).build(),
+            Way::Write => opcode::Write::new(fd, bytes, length).offset(offset).build(),
+        };
+        let number = self.transfers.begin(transfer);
+        self.push(&entry.user_data(TRANSFERS + number));
+    }
+
     /// Whether the kernel has taken the request with this place.
     pub(super) fn has_submitted(&mut self, place: u64) -> bool {
         place + self.io.submission().len() as u64 <= self.pushed
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: what the entry points to, if anything, is in the stage or the pool. Both live
-        // longer than the ring, and a send's part of the stage is not written to again before the send
-        // is submitted, which is when the kernel reads it.
+        // SAFETY: what the entry points to, if anything, is in the stage, the pool or a transfer. All live
+        // longer than the ring. A send's part of the stage is not written to again before the send
+        // is submitted, which is when the kernel reads it; a transfer is not touched, and not freed, before
+        // the kernel has answered it.
         let pushed = unsafe { self.io.submission().push(entry) };
         pushed.expect("asked for room before");
         self.pushed += 1;

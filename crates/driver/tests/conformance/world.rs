@@ -197,6 +197,7 @@ impl From<Completion> for Seen {
             Completion::Watched(id, interest) => Self::Watched(id, interest),
             Completion::Closed(id) => Self::Closed(id),
             Completion::Failed(id, error) => Self::Failed(id, error.kind()),
+            Completion::File(_) => unreachable!("no body reads a file"),
         }
     }
 }

@@ -6,5 +6,6 @@ mod overflow;
 mod receives;
 mod sandbox;
 mod sends;
+mod transfers;
 mod waits;
 mod world;

@@ -223,6 +223,7 @@ pub(super) fn clear(event_loop: &EventLoop) {
             std::mem::take(&mut state.spare_handles),
             state.snapshot.take(),
             state.future_keywords.take(),
+            std::mem::take(&mut state.transfers),
             state.scheduler.clear(),
             resources,
             // Dropped with all its descriptors, and without taking them out of the multiplexer

@@ -9,7 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
-use super::{EventLoop, fork, inside, lifecycle, replaced, schedule, sock, tasks, watch};
+use super::{EventLoop, files, fork, inside, lifecycle, replaced, schedule, sock, tasks, watch};
 use crate::transport::{self, DatagramTransport, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
@@ -267,6 +267,26 @@ impl EventLoop {
         data: &Any<'_>,
     ) -> PyResult<Option<usize>> {
         sock::send(slf, sock, data)
+    }
+
+    // Regular files, where the driver does them: files.rs
+
+    fn _file_read<'py>(
+        slf: &Bound<'py, Self>,
+        fd: i32,
+        offset: Option<u64>,
+        size: usize,
+    ) -> PyResult<Option<Any<'py>>> {
+        files::read(slf, fd, offset, size)
+    }
+
+    fn _file_write<'py>(
+        slf: &Bound<'py, Self>,
+        fd: i32,
+        offset: Option<u64>,
+        data: &[u8],
+    ) -> PyResult<Option<Any<'py>>> {
+        files::write(slf, fd, offset, data)
     }
 
     // Connections and listening sockets: transport/

@@ -6,6 +6,7 @@
 //! does it.
 
 pub(crate) mod fastcall;
+pub(crate) mod files;
 pub(crate) mod fork;
 mod inside;
 mod kept;
@@ -22,6 +23,7 @@ pub(crate) mod watch;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use oxlip_core::file::Transferred;
 use oxlip_core::holding::Holding;
 use oxlip_core::id::Id;
 use oxlip_core::inbox::Inbox;
@@ -98,6 +100,8 @@ pub(crate) struct State {
     pub(crate) connected_fds: Descriptors,
     /// `{"loop": …}`, the arguments of every future. Only while the loop runs: it refers to the loop.
     future_keywords: Option<Py<PyDict>>,
+    /// Reads and writes of files, by their keys, each with the future that gets the outcome.
+    transfers: files::Transfers,
     /// Where long reads of `sock_recv` go; empty until the first.
     scratch: Vec<u8>,
 }
@@ -118,6 +122,8 @@ pub(crate) enum Runnable {
     Acceptable(Id),
     /// A descriptor of the program's is ready.
     Watched(Id, Interest),
+    /// A file has been read from or written to.
+    Transferred(Box<Transferred>),
     /// The driver could not go on with a resource.
     Failed(Box<(Id, std::io::Error)>),
     /// `connection_made`, then reading.
@@ -187,6 +193,7 @@ impl EventLoop {
                 keeping: Keeping::default(),
                 connected_fds: Descriptors::default(),
                 future_keywords: None,
+                transfers: files::Transfers::default(),
                 scratch: Vec::new(),
             }),
             inbox: Inbox::default(),
@@ -248,6 +255,7 @@ impl EventLoop {
                     .try_for_each(|handle| visit.call(handle))?;
                 state.snapshot.traverse(visit)?;
                 visit.call(&state.future_keywords)?;
+                state.transfers.traverse(visit)?;
                 state.resources.traverse(visit)
             })
             .unwrap_or(Ok(()))
@@ -267,6 +275,7 @@ impl Runnable {
             | Self::Sendable(_)
             | Self::Acceptable(_)
             | Self::Watched(..)
+            | Self::Transferred(_)
             | Self::Failed(_)
             | Self::AcceptAgain(_) => Ok(()),
         }

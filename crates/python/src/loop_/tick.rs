@@ -11,7 +11,7 @@ use oxlip_core::time::Time;
 use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
-use super::{EventLoop, Runnable, State, inside, replaced, watch};
+use super::{EventLoop, Runnable, State, files, inside, replaced, watch};
 use crate::context::Runner;
 use crate::handle::{Handle, TimerHandle, collector};
 use crate::owner::Ownership;
@@ -132,6 +132,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyRe
         Runnable::Sendable(id) => transport::sendable(event_loop, id),
         Runnable::Acceptable(id) => transport::accept(event_loop, id),
         Runnable::Watched(id, ready) => watch::ready(event_loop, id, ready),
+        Runnable::Transferred(transferred) => files::ended(event_loop, *transferred),
         Runnable::Failed(failure) => transport::failed(event_loop, failure.0, failure.1),
         Runnable::Begin(beginning) => transport::begin(event_loop, *beginning),
         Runnable::End(ending) => transport::end(event_loop, *ending),
@@ -246,6 +247,7 @@ impl State {
                 Completion::Sendable(id) => Runnable::Sendable(id),
                 Completion::Acceptable(id) => Runnable::Acceptable(id),
                 Completion::Watched(id, ready) => Runnable::Watched(id, ready),
+                Completion::File(transferred) => Runnable::Transferred(transferred),
                 Completion::Failed(id, error) => Runnable::Failed(Box::new((id, error))),
                 // Answers to ops that this embedder takes before, or at once, or does not use.
                 Completion::Sent(..) | Completion::Connected(..) | Completion::Closed(_) => {
@@ -334,6 +336,10 @@ impl Runnable {
                 })?
             }
             Self::Watched(id, ready) => watch::describe(event_loop, *id, *ready)?,
+            Self::Transferred(ended) => event_loop
+                .get()
+                .state
+                .with(|state| state.transfers.future(py, ended.key))?,
             Self::Acceptable(_) | Self::Failed(_) | Self::AcceptAgain(_) => None,
         })
     }

@@ -1,0 +1,110 @@
+"""What `open` does with its arguments: from a raw file of ours to the layers of `io` on it.
+
+Runs in a thread: to open may block.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import stat
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ._file_raw import RawFile
+
+NoneType = type(None)
+
+_MODES = frozenset(
+    "".join(letters)
+    for way in "rwax"
+    for others in ("", "+", "b", "t", "+b", "+t")
+    for letters in itertools.permutations(way + others)
+)
+
+
+class Opening(NamedTuple):
+    """The arguments of `open`."""
+
+    file: Any
+    mode: str
+    buffering: int
+    encoding: str | None
+    errors: str | None
+    newline: str | None
+    closefd: bool
+    opener: Callable[[str, int], int] | None
+
+    def is_binary(self) -> bool:
+        return "b" in self.mode
+
+    def is_fifo(self) -> bool:
+        """Whether opening it may wait for ever."""
+        if isinstance(self.file, int) or self.opener is not None:
+            return False
+        try:
+            return stat.S_ISFIFO(os.stat(self.file).st_mode)
+        except (OSError, ValueError, TypeError):
+            return False  # To open it will say so.
+
+    def check(self) -> None:
+        """Raises what `open` does for such arguments, before it touches a file."""
+        text = (self.encoding, self.errors, self.newline)
+        fine = (
+            isinstance(self.mode, str) and isinstance(self.buffering, int) and self.mode in _MODES
+        )
+        if fine and self.is_binary():
+            fine = text == (None, None, None) and self.buffering != 1
+        elif fine:
+            fine = self.buffering != 0 and all(isinstance(it, (str, NoneType)) for it in text)
+        if not fine:
+            arguments: Any = (self.mode, self.buffering, *text)
+            # Its own words. (A warning about line buffering is no error.)
+            with open(os.devnull, *arguments):
+                pass
+
+    def make_unless_fifo(self) -> tuple[RawFile, Any] | None:
+        """As `make`, but nothing if that may wait for ever."""
+        return None if self.is_fifo() else self.make()
+
+    def make(self) -> tuple[RawFile, Any]:
+        """The raw file, and what `open` would give."""
+        mode = self.mode.replace("b", "").replace("t", "")
+        file = self.file if isinstance(self.file, int) else os.fspath(self.file)
+        raw = RawFile(file, mode, self.closefd, self.opener)
+        try:
+            return raw, self._layers(raw)
+        except BaseException:
+            raw.close()
+            raise
+
+    def _layers(self, raw: RawFile) -> Any:
+        size = self.buffering
+        lines = size == 1 or (size < 0 and raw.isatty())
+        if size < 0 or size == 1:
+            size = _buffer_size(raw)
+        if size == 0:
+            return raw
+        raw.unit = size
+        buffer: Any
+        if "+" in self.mode:
+            buffer = io.BufferedRandom(raw, size)
+            raw.behind = size
+        elif "r" in self.mode:
+            buffer = io.BufferedReader(raw, size)
+        else:
+            buffer = io.BufferedWriter(raw, size)
+        if self.is_binary():
+            return buffer
+        text = io.TextIOWrapper(buffer, self.encoding, self.errors, self.newline, lines)
+        text.mode = self.mode  # type: ignore[misc]
+        return text
+
+
+def _buffer_size(raw: RawFile) -> int:
+    size: int = raw._blksize  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 14):
+        return max(min(size, 8 * 1024 * 1024), io.DEFAULT_BUFFER_SIZE)
+    return size if size > 1 else io.DEFAULT_BUFFER_SIZE
