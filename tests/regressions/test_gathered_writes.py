@@ -299,7 +299,7 @@ async def test_writes_do_not_wait_while_others_go_on_receiving(loop: Loop) -> No
             loop.call_soon(transport.write, b"a")
             ask()
             assert await peer.exactly(1) == b"a"
-            # What has been asked by now is answered when the peer may be closed.
+            # The peer is closed soon: nobody looks at it any more.
             arrived = True
             assert ticks < 100
 
