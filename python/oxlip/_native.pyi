@@ -232,6 +232,9 @@ class EventLoop:
     def _sock_send(self, sock: socket, data: ReadableBuffer) -> int | None:
         """One attempt to send: how many bytes went, `None` if there is no room."""
 
+    def _only_wakes(self, fd: int) -> None:
+        """The reader of this descriptor only ends sleeps."""
+
     def _wait_readable(self, fd: FileDescriptorLike) -> tuple[asyncio.Future[None], int]:
         """Answered once the descriptor is readable; to be given to `_unwait` in every case."""
 
@@ -358,7 +361,7 @@ class TaskSet:
     """Functions to take the place of two that a `WeakSet` of tasks has in Python."""
 
     def __new__(cls, tasks: WeakSet[Any]) -> Self: ...
-    def add(self, task: asyncio.Task[Any], /) -> None: ...
+    def add(self, item: asyncio.Task[Any]) -> None: ...
     @property
     def remove(self) -> Callable[[ref[Any]], None]: ...
 

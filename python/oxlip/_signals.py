@@ -137,6 +137,7 @@ class Signals(Forkable):
         reading.setblocking(False)
         writing.setblocking(False)
         self.add_reader(reading, _drain, reading)
+        self._only_wakes(reading.fileno())
         return reading, writing
 
     def _after_fork(self) -> bool:

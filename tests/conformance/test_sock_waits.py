@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.sockets import PATIENCE, pair
@@ -236,6 +238,101 @@ async def test_closed_while_it_waits_again(loop: Loop) -> None:
             reader.task.cancel()
             await asyncio.wait([reader.task], timeout=PATIENCE)
             assert reader.task.cancelled() or isinstance(reader.task.exception(), OSError)
+
+
+async def test_what_a_worker_got_is_not_heard_of(loop: Loop) -> None:
+    """A duplicate lives on elsewhere, and another socket gets the number."""
+    called = []
+
+    class HandOver(Reader):
+        async def run(self) -> bytes:
+            assert await self.loop.sock_recv(self.sock, 100) == b"first"
+            assert self.other is not None
+            number = self.sock.fileno()
+            self.duplicate = self.sock.dup()
+            self.sock.close()
+            os.dup2(self.other.fileno(), number)
+            self.sock = socket.socket(fileno=number)
+            self.loop.add_reader(self.sock, called.append, self.sock)
+            self.again.set()
+            return b""
+
+    with pair() as (near, far), pair() as (other, _):
+        reader = HandOver(loop, near, other)
+        await reader.is_waiting_again(far)
+        with reader.duplicate:
+            for _ in range(3):
+                far.send(b"for the worker")
+                await pause(3)
+        loop.remove_reader(reader.sock)
+        reader.sock.close()
+        await reader.second()
+    assert called == []
+
+
+async def test_hundreds_at_once(loop: Loop, kind: str) -> None:
+    """More than a multiplexer reports at first."""
+    if kind == "oxlip-select":
+        pytest.skip("so many numbers are too much for select")
+    with contextlib.ExitStack() as stack:
+        pairs = [stack.enter_context(pair()) for _ in range(300)]
+        tasks = [asyncio.ensure_future(loop.sock_recv(near, 10)) for near, _ in pairs]
+        await pause(3)
+        for _, far in pairs:
+            far.send(b"x")
+        received = await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
+        assert received == [b"x"] * len(pairs)
+
+
+async def test_hundreds_of_streams_at_once(loop: Loop, kind: str) -> None:
+    if kind == "oxlip-select":
+        pytest.skip("so many numbers are too much for select")
+    count = 300
+    received = bytearray()
+    connected = 0
+    everything = asyncio.Event()
+
+    class Receiver(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            nonlocal connected
+            connected += 1
+
+        def data_received(self, data: bytes) -> None:
+            received.extend(data)
+            if len(received) == count:
+                everything.set()
+
+    with contextlib.ExitStack() as stack:
+        server = await loop.create_server(Receiver, "127.0.0.1", 0, backlog=count)
+        clients = []
+        for number in range(count):
+            client = socket.create_connection(server.sockets[0].getsockname(), PATIENCE)
+            clients.append(stack.enter_context(client))
+            while connected <= number:
+                await asyncio.sleep(0)
+        for client in clients:
+            client.send(b"x")
+        await asyncio.wait_for(everything.wait(), PATIENCE)
+        server.close()
+        for client in clients:
+            client.shutdown(socket.SHUT_WR)
+        await server.wait_closed()
+
+
+async def test_waits_of_a_program_with_a_select_of_its_own(loop: Any) -> None:
+    """As those have that measure or bound the wait."""
+    if not hasattr(loop, "_selector"):
+        pytest.skip("has no selector")
+    select = loop._selector.select
+    loop._selector.select = lambda timeout=None: select(timeout)
+    try:
+        with pair() as (near, far):
+            reader = Reader(loop, near)
+            await reader.is_waiting_again(far)
+            loop.call_later(0.01, far.send, b"second")
+            assert await reader.second() == b"second"
+    finally:
+        loop._selector.select = select
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")

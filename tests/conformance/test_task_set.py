@@ -189,6 +189,8 @@ async def test_create_task_with_wrong_arguments(loop: Loop) -> None:
         create_task(coro, coro=coro)
     with pytest.raises(TypeError, match=r"unexpected keyword|invalid keyword"):
         create_task(coro, wrong=1)
+    with pytest.raises(TypeError):
+        create_task(coro, loop=loop)
     with pytest.raises(TypeError, match="coroutine was expected"):
         create_task(None)
     coro.close()

@@ -76,9 +76,10 @@ pub enum Op<'a> {
         /// What to watch for.
         interest: Interest,
     },
-    /// As [`Op::Watch`], for who tries before it waits: what has been reported once, and has not come
-    /// anew since, need not be reported again (edge-triggered) where `Driver::has_edges` says so.
-    WatchEdges {
+    /// Report [`Completion::Watched`] once, in the first wait in which the descriptor is ready for one of
+    /// `interest`, and nothing more until it is asked again: what is ready then is reported then. Asking
+    /// again is cheaper than closing the watch and making another.
+    WatchOnce {
         /// A resource adopted as a watch.
         id: Id,
         /// What to watch for.

@@ -262,9 +262,8 @@ impl Driver for AnyDriver {
         with!(&self.choice, driver => driver.gathers_sends())
     }
 
-    #[inline]
-    fn has_edges(&self) -> bool {
-        with!(&self.choice, driver => driver.has_edges())
+    fn only_wakes(&mut self, id: Id) {
+        with!(&mut self.choice, driver => driver.only_wakes(id));
     }
 
     fn after_fork(&mut self) -> io::Result<()> {

@@ -147,10 +147,10 @@ pub trait Driver {
         false
     }
 
-    /// Whether [`Op::WatchEdges`] differs from [`Op::Watch`]: then a watch can stay while nobody wants to
-    /// know, and costs nothing.
-    fn has_edges(&self) -> bool {
-        false
+    /// Says that a borrowed descriptor is watched to end a sleep, and tells nothing else: it need not be
+    /// looked at by a wait that does not sleep.
+    fn only_wakes(&mut self, id: Id) {
+        let _ = id;
     }
 
     /// To be called in a forked child before anything else: starts over with kernel objects of the

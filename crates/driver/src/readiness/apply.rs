@@ -20,7 +20,7 @@ use crate::wake::WakeDescriptor;
 /// The multiplexer, and what is known of its contents.
 pub(super) struct Watching<B> {
     pub(super) backend: B,
-    /// How many resources it watches; the waker is none.
+    /// How many resources it watches; the waker is none, nor is what has the same purpose.
     resources: usize,
 }
 
@@ -45,9 +45,19 @@ impl<B: Backend> Watching<B> {
 
     /// What it watches the resource for has changed.
     fn rearmed(&mut self, resource: &mut Resource, armed: Interest) {
-        self.resources -= usize::from(resource.is_armed());
+        self.resources -= Self::counts(resource);
         resource.rearmed(armed);
-        self.resources += usize::from(resource.is_armed());
+        self.resources += Self::counts(resource);
+    }
+
+    /// From here on the resource does not count.
+    pub(super) fn leave_out(&mut self, resource: &mut Resource) {
+        self.resources -= Self::counts(resource);
+        resource.set_only_wakes();
+    }
+
+    fn counts(resource: &Resource) -> usize {
+        usize::from(resource.is_armed() && !resource.only_wakes())
     }
 }
 
@@ -80,7 +90,9 @@ pub(super) fn arm<B: Backend>(
 ) -> io::Result<()> {
     let number = resource.number().ok_or_else(lost)?;
     let (token, watched) = (id.to_u64(), translate(wanted));
-    let (add, modify) = if resource.has_edges() {
+    let (add, modify) = if resource.is_once() {
+        (B::add_once as Change<B>, B::modify_once as Change<B>)
+    } else if resource.has_edges() {
         (B::add_edge as Change<B>, B::modify_edge as Change<B>)
     } else {
         (B::add as Change<B>, B::modify as Change<B>)

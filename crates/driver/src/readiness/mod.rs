@@ -202,7 +202,7 @@ impl<B: Backend> Readiness<B> {
         }
     }
 
-    fn watch(&mut self, id: Id, interest: Interest, edges: bool) -> task::Poll<Completion> {
+    fn watch(&mut self, id: Id, interest: Interest, once: bool) -> task::Poll<Completion> {
         match self.resources.get_mut(id) {
             None => dead(id),
             Some(resource) if resource.kind() != Kind::Watch => misuse(id),
@@ -213,7 +213,7 @@ impl<B: Backend> Readiness<B> {
                 if interest.is_none() {
                     return task::Poll::Pending;
                 }
-                resource.set_edges(edges);
+                resource.set_once(once);
                 match apply::arm(&mut self.watching, id, resource, interest) {
                     Ok(()) => task::Poll::Pending,
                     Err(error) => {
@@ -246,9 +246,10 @@ impl<B: Backend> Driver for Readiness<B> {
         crate::clock::monotonic()
     }
 
-    #[inline]
-    fn has_edges(&self) -> bool {
-        B::EDGES
+    fn only_wakes(&mut self, id: Id) {
+        if let Some(resource) = self.resources.get_mut(id) {
+            self.watching.leave_out(resource);
+        }
     }
 
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
@@ -263,7 +264,7 @@ impl<B: Backend> Driver for Readiness<B> {
         let number = socket.as_raw_fd();
         let mut resource = Resource::new(Source::Owned(socket), kind);
         if edges {
-            resource.set_edges(true);
+            resource = resource.with_edges();
         }
         if role == Role::SharedDatagram {
             resource.joining = Joining::never();
@@ -302,7 +303,7 @@ impl<B: Backend> Driver for Readiness<B> {
             Op::SendDatagrams { id, datagrams } => self.send_datagrams(id, datagrams),
             Op::AwaitRoom(id) => self.await_room(id),
             Op::Watch { id, interest } => self.watch(id, interest, false),
-            Op::WatchEdges { id, interest } => self.watch(id, interest, B::EDGES),
+            Op::WatchOnce { id, interest } => self.watch(id, interest, true),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
             // A regular file is always ready, and blocks nevertheless.

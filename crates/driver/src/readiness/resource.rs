@@ -92,6 +92,10 @@ impl Facts {
     const CUTTING_KNOWN: u8 = 16;
     /// … and it does.
     const CUTTING: u8 = 32;
+    /// Watched for one report.
+    const ONCE: u8 = 64;
+    /// Watched to end a sleep, and of no interest otherwise.
+    const ONLY_WAKES: u8 = 128;
 
     #[inline]
     fn has(self, fact: u8) -> bool {
@@ -131,13 +135,10 @@ impl Resource {
         }
     }
 
-    /// Whether it is watched for changes only, once it is armed anew.
-    pub(super) fn set_edges(&mut self, edges: bool) {
-        self.unread = if edges {
-            Unread::Nothing
-        } else {
-            Unread::Unknown
-        };
+    /// As [`Resource::new`], watched for changes only.
+    pub(super) fn with_edges(mut self) -> Self {
+        self.unread = Unread::Nothing;
+        self
     }
 
     #[inline]
@@ -232,6 +233,29 @@ impl Resource {
         self.facts.set(Facts::RECEIVED_ALL, true);
         self.forget_unread();
         self.list()
+    }
+
+    /// Whether it is watched for one report, once it is armed anew.
+    pub(super) fn set_once(&mut self, once: bool) {
+        self.facts.set(Facts::ONCE, once);
+    }
+
+    pub(super) fn is_once(&self) -> bool {
+        self.facts.has(Facts::ONCE)
+    }
+
+    /// The one report has been made. `by_backend`: nothing more will come, though it stays armed.
+    pub(super) fn has_reported(&mut self, by_backend: bool) -> bool {
+        self.wanted = Interest::NONE;
+        !by_backend && self.list()
+    }
+
+    pub(super) fn set_only_wakes(&mut self) {
+        self.facts.set(Facts::ONLY_WAKES, true);
+    }
+
+    pub(super) fn only_wakes(&self) -> bool {
+        self.facts.has(Facts::ONLY_WAKES)
     }
 
     /// The backend has been replaced and knows nothing.
@@ -413,8 +437,7 @@ mod tests {
 
     #[test]
     fn what_an_edge_has_told_is_owed_until_it_is_taken() {
-        let mut stream = Resource::new(Source::Lost, Kind::Stream);
-        stream.set_edges(true);
+        let mut stream = Resource::new(Source::Lost, Kind::Stream).with_edges();
         stream.want(Interest::READ, true);
         stream.rearmed(Interest::READ);
         assert!(!stream.owes_a_report());

@@ -64,7 +64,7 @@ impl<B: Backend> Readiness<B> {
         let ready = apply::armed_part(event, resource);
         match resource.kind() {
             // Urgent data without any other: nobody has asked for it.
-            _ if ready.is_none() && resource.has_edges() => return resource.is_armed(),
+            Kind::Stream if ready.is_none() && resource.has_edges() => return resource.is_armed(),
             _ if ready.is_none() => return false,
             Kind::Stream | Kind::Pipe => {
                 if resource.is_connecting() {
@@ -102,7 +102,12 @@ impl<B: Backend> Readiness<B> {
             Kind::Room => self.rooms_found(Some(id), completions),
             Kind::Clock => self.rooms_found(None, completions),
             Kind::Listener => completions.push(Completion::Acceptable(id)),
-            Kind::Watch => completions.push(Completion::Watched(id, ready)),
+            Kind::Watch => {
+                if resource.is_once() && resource.has_reported(B::ONCE) {
+                    self.changed.push(id);
+                }
+                completions.push(Completion::Watched(id, ready));
+            }
         }
         true
     }
@@ -144,10 +149,11 @@ impl<B: Backend> Readiness<B> {
     /// Starts over with a new multiplexer, to be rid of a registration that has outlived its
     /// descriptor and that nothing can name any more.
     pub(super) fn rebuild(&mut self) -> io::Result<()> {
-        self.watching = Watching::new()?;
+        let mut watching = Watching::new()?;
         if self.hears_bell {
-            self.watching.hear(&self.bell)?;
+            watching.hear(&self.bell)?;
         }
+        self.watching = watching;
         let armed: Vec<Id> = self
             .resources
             .iter()

@@ -345,7 +345,7 @@ impl Driver for Sim {
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
             Op::Watch { id, .. }
-            | Op::WatchEdges { id, .. }
+            | Op::WatchOnce { id, .. }
             | Op::SendDatagrams { id, .. }
             | Op::AwaitRoom(id) => {
                 let kind = match self.resources.get(id) {

@@ -282,10 +282,6 @@ impl Driver for Uring {
         self.without != Without::ForEver
     }
 
-    fn has_edges(&self) -> bool {
-        self.inner.has_edges()
-    }
-
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
         let kind = match role {
             Role::Stream => Some(Kind::Stream),
@@ -347,7 +343,7 @@ impl Driver for Uring {
             Op::SendDatagrams { .. }
             | Op::AwaitRoom(_)
             | Op::Watch { .. }
-            | Op::WatchEdges { .. } => self.inner.submit(op),
+            | Op::WatchOnce { .. } => self.inner.submit(op),
         }
     }
 

@@ -14,10 +14,11 @@ use crate::world::{OsDriver, Play, Real, Seen, World, on_os_drivers, tcp_pair};
 
 on_os_drivers!(
     a_watch_reports_in_every_wait_while_ready,
-    edges_report_what_has_come_anew,
-    edges_and_levels_replace_each_other,
-    urgent_data_is_no_event_of_edges,
-    a_file_that_comes_back_under_its_number_has_edges_again,
+    a_watch_for_once_reports_once,
+    once_and_always_replace_each_other,
+    another_file_under_the_number_is_watched_once_too,
+    what_has_reported_is_silent_under_a_duplicate,
+    hundreds_at_once_are_all_reported,
     a_new_interest_replaces_the_old,
     a_hang_up_counts_as_what_was_asked,
     stopping_and_starting_again_within_a_tick_still_works,
@@ -67,37 +68,40 @@ fn a_watch_reports_in_every_wait_while_ready<W: World>() {
     world.quiet();
 }
 
-fn watch_edges<W: World>(world: &mut W, id: Id, interest: Interest) {
-    world.start(Op::WatchEdges { id, interest });
+fn watch_once<W: World>(world: &mut W, id: Id, interest: Interest) {
+    world.start(Op::WatchOnce { id, interest });
 }
 
-fn edges_report_what_has_come_anew<W: World>() {
+fn a_watch_for_once_reports_once<W: World>() {
     let mut world = W::new();
     let (reader, writer) = pipe();
     let id = borrow(&mut world, &reader);
-    watch_edges(&mut world, id, Interest::READ);
-    world.quiet();
     for _ in 0..3 {
+        watch_once(&mut world, id, Interest::READ);
+        world.quiet();
         write(&writer);
         world.until(Seen::Watched(id, Interest::READ));
-        if world.driver().has_edges() {
-            world.quiet();
-        }
+        world.quiet();
+        write(&writer);
+        world.quiet();
+        // What is there already is reported to who asks.
+        watch_once(&mut world, id, Interest::READ);
+        world.until(Seen::Watched(id, Interest::READ));
+        read(&reader);
         read(&reader);
         world.quiet();
     }
-    // What is there already is reported to who asks.
-    write(&writer);
-    world.until(Seen::Watched(id, Interest::READ));
-    watch_edges(&mut world, id, Interest::READ);
-    world.until(Seen::Watched(id, Interest::READ));
+    // The end is reported like data, and not by itself.
     drop(writer);
+    world.quiet();
+    watch_once(&mut world, id, Interest::READ);
     world.until(Seen::Watched(id, Interest::READ));
+    world.quiet();
     world.close(id);
     world.quiet();
 }
 
-fn edges_and_levels_replace_each_other<W: World>() {
+fn once_and_always_replace_each_other<W: World>() {
     let mut world = W::new();
     let (reader, writer) = pipe();
     let id = borrow(&mut world, &reader);
@@ -107,43 +111,76 @@ fn edges_and_levels_replace_each_other<W: World>() {
         for _ in 0..3 {
             world.until(Seen::Watched(id, Interest::READ));
         }
-        watch_edges(&mut world, id, Interest::READ);
+        watch_once(&mut world, id, Interest::READ);
         world.until(Seen::Watched(id, Interest::READ));
-        if world.driver().has_edges() {
-            world.quiet();
-        }
+        world.quiet();
     }
 }
 
-fn urgent_data_is_no_event_of_edges<W: World>() {
-    let mut world = W::new();
-    let (one, other) = tcp_pair();
-    let id = borrow(&mut world, &one);
-    watch_edges(&mut world, id, Interest::READ);
-    world.quiet();
-    let sent = rustix::net::send(&other, b"!", rustix::net::SendFlags::OOB);
-    assert_eq!(sent, Ok(1));
-    // It may end one wait, and neither comes again nor costs the registration.
-    assert!(world.poll().is_empty());
-    world.quiet();
-    write(&other);
-    world.until(Seen::Watched(id, Interest::READ));
-}
-
 /// The kernel has dropped the registration with the old file: asking anew makes another.
-fn a_file_that_comes_back_under_its_number_has_edges_again<W: World>() {
+fn another_file_under_the_number_is_watched_once_too<W: World>() {
     let mut world = W::new();
-    let (mut reader, _writer) = pipe();
+    let (mut reader, first) = pipe();
     let id = borrow(&mut world, &reader);
-    watch_edges(&mut world, id, Interest::READ);
-    world.quiet();
+    watch_once(&mut world, id, Interest::READ);
+    write(&first);
+    world.until(Seen::Watched(id, Interest::READ));
     let (again, writer) = pipe();
     dup2(&again, &mut reader).expect("dup2");
     drop(again);
-    watch_edges(&mut world, id, Interest::READ);
+    watch_once(&mut world, id, Interest::READ);
     world.quiet();
     write(&writer);
     world.until(Seen::Watched(id, Interest::READ));
+}
+
+/// Its registration outlives the number, and is mute.
+fn what_has_reported_is_silent_under_a_duplicate<W: World>() {
+    let mut world = W::new();
+    let (reader, writer) = pipe();
+    let id = borrow(&mut world, &reader);
+    watch_once(&mut world, id, Interest::READ);
+    write(&writer);
+    world.until(Seen::Watched(id, Interest::READ));
+    let duplicate = dup(&reader).expect("dup");
+    drop(reader);
+    world.close(id);
+    write(&writer);
+    world.quiet();
+    drop(duplicate);
+}
+
+fn hundreds_at_once_are_all_reported<W>()
+where
+    W: World,
+    W::Driver: Driver<Socket = OwnedFd>,
+{
+    // Of each, together more than epoll has room for at first, and few enough for select.
+    const MANY: usize = 140;
+    let mut world = W::new();
+    let pipes: Vec<_> = (0..MANY).map(|_| pipe()).collect();
+    let mut waiting: Vec<Seen> = Vec::new();
+    for (reader, _) in &pipes {
+        let id = borrow(&mut world, reader);
+        watch_once(&mut world, id, Interest::READ);
+        waiting.push(Seen::Watched(id, Interest::READ));
+    }
+    let mut peers = Vec::new();
+    for _ in 0..MANY {
+        let (socket, peer) = tcp_pair();
+        let id = world.driver().adopt(socket, Role::Stream).expect("adopt");
+        world.start(Op::RecvStart(id));
+        waiting.push(Seen::Readable(id));
+        peers.push(peer);
+    }
+    world.quiet();
+    for writer in pipes.iter().map(|(_, writer)| writer).chain(&peers) {
+        write(writer);
+    }
+    while !waiting.is_empty() {
+        let seen = world.until_any();
+        waiting.retain(|expected| !seen.contains(expected));
+    }
 }
 
 fn a_new_interest_replaces_the_old<W: World>() {

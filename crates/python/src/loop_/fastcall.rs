@@ -363,6 +363,10 @@ impl<'py> Arguments<'_, 'py> {
                             "create_task() got multiple values for argument 'coro'",
                         ));
                     }
+                } else if name == "loop" {
+                    return Err(PyTypeError::new_err(
+                        "create_task() got an unexpected keyword argument 'loop'",
+                    ));
                 } else {
                     let options = options.get_or_insert_with(|| PyDict::new(self.py));
                     options.set_item(name, value)?;

@@ -134,7 +134,9 @@ pub(super) fn poll(event_loop: &Bound<'_, EventLoop>, timeout: Option<f64>) -> P
     }
     // See `tick`: also before a sleep.
     py.check_signals()?;
-    let settled = owned.with(|state| state.wait(py, timeout))?;
+    let (gone, settled) = owned.with(|state| (state.end_kept(), state.wait(py, timeout)));
+    drop(gone);
+    let settled = settled?;
     tick::settle(event_loop, &owned, settled)?;
     py.check_signals()?;
     this.drain_inbox(py);

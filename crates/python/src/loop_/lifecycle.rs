@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use pyo3::exceptions::{PyResourceWarning, PyRuntimeError};
 use pyo3::prelude::*;
 
-use super::kept::Keeping;
 use super::{EventLoop, Runnable, State, fork, replaced, tick};
 use crate::handle::collector;
 use crate::names;
@@ -216,7 +215,7 @@ pub(super) fn clear(event_loop: &EventLoop) {
         state.holding.clear();
         state.unsettled.clear();
         state.watched_fds.clear();
-        state.keeping = Keeping::default();
+        state.keeping = Default::default();
         state.connected_fds.clear();
         state.completions.clear();
         (

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::Ordering;
 
+use std::os::fd::RawFd;
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
@@ -237,6 +239,10 @@ impl EventLoop {
 
     fn _wait_writable<'py>(slf: &Bound<'py, Self>, fd: &Any<'py>) -> PyResult<(Any<'py>, u64)> {
         watch::wait(slf, fd, watch::Side::Write)
+    }
+
+    fn _only_wakes(&self, fd: RawFd) -> PyResult<()> {
+        watch::only_wakes(self, fd)
     }
 
     fn _unwait(slf: &Bound<'_, Self>, future: &Any<'_>, watch: u64) -> PyResult<()> {

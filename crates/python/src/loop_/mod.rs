@@ -9,7 +9,6 @@ pub(crate) mod fastcall;
 pub(crate) mod files;
 pub(crate) mod fork;
 mod inside;
-mod kept;
 mod lifecycle;
 mod methods;
 pub(crate) mod replaced;
@@ -34,8 +33,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 pub(crate) use self::inside::Pending;
-use self::kept::Keeping;
 pub(crate) use self::resources::{Connection, Descriptors, Receiver, Resource, Resources};
+use self::watch::Keeping;
 pub(crate) use self::watch::Watched;
 use crate::context::Snapshot;
 use crate::counts::{Counted, Kind};

@@ -192,7 +192,7 @@ impl State {
     /// How long the next wait may last; `own_now` if the clock is the program's.
     #[inline]
     fn timeout(&mut self, poll: bool, own_now: Option<Time>) -> Option<Duration> {
-        if poll || !self.unsettled.is_empty() || self.has_doubts() {
+        if poll || !self.unsettled.is_empty() {
             return Some(Duration::ZERO);
         }
         // The clock is read only if there is a timer to compare it with.
@@ -229,7 +229,6 @@ impl State {
         let settled = self.unsettled.is_empty();
         if settled {
             self.queue_completions();
-            self.end_doubts();
         }
         Ok(settled)
     }

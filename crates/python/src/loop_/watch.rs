@@ -1,6 +1,12 @@
 //! `add_reader`, `add_writer` and the waits of the `sock_*` coroutines: descriptors that the
 //! program owns, and may close at any time.
+//!
+//! A program that calls `sock_recv` in a loop waits for the same descriptor again and again. So when a
+//! wait is over, its watch is kept until the task that was woken had its turn ([`Keeping`]): who waits
+//! then arms it anew, which is one question to the kernel in place of two, and none where there is
+//! something to read by then. It is watched for one report, so that nothing is heard of it meanwhile.
 
+use std::mem;
 use std::os::fd::RawFd;
 use std::task::Poll;
 
@@ -13,7 +19,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::kept::{self, Kept};
 use super::{EventLoop, Resource, schedule};
 use crate::context::{self, Chosen};
 use crate::errors::os_error;
@@ -24,16 +29,23 @@ pub(crate) struct Watched {
     fd: RawFd,
     read: Watchers,
     write: Watchers,
-    /// Of the last that waited, and that nobody else has been since.
-    pub(super) kept: Kept,
 }
 
 #[derive(Default)]
-pub(super) struct Watchers {
+struct Watchers {
     /// Of `add_reader` or `add_writer`: called in every tick in which the descriptor is ready.
     handle: Option<Py<Handle>>,
     /// Of `_wait_readable` or `_wait_writable`: set once, all of them.
-    pub(super) futures: Vec<Py<PyAny>>,
+    futures: Vec<Py<PyAny>>,
+}
+
+/// Watches that nobody waits for at the moment.
+#[derive(Default)]
+pub(super) struct Keeping {
+    /// Those whose wait was over in this tick.
+    fresh: Vec<Id>,
+    /// Those of the tick before: what they woke has its turn in this one.
+    old: Vec<Id>,
 }
 
 /// The direction that is watched.
@@ -44,7 +56,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    pub(super) fn interest(self) -> Interest {
+    fn interest(self) -> Interest {
         match self {
             Self::Read => Interest::READ,
             Self::Write => Interest::WRITE,
@@ -71,18 +83,17 @@ impl Watched {
             fd,
             read: Watchers::default(),
             write: Watchers::default(),
-            kept: Kept::default(),
         }
     }
 
-    pub(super) fn side(&mut self, side: Side) -> &mut Watchers {
+    fn side(&mut self, side: Side) -> &mut Watchers {
         match side {
             Side::Read => &mut self.read,
             Side::Write => &mut self.write,
         }
     }
 
-    pub(super) fn interest(&self) -> Interest {
+    fn interest(&self) -> Interest {
         let mut interest = Interest::NONE;
         if !self.read.is_empty() {
             interest |= Interest::READ;
@@ -93,11 +104,11 @@ impl Watched {
         interest
     }
 
-    /// What tells the driver. Who waits by a future has tried before; a callback need not take all.
-    pub(super) fn op(&self, id: Id) -> Op<'static> {
+    /// What tells the driver: a future is set once, a callback is called as long as it is ready.
+    fn op(&self, id: Id) -> Op<'static> {
         let interest = self.interest();
         if self.read.handle.is_none() && self.write.handle.is_none() {
-            Op::WatchEdges { id, interest }
+            Op::WatchOnce { id, interest }
         } else {
             Op::Watch { id, interest }
         }
@@ -105,8 +116,7 @@ impl Watched {
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.read.traverse(visit)?;
-        self.write.traverse(visit)?;
-        self.kept.traverse(visit)
+        self.write.traverse(visit)
     }
 }
 
@@ -136,8 +146,8 @@ pub(super) fn add<'py>(
     let args = Args::of_tuple(args);
     let own = Chosen::Own(context::copy_current(py)?);
     let handle = Handle::new(event_loop, callback, args, own)?;
-    let (_, replaced) = change(this, fd, |watched| {
-        watched.side(side).handle.replace(handle.unbind())
+    let (_, replaced) = change(this, fd, side, |watchers| {
+        watchers.handle.replace(handle.unbind())
     })?;
     if let Some(replaced) = replaced {
         Handle::cancel_now(replaced.bind(py))?;
@@ -170,24 +180,28 @@ pub(super) fn remove(
 /// number may wait for the same one.
 pub(super) fn wait<'py>(
     event_loop: &Bound<'py, EventLoop>,
-    sock: &Bound<'py, PyAny>,
+    fd: &Bound<'py, PyAny>,
     side: Side,
 ) -> PyResult<(Bound<'py, PyAny>, u64)> {
     let this = event_loop.get();
     this.check_open()?;
-    let number = descriptor(sock)?;
-    check_no_transport(event_loop, number)?;
+    let fd = descriptor(fd)?;
+    check_no_transport(event_loop, fd)?;
     let future = super::tasks::create_future(event_loop)?;
-    if let Some(id) = kept::claim(event_loop, number, sock, side, &future)? {
-        return Ok((future, id.to_u64()));
-    }
-    let socket = kept::name(sock);
-    let (id, replaced) = change(this, number, |watched| {
-        watched.side(side).futures.push(future.clone().unbind());
-        watched.kept.renew(socket)
+    let (id, ()) = change(this, fd, side, |watchers| {
+        watchers.futures.push(future.clone().unbind());
     })?;
-    drop(replaced);
     Ok((future, id.to_u64()))
+}
+
+/// The descriptor's reader only ends sleeps: ticks that do not sleep need not ask for it.
+pub(super) fn only_wakes(this: &EventLoop, fd: RawFd) -> PyResult<()> {
+    this.state.with(|state| {
+        if let Some(id) = state.watched_fds.get(fd) {
+            state.driver().only_wakes(id);
+        }
+    })?;
+    Ok(())
 }
 
 /// Takes a future of [`wait`] out, if it is still there: it was cancelled.
@@ -219,7 +233,6 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
         let Some(watched) = state.resources.watched(id) else {
             return (Vec::new(), None);
         };
-        let armed = watched.interest();
         let mut futures = Vec::new();
         for (side, slot) in [Side::Read, Side::Write].into_iter().zip(&mut handles) {
             if (ready | side.interest()) == ready {
@@ -228,8 +241,14 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
                 futures.append(&mut watchers.futures);
             }
         }
-        let goes = !futures.is_empty() && !state.keep_watch(id, armed);
-        (futures, goes.then(|| state.update_watch(id)))
+        if futures.is_empty() {
+            return (futures, None);
+        }
+        if watched.interest().is_none() {
+            state.keeping.fresh.push(id);
+            return (futures, None);
+        }
+        (futures, Some(state.update_watch(id)))
     })?;
     drop(update);
     for future in futures {
@@ -320,7 +339,8 @@ pub(super) fn describe(
 fn change<R>(
     this: &EventLoop,
     fd: RawFd,
-    change: impl FnOnce(&mut Watched) -> R,
+    side: Side,
+    change: impl FnOnce(&mut Watchers) -> R,
 ) -> PyResult<(Id, R)> {
     let (changed, update) = this.state.with(|state| {
         let id = match state.watched_fds.get(fd) {
@@ -339,7 +359,7 @@ fn change<R>(
             .resources
             .watched(id)
             .expect("a watched descriptor has an entry");
-        let result = change(watched);
+        let result = change(watched.side(side));
         (Some((id, result)), state.update_watch(id))
     })?;
     // Outside the borrow: what is dropped here may run Python code.
@@ -350,9 +370,9 @@ fn change<R>(
 
 /// What became of a watch; to be dropped outside the borrow.
 #[must_use]
-pub(super) struct Update {
+struct Update {
     result: std::io::Result<()>,
-    pub(super) gone: Option<Resource>,
+    gone: Option<Resource>,
 }
 
 impl Update {
@@ -365,9 +385,29 @@ impl Update {
 }
 
 impl super::State {
+    /// Before a wait: ends the watches that nobody has taken over. To be dropped outside the borrow.
+    #[inline]
+    pub(super) fn end_kept(&mut self) -> Vec<Resource> {
+        let Keeping { fresh, old } = &mut self.keeping;
+        if fresh.is_empty() && old.is_empty() {
+            return Vec::new();
+        }
+        mem::swap(fresh, old);
+        let mut past = mem::take(fresh);
+        let mut gone = Vec::new();
+        for id in past.drain(..) {
+            let watched = self.resources.watched(id);
+            if watched.is_some_and(|watched| watched.interest().is_none()) {
+                gone.extend(self.update_watch(id).gone);
+            }
+        }
+        self.keeping.fresh = past;
+        gone
+    }
+
     /// Tells the driver what a descriptor is watched for now; forgets it if that is nothing, or if
     /// the driver refuses.
-    pub(super) fn update_watch(&mut self, id: Id) -> Update {
+    fn update_watch(&mut self, id: Id) -> Update {
         let Some(watched) = self.resources.watched(id) else {
             return Update {
                 result: Ok(()),

@@ -62,13 +62,12 @@ impl TaskSet {
     }
 
     /// In place of `WeakSet.add()`.
-    #[pyo3(signature = (task, /))]
-    fn add(&self, task: &Any<'_>) -> PyResult<()> {
-        let py = task.py();
+    fn add(&self, item: &Any<'_>) -> PyResult<()> {
+        let py = item.py();
         if !self.pending.bind(py).is_empty() {
             self.commit_pending.call0(py)?;
         }
-        let reference = PyWeakrefReference::new_with(task, self.remove.bind(py))?;
+        let reference = PyWeakrefReference::new_with(item, self.remove.bind(py))?;
         self.data.bind(py).add(reference)
     }
 

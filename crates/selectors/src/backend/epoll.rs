@@ -24,9 +24,11 @@ use crate::timeout;
 /// An epoll instance. See the module's head about descriptors that are closed while watched.
 pub struct Epoll {
     descriptor: OwnedFd,
-    /// What the kernel fills. Its capacity is the most that one call reports; it grows, once, when
-    /// more are ready than ever before.
+    /// What the kernel fills. Its capacity is the most that one call reports.
     ready: Vec<epoll::Event>,
+    /// How many descriptors there are. Those that live on under a duplicate may be missing: what they
+    /// crowd out, the next wait finds.
+    watched: usize,
     /// Whether the kernel can wait for less than a millisecond. False after the first refusal.
     precise: bool,
 }
@@ -38,11 +40,13 @@ unsafe impl Send for Epoll {}
 impl Backend for Epoll {
     const NAME: &'static str = "epoll";
     const EDGES: bool = true;
+    const ONCE: bool = true;
 
     fn new() -> io::Result<Self> {
         Ok(Self {
             descriptor: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             ready: Vec::with_capacity(INITIAL_CAPACITY),
+            watched: 0,
             precise: true,
         })
     }
@@ -63,24 +67,30 @@ impl Backend for Epoll {
         self.modify_flags(fd, token, flags(interest) | EDGE)
     }
 
+    fn add_once(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.add_flags(fd, token, flags(interest) | epoll::EventFlags::ONESHOT)
+    }
+
+    fn modify_once(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.modify_flags(fd, token, flags(interest) | epoll::EventFlags::ONESHOT)
+    }
+
     fn delete(&mut self, fd: RawFd) -> io::Result<()> {
-        Ok(epoll::delete(&self.descriptor, named(fd)?)?)
+        let outcome = epoll::delete(&self.descriptor, named(fd)?);
+        self.watched = self.watched.saturating_sub(1);
+        Ok(outcome?)
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        let mut timeout = timeout;
-        loop {
-            match self.fill(timeout) {
-                Ok(()) => {}
-                Err(Errno::INTR) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-            if self.ready.len() < self.ready.capacity() {
-                break;
-            }
-            // There may be more. What is ready stays ready: ask again with more room.
-            self.ready.reserve(self.ready.len());
-            timeout = Some(Duration::ZERO);
+        self.ready.clear();
+        // Asking twice would not do: an edge is not reported again, and a level is.
+        if self.ready.capacity() < self.watched {
+            self.ready.reserve(self.watched.next_power_of_two());
+        }
+        match self.fill(timeout) {
+            Ok(()) => {}
+            Err(Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
         }
         // Taken by value: on x86-64 the kernel's events are packed.
         events.extend(
@@ -96,19 +106,25 @@ impl Backend for Epoll {
 }
 
 impl Epoll {
-    fn add_flags(&self, fd: RawFd, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
+    fn add_flags(&mut self, fd: RawFd, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
-        Ok(epoll::add(&self.descriptor, named(fd)?, data, flags)?)
+        epoll::add(&self.descriptor, named(fd)?, data, flags)?;
+        self.watched += 1;
+        Ok(())
     }
 
-    fn modify_flags(&self, fd: RawFd, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
+    fn modify_flags(&mut self, fd: RawFd, token: u64, flags: epoll::EventFlags) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
-        Ok(epoll::modify(&self.descriptor, named(fd)?, data, flags)?)
+        let outcome = epoll::modify(&self.descriptor, named(fd)?, data, flags);
+        if outcome == Err(Errno::NOENT) {
+            // It has been closed.
+            self.watched = self.watched.saturating_sub(1);
+        }
+        Ok(outcome?)
     }
 
-    /// One system call: replaces `ready`.
+    /// One system call, into the empty `ready`.
     fn fill(&mut self, timeout: Option<Duration>) -> Result<(), Errno> {
-        self.ready.clear();
         // No time has no fractions, and the older call copies less.
         if self.precise && timeout != Some(Duration::ZERO) {
             let exact = timeout::timespec(timeout);

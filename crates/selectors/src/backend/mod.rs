@@ -40,6 +40,9 @@ pub trait Backend: Sized + Send {
     /// Whether [`Backend::add_edge`] is edge-triggered.
     const EDGES: bool = false;
 
+    /// Whether [`Backend::add_once`] reports once.
+    const ONCE: bool = false;
+
     /// A new, empty multiplexer.
     ///
     /// # Errors
@@ -88,6 +91,23 @@ pub trait Backend: Sized + Send {
     /// # Errors
     /// As [`Backend::modify`].
     fn modify_edge(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.modify(fd, token, interest)
+    }
+
+    /// As [`Backend::add`], and after one report nothing more is reported, hang-ups and errors neither,
+    /// until the interest is modified, where the system can do that (epoll). Elsewhere it is `add`.
+    ///
+    /// # Errors
+    /// As [`Backend::add`].
+    fn add_once(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
+        self.add(fd, token, interest)
+    }
+
+    /// As [`Backend::modify`], for one report where the system can. What is ready is reported anew.
+    ///
+    /// # Errors
+    /// As [`Backend::modify`].
+    fn modify_once(&mut self, fd: RawFd, token: u64, interest: Interest) -> io::Result<()> {
         self.modify(fd, token, interest)
     }
 
