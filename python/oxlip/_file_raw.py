@@ -23,9 +23,7 @@ from typing import Any, NamedTuple
 from ._native import read_file_now
 
 # What needs more is done in a thread as a whole: on the loop's, to copy it would be a wait too.
-_LARGE = 1024 * 1024
-# Fetched from the system's memory at a time.
-_AT_ONCE = 256 * 1024
+LARGE = 1024 * 1024
 # File systems of the kernel, whose files may wait for ever and whose sizes say nothing.
 _KERNELS = (
     "/proc",
@@ -52,6 +50,16 @@ SOMETHING = Need(1)
 EVERYTHING = Need()
 
 
+def count_of(size: Any) -> int:
+    """A size as `io` takes it; what is none is nothing to prepare for: it will say so."""
+    if size is None:
+        return -1
+    try:
+        return operator.index(size)
+    except TypeError:
+        return 0
+
+
 class RawFile(io.FileIO):
     """As `io.FileIO`, and more for who waits for it. See the module's head."""
 
@@ -73,10 +81,9 @@ class RawFile(io.FileIO):
         # Called on the loop's thread: nothing may block.
         self.on_loop = False
         self.position = super().tell() if self.regular else 0
-        # Fetched from `position` on, from index `_start` on; `_more` comes behind it.
+        # Fetched from `position` on, from index `_start` on.
         self._fetched = b""
         self._start = 0
-        self._more: list[bytes] = []
         self._at_end = False
         # What a buffer above asks for at a time. It gets that much, except at the end.
         self.unit = 0
@@ -113,52 +120,38 @@ class RawFile(io.FileIO):
         """What was fetched is fetched again."""
         self._fetched = b""
         self._start = 0
-        self._more.clear()
         self._at_end = False
-
-    def _here(self) -> int:
-        return len(self._fetched) - self._start + sum(map(len, self._more))
-
-    def _join(self) -> bytes:
-        """In one piece what was fetched."""
-        if self._more:
-            self._fetched = b"".join((self._fetched[self._start :], *self._more))
-            self._start = 0
-            self._more.clear()
-        return self._fetched
 
     def is_large(self, need: Need) -> bool:
         """Whether it is too much, or has become that, to be fetched."""
         if need.size is None and need.line_end is not None:
-            return max(need.behind, self._here()) > _LARGE
-        if need.size is not None and need.size <= _LARGE:
+            return max(need.behind, len(self._fetched) - self._start) > LARGE
+        if need.size is not None and need.size <= LARGE:
             return False
-        rest = os.fstat(super().fileno()).st_size - self.position
-        return min(rest, rest if need.size is None else need.size) > _LARGE
+        return os.fstat(super().fileno()).st_size - self.position > LARGE
 
     def has(self, need: Need) -> bool:
         """Whether what is needed is here."""
         if self._at_end:
             return True
         size, line_end, behind, universal = need
-        here = self._here()
+        here = len(self._fetched) - self._start
         if size is not None and (size == 0 or here >= size + self.unit):
             return True
         if line_end is None or here < self.unit:
             return False
-        data = self._join()
         behind += self._start
-        return data.find(line_end, behind) >= 0 or (
-            universal and data.find(b"\r", behind, len(data) - 1) >= 0
+        return self._fetched.find(line_end, behind) >= 0 or (
+            universal and self._fetched.find(b"\r", behind, len(self._fetched) - 1) >= 0
         )
 
     def lacks(self, need: Need, least: int) -> tuple[int, int]:
         """Where to fetch from, and how much."""
-        here = self._here()
+        here = len(self._fetched) - self._start
         place = self.position + here
         # The longer a line, the more at a time.
         size = max((need.size or 0) + self.unit - here, here)
-        if need is EVERYTHING or size > _AT_ONCE:
+        if need is EVERYTHING or size > 65536:
             rest = max(os.fstat(super().fileno()).st_size - place, 0)
             size = rest if need is EVERYTHING else min(size, rest)
         return place, max(size, least)
@@ -168,7 +161,7 @@ class RawFile(io.FileIO):
         if not self._tries_now:
             return False
         try:
-            data = read_file_now(super().fileno(), min(size, _AT_ONCE), place)
+            data = read_file_now(super().fileno(), size, place)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                 raise
@@ -183,14 +176,10 @@ class RawFile(io.FileIO):
         """What comes behind what was here; nothing at the end of the file."""
         if not data:
             self._at_end = True
-        elif self._start == len(self._fetched) and not self.behind and not self._more:
-            self._fetched = data
-            self._start = 0
         else:
             done = max(self._start - self.behind, 0)
-            self._fetched = self._fetched[done:]
+            self._fetched = self._fetched[done:] + data
             self._start -= done
-            self._more.append(data)
 
     def wrote(self, count: int) -> None:
         """So much was written, where the file stood or at its end."""
@@ -209,7 +198,7 @@ class RawFile(io.FileIO):
         if view.readonly:
             return super().readinto(buffer)
         with view, view.cast("B") as room:
-            here = len(self._join()) - self._start
+            here = len(self._fetched) - self._start
             if here == 0 and not (self.on_loop and self._at_end) and len(room):
                 count = os.preadv(super().fileno(), [room], self.position)
             else:
@@ -231,7 +220,7 @@ class RawFile(io.FileIO):
     def readall(self) -> bytes:
         if not self._is_ours(super().readable):
             return super().readall()
-        data = self._join()[self._start :]
+        data = self._fetched[self._start :]
         complete = self.on_loop and self._at_end
         self.forget()
         self.position += len(data)
@@ -241,7 +230,7 @@ class RawFile(io.FileIO):
         fd = super().fileno()
         # And one more, so that the end is seen by a read that is short.
         rest = os.fstat(fd).st_size - self.position + 1
-        while more := os.pread(fd, max(_AT_ONCE, rest), self.position):
+        while more := os.pread(fd, max(LARGE, rest), self.position):
             parts.append(more)
             self.position += len(more)
             rest = 0

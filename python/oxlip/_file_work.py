@@ -22,7 +22,7 @@ from os import pread
 from typing import Any
 
 from ._file_kept import Kept
-from ._file_raw import NOTHING, Need, RawFile
+from ._file_raw import NOTHING, Need, RawFile, count_of
 from ._file_threads import threads_of
 
 # After so much without a wait, others get their turn: an operation counts 1, a fetch `_FETCH`.
@@ -86,9 +86,7 @@ class FileWork:
 
     # Operations
 
-    async def read(
-        self, name: str, need: Need, call: Callable[..., Any], *args: Any, size: int = -1
-    ) -> Any:
+    async def read(self, name: str, need: Need, call: Callable[..., Any], *args: Any) -> Any:
         """A method that reads, after what it needs has been fetched."""
         if self._busy or self._transfer or self._spent > _FAIR:
             await self._take_turn()
@@ -101,33 +99,32 @@ class FileWork:
                 return self._call(call, *args)
             raw.begin()
             if self._kept:
-                return await self._read_kept(name, call, size, *args)
+                return await self._read_kept(name, call, *args)
             if self._pending and self._reads:
                 await self._in_thread(self._flushed)
             if not self._fetches:
                 return await self._in_thread(call, *args, left=self._take_back)
             if need is not NOTHING and self._reads:
-                while True:
+                while not raw.has(need):
                     if raw.is_large(need):
                         return await self._in_thread(call, *args, left=self._take_back)
-                    if raw.has(need):
-                        break
                     await self._fetch(need)
             return self._call(call, *args)
         finally:
             self._end_turn()
 
-    async def _read_kept(self, name: str, call: Callable[..., Any], size: int, *args: Any) -> Any:
+    async def _read_kept(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
         """First what a cancelled reader has left."""
         if args and not (args[0] is None or hasattr(args[0], "__index__")):
             return self._call(call, *args)  # It says so.
+        size = count_of(args[0]) if args else -1
         if name == "readlines":
             lines = []
             total = 0
             while size <= 0 or total < size:
                 readline = self.stream.readline
                 if self._kept:
-                    line = await self._read_kept("readline", readline, -1)
+                    line = await self._read_kept("readline", readline)
                 else:
                     line = await self._in_thread(readline, left=self._take_back)
                 if not line:

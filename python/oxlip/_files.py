@@ -14,14 +14,13 @@ from __future__ import annotations
 import asyncio
 import codecs
 import io
-import operator
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ._file_kept import Kept
 from ._file_open import Opening
-from ._file_raw import EVERYTHING, NOTHING, SOMETHING, Need, RawFile
+from ._file_raw import EVERYTHING, LARGE, NOTHING, SOMETHING, Need, RawFile, count_of
 from ._file_threads import threads_of
 from ._file_work import FileWork
 
@@ -48,9 +47,6 @@ _PLAIN = ("utf-8", "ascii", "iso8859-", "cp125", "cp437", "cp850", "koi8-")
 _GIVING = frozenset(("strict", "replace", "backslashreplace", "surrogateescape"))
 # With these no character becomes more than eight bytes, or four of a plain encoding.
 _SHORT = frozenset(("strict", "ignore", "replace", "surrogateescape", "surrogatepass"))
-
-# Into a larger buffer a thread reads, and what it has read is copied.
-_LENT = 1024 * 1024
 
 
 class AsyncFile(Generic[_Data]):
@@ -95,7 +91,7 @@ class AsyncFile(Generic[_Data]):
         return await self._read("readline", self._line(size), size)  # type: ignore[no-any-return]
 
     async def readlines(self, hint: int = -1, /) -> list[_Data]:
-        count = _index(hint)
+        count = count_of(hint)
         need = EVERYTHING if count <= 0 else self._line(behind=count)
         return await self._read("readlines", need, hint)  # type: ignore[no-any-return]
 
@@ -110,18 +106,16 @@ class AsyncFile(Generic[_Data]):
 
     async def _read(self, name: str, need: Need, *args: Any) -> Any:
         self._check()
-        call = getattr(self._stream, name)
-        size = _index(args[0]) if args else -1
-        return await self._work.read(name, need, call, *args, size=size)
+        return await self._work.read(name, need, getattr(self._stream, name), *args)
 
     def _bytes(self, size: Any) -> Need:
         """What `read(size)` may need."""
-        count = _index(size)
+        count = count_of(size)
         return EVERYTHING if count < 0 else Need(count)
 
     def _line(self, size: Any = -1, behind: int = 0) -> Need:
         """What the end of a line that is not before `behind` may need."""
-        count = _index(size)
+        count = count_of(size)
         return Need(None if count < 0 else count, b"\n", behind)
 
     # Writing
@@ -224,7 +218,8 @@ class AsyncFile(Generic[_Data]):
         return self._stream.isatty()  # type: ignore[no-any-return]
 
     def _check(self) -> None:
-        self._check_loop()
+        if asyncio.get_running_loop() is not self._loop:
+            self._check_loop()
         if self._work.is_given_up:
             raise ValueError("I/O operation on closed file.")
 
@@ -244,7 +239,7 @@ class _BinaryFile(AsyncFile[bytes]):
         except TypeError:
             return await self._read(with_buffer, NOTHING, buffer)  # type: ignore[no-any-return]
         with view, view.cast("B") as flat:
-            if flat.readonly or (self._raw.regular and len(flat) <= _LENT):
+            if flat.readonly or (self._raw.regular and len(flat) <= LARGE):
                 need = NOTHING if flat.readonly else Need(len(flat))
                 return await self._read(with_buffer, need, buffer)  # type: ignore[no-any-return]
             # No thread gets the program's buffer, which the next operation might write to as well.
@@ -279,7 +274,7 @@ class BufferedFile(_BinaryFile):
         super().__init__(loop, raw, stream, room=raw.unit)
 
     async def read1(self, size: int = -1, /) -> bytes:
-        return await self._read("read1", Need(max(_index(size), 1)), size)  # type: ignore[no-any-return]
+        return await self._read("read1", Need(max(count_of(size), 1)), size)  # type: ignore[no-any-return]
 
     async def readinto1(self, buffer: WriteableBuffer, /) -> int | None:
         return await self._read_into("read1", buffer)
@@ -349,12 +344,12 @@ class TextFile(AsyncFile[str]):
         return (size if self._line_end != b"\r\n" else 2 * size) + self._mark
 
     def _bytes(self, size: Any) -> Need:
-        count = _index(size)
+        count = count_of(size)
         # And a mark of the byte order at the beginning, and half an end of a line.
         return EVERYTHING if count < 0 else Need(4 * count + 8)
 
     def _line(self, size: Any = -1, behind: int = 0) -> Need:
-        count = _index(size)
+        count = count_of(size)
         return Need(
             None if count < 0 else 4 * count + 8, self._line_end, 4 * behind, self._universal
         )
@@ -448,16 +443,6 @@ def _close_unwanted(opening: asyncio.Future[Any]) -> None:
         loop = opening.get_loop()
         if not loop.is_closed():
             threads_of(loop).submit(loop, stream.close)
-
-
-def _index(size: Any) -> int:
-    """A size as `io` takes it; what is none is nothing to prepare for: it will say so."""
-    if size is None:
-        return -1
-    try:
-        return operator.index(size)
-    except TypeError:
-        return 0
 
 
 @overload
