@@ -88,10 +88,8 @@ class FileWork:
 
     async def read(self, name: str, need: Need, call: Callable[..., Any], *args: Any) -> Any:
         """A method that reads, after what it needs has been fetched."""
-        if self._busy or self._transfer or self._spent > _FAIR:
+        if not self._has_turn():
             await self._take_turn()
-        else:
-            self._busy = True
         try:
             self._spent += 1
             raw = self.raw
@@ -159,10 +157,8 @@ class FileWork:
 
     async def write(self, call: Callable[..., Any], data: Any, size: int | None) -> Any:
         """A method that writes at most `size` bytes; None if it cannot be told."""
-        if self._busy or self._transfer or self._spent > _FAIR:
+        if not self._has_turn():
             await self._take_turn()
-        else:
-            self._busy = True
         try:
             self._spent += 1
             raw = self.raw
@@ -278,6 +274,13 @@ class FileWork:
             raw.on_loop = False
 
     # Turns
+
+    def _has_turn(self) -> bool:
+        """Takes it if there is nothing to wait for."""
+        if self._busy or self._transfer is not None or self._spent > _FAIR:
+            return False
+        self._busy = True
+        return True
 
     async def _take_turn(self) -> None:
         """Until it is this operation's, and nothing is under way."""

@@ -10,15 +10,15 @@ import os
 import resource
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import loops
+from support.files import size_limit
 
 if not loops.STOCK_ONLY:
     import oxlip
@@ -182,17 +182,6 @@ async def test_a_buffer_may_be_changed_after_the_call(
         data[:] = bytes(len(data))
         assert await writing == len(data)
     assert path.read_bytes() == b"x" * 100_000
-
-
-@contextmanager
-def size_limit(size: int) -> Iterator[None]:
-    """No file of this process may become larger: a full disk, in short."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_full_disk(loop: asyncio.AbstractEventLoop, path: Path) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import children, loops
+from support.files import size_limit
 
 if not loops.STOCK_ONLY:
     import oxlip
@@ -32,17 +30,6 @@ def test_append_under_way_at_the_end_of_the_program(kind: str, tmp_path: Path) -
     path = tmp_path / "file"
     children.run(PROGRAM, kind, "exit", str(path), "-1", str(100 << 20), timeout=30)
     assert path.stat().st_size == 100 << 20
-
-
-@contextmanager
-def size_limit(size: int) -> Iterator[None]:
-    """No file of this process may become larger: a full disk, in short."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_write_that_is_tried_again(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
