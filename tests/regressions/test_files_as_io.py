@@ -106,3 +106,8 @@ async def test_files_of_the_kernel_are_not_on_a_disk(loop: asyncio.AbstractEvent
     async with oxlip.open("/proc/self/status") as f:
         assert not f._raw.regular
         assert (await f.readline()).startswith("Name")
+
+
+def test_any_file_can_be_typed_as_one_that_writes() -> None:
+    for name in ("read", "write", "writelines"):
+        assert callable(getattr(oxlip.AsyncFile, name))
