@@ -191,16 +191,20 @@ class FileWork:
             place = None if raw.appends else raw.position
             count = await self._by_driver(
                 self.loop._file_write(raw.fileno(), place, data),  # type: ignore[attr-defined]
-                self._wrote,
+                partial(self._wrote_for_nobody, call, data),
             )
             if count is not None:
-                self._wrote(count)
+                raw.wrote(count)
                 return count
         return await self._in_thread(call, data)
 
-    def _wrote(self, count: int | None) -> None:
-        if count:
+    def _wrote_for_nobody(self, call: Callable[..., Any], data: bytes, count: int | None) -> None:
+        if count is not None:
             self.raw.wrote(count)
+        elif not self.raw.closed:
+            # It has begun, as far as the program can tell.
+            self._transfer = self._threads.submit(self.loop, partial(call, data))
+            self._transfer.add_done_callback(self._ended)
 
     async def flush(self) -> None:
         await self._take_turn()
@@ -362,9 +366,10 @@ class FileWork:
         try:
             _leave(transfer, left)
         finally:
-            self.raw.finish()
-            if self._next is not None and not self._next.done():
-                self._next.set_result(None)
+            if self._transfer is None:
+                self.raw.finish()
+                if self._next is not None and not self._next.done():
+                    self._next.set_result(None)
 
     async def _fetch(self, need: Need) -> None:
         raw = self.raw
@@ -414,8 +419,13 @@ class FileWork:
 
 
 def _leave(transfer: asyncio.Future[Any], left: Callable[[Any], None] | None) -> None:
-    if not transfer.cancelled() and transfer.exception() is None and left is not None:
+    failure = None if transfer.cancelled() else transfer.exception()
+    if left is None or transfer.cancelled():
+        return
+    if failure is None:
         left(transfer.result())
+    elif isinstance(failure, OSError) and failure.errno in _TRY_ELSEWHERE:
+        left(None)
 
 
 def _pieces(result: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from pathlib import Path
@@ -167,3 +168,37 @@ async def test_what_is_flushed_is_what_was_written_in_turn(
         await f.write(b"AB")
         await asyncio.gather(f.seek(5), f.write(b"XYZ"), f.seek(0))
         assert (await f.read(3), await f.tell()) == (b"012", 3)
+
+
+@pytest.mark.parametrize("refusal", [None, errno.EINVAL])
+@pytest.mark.parametrize("ticks", [0, 1, 2, 3])
+async def test_write_that_the_driver_refuses_after_all(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path, refusal: int | None, ticks: int
+) -> None:
+    """It had begun, and so it is done."""
+    path = tmp_path / "file"
+    driver: Any = loop
+    transfers = []
+
+    def refuse(*_: Any) -> asyncio.Future[Any]:
+        transfer: asyncio.Future[Any] = loop.create_future()
+        transfers.append(transfer)
+        return transfer
+
+    async with oxlip.open(path, "wb", 0) as f:
+        driver._file_write = refuse
+        f._work._native = True
+        writing = asyncio.ensure_future(f.write(b"done"))
+        await asyncio.sleep(0)
+        if refusal is None:
+            loop.call_soon(transfers[0].set_result, None)
+        else:
+            loop.call_soon(transfers[0].set_exception, OSError(refusal, "not this file"))
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        writing.cancel()
+        assert await outcome(writing) is None
+        del driver._file_write
+        f._work._native = False
+        assert await f.write(b" and more") == 9
+    assert path.read_bytes() == b"done and more"
