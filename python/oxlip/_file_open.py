@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import operator
 import os
 import stat
 import sys
@@ -40,14 +41,15 @@ class Opening(NamedTuple):
     def is_binary(self) -> bool:
         return "b" in self.mode
 
-    def is_fifo(self) -> bool:
-        """Whether opening it may wait for ever."""
-        if isinstance(self.file, int) or self.opener is not None:
+    def may_hang(self) -> bool:
+        """Whether opening it may wait for ever, as for who writes to a FIFO."""
+        if hasattr(self.file, "__index__") or self.opener is not None:
             return False
         try:
-            return stat.S_ISFIFO(os.stat(self.file).st_mode)
+            kind = stat.S_IFMT(os.stat(self.file).st_mode)
         except (OSError, ValueError, TypeError):
             return False  # To open it will say so.
+        return kind not in (stat.S_IFREG, stat.S_IFDIR)
 
     def check(self) -> None:
         """Raises what `open` does for such arguments, before it touches a file."""
@@ -60,19 +62,23 @@ class Opening(NamedTuple):
         elif fine:
             fine = self.buffering != 0 and all(isinstance(it, (str, NoneType)) for it in text)
         if not fine:
-            arguments: Any = (self.mode, self.buffering, *text)
+            # What is there already would be an error of its own.
+            mode = self.mode
+            if isinstance(mode, str) and mode in _MODES:
+                mode = mode.replace("x", "w")
+            arguments: Any = (mode, self.buffering, *text)
             # Its own words. (A warning about line buffering is no error.)
             with open(os.devnull, *arguments):
                 pass
 
-    def make_unless_fifo(self) -> tuple[RawFile, Any] | None:
-        """As `make`, but nothing if that may wait for ever."""
-        return None if self.is_fifo() else self.make()
+    def make_unless_it_may_hang(self) -> tuple[RawFile, Any] | None:
+        """As `make`, or nothing."""
+        return None if self.may_hang() else self.make()
 
     def make(self) -> tuple[RawFile, Any]:
         """The raw file, and what `open` would give."""
         mode = self.mode.replace("b", "").replace("t", "")
-        file = self.file if isinstance(self.file, int) else os.fspath(self.file)
+        file = self.file if hasattr(self.file, "__index__") else os.fspath(self.file)
         raw = RawFile(file, mode, self.closefd, self.opener)
         try:
             return raw, self._layers(raw)
@@ -81,7 +87,7 @@ class Opening(NamedTuple):
             raise
 
     def _layers(self, raw: RawFile) -> Any:
-        size = self.buffering
+        size = operator.index(self.buffering)
         lines = size == 1 or (size < 0 and raw.isatty())
         if size < 0 or size == 1:
             size = _buffer_size(raw)

@@ -1,9 +1,8 @@
-"""The file below `io`'s layers: what they read has been fetched before, what they write is kept.
+"""The file below `io`'s layers: what they read has been fetched before.
 
-`io`'s buffers and text are synchronous. An operation of theirs can run on the loop's thread
-without blocking if all the bytes that it may ask for are here already (`has`), and if what it
-writes only has to be put somewhere (`staged`). Fetching and writing are then what is waited for. In
-a thread, the same object is an ordinary blocking file.
+`io`'s buffers and text are synchronous. An operation of theirs that reads can run on the loop's
+thread without blocking if all the bytes that it may ask for are here already (`has`). Fetching is
+then what is waited for. In a thread, the same object is an ordinary blocking file.
 
 A regular file keeps its own position, as far as nobody else knows the descriptor: the system's is
 not moved by what was fetched ahead, and a transfer that nobody waits for has moved nothing.
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import io
 import operator
 import os
@@ -22,8 +22,16 @@ from typing import Any, NamedTuple
 
 from ._native import read_file_now
 
-# A piece of this size that is to be written gets no more added.
-_LARGE = 256 * 1024
+# What needs more is done in a thread as a whole: on the loop's, to copy it would be a wait too.
+LARGE = 1024 * 1024
+# File systems of the kernel, whose files may wait for ever and whose sizes say nothing.
+_KERNELS = (
+    "/proc",
+    "/sys",
+    "/sys/kernel/debug",
+    "/sys/kernel/tracing",
+    "/sys/kernel/debug/tracing",
+)
 
 
 class Need(NamedTuple):
@@ -38,10 +46,18 @@ class Need(NamedTuple):
 
 
 NOTHING = Need(0)
-# That what was written before is in the file: the position of what is appended is known only then.
-WRITTEN = Need(0)
 SOMETHING = Need(1)
 EVERYTHING = Need()
+
+
+def count_of(size: Any) -> int:
+    """A size as `io` takes it; what is none is nothing to prepare for: it will say so."""
+    if size is None:
+        return -1
+    try:
+        return operator.index(size)
+    except TypeError:
+        return 0
 
 
 class RawFile(io.FileIO):
@@ -56,9 +72,11 @@ class RawFile(io.FileIO):
     ) -> None:
         super().__init__(file, mode, closefd, opener)
         fd = super().fileno()
-        self.regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        self.regular = _is_regular(os.fstat(fd))
         # Somebody else may know the descriptor.
-        self.shared = self.regular and (isinstance(file, int) or opener is not None)
+        self.shared = self.regular and (hasattr(file, "__index__") or opener is not None)
+        # An operation of ours is under way. Otherwise who is there is not of ours either.
+        self._is_used = False
         self.appends = bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
         # Called on the loop's thread: nothing may block.
         self.on_loop = False
@@ -72,14 +90,13 @@ class RawFile(io.FileIO):
         # So much of what was read stays here: a buffer that is also written to goes back first.
         self.behind = 0
         self._tries_now = True
-        # What is to be written, each with its place in the file; None is its end.
-        self.staged: list[tuple[int | None, bytearray]] = []
 
     # For who waits
 
     def begin(self) -> None:
         """An operation begins: whether the file has grown is to be asked again."""
         self._at_end = False
+        self._is_used = True
         if self.shared:
             position = super().tell()
             if position != self.position:
@@ -88,6 +105,7 @@ class RawFile(io.FileIO):
 
     def finish(self) -> None:
         """An operation ends: others find the descriptor where it should be."""
+        self._is_used = False
         if self.shared and not self.closed:
             super().seek(self.position)
 
@@ -95,13 +113,22 @@ class RawFile(io.FileIO):
         """From here on, somebody else may know the descriptor."""
         if self.regular and not self.shared:
             self.shared = True
-            self.finish()
+            if not self._is_used:
+                self.finish()
 
     def forget(self) -> None:
         """What was fetched is fetched again."""
         self._fetched = b""
         self._start = 0
         self._at_end = False
+
+    def is_large(self, need: Need) -> bool:
+        """Whether it is too much, or has become that, to be fetched."""
+        if need.size is None and need.line_end is not None:
+            return max(need.behind, len(self._fetched) - self._start) > LARGE
+        if need.size is not None and need.size <= LARGE:
+            return False
+        return os.fstat(super().fileno()).st_size - self.position > LARGE
 
     def has(self, need: Need) -> bool:
         """Whether what is needed is here."""
@@ -122,11 +149,12 @@ class RawFile(io.FileIO):
         """Where to fetch from, and how much."""
         here = len(self._fetched) - self._start
         place = self.position + here
-        if need is EVERYTHING:
-            rest = os.fstat(super().fileno()).st_size - place
-            return place, min(rest, 1 << 30) if rest > 0 else least
         # The longer a line, the more at a time.
-        return place, min(max((need.size or 0) + self.unit - here, least, here), 1 << 30)
+        size = max((need.size or 0) + self.unit - here, here)
+        if need is EVERYTHING or size > 65536:
+            rest = max(os.fstat(super().fileno()).st_size - place, 0)
+            size = rest if need is EVERYTHING else min(size, rest)
+        return place, max(size, least)
 
     def fetch_now(self, place: int, size: int) -> bool:
         """Fetches what the system has in memory. False: it may have to be waited for."""
@@ -154,36 +182,22 @@ class RawFile(io.FileIO):
             self._start -= done
 
     def wrote(self, count: int) -> None:
-        """So much of the first staged piece is written."""
-        place, data = self.staged[0]
-        if count >= len(data):
-            del self.staged[0]
-        else:
-            del data[:count]
-            self.staged[0] = (None if place is None else place + count, data)
-        if place is None:
-            self.position = super().tell() + sum(len(data) for _, data in self.staged)
-
-    def write_staged(self) -> None:
-        """Writes it all, blocking."""
-        fd = super().fileno()
-        while self.staged:
-            place, data = self.staged[0]
-            self.wrote(os.write(fd, data) if place is None else os.pwrite(fd, data, place))
-
-    def unstage(self) -> int:
-        """What could not be written never will be. How much that is."""
-        left = sum(len(data) for _, data in self.staged)
-        self.staged.clear()
-        self.position -= left
-        return left
+        """So much was written, where the file stood or at its end."""
+        self.forget()
+        self.position = super().tell() if self.appends else self.position + count
 
     # For `io`'s layers
 
     def readinto(self, buffer: Any, /) -> int:
         if not self._is_ours(super().readable):
             return super().readinto(buffer)
-        with memoryview(buffer) as view, view.cast("B") as room:
+        try:
+            view = memoryview(buffer)
+        except TypeError:
+            return super().readinto(buffer)  # It says so.
+        if view.readonly:
+            return super().readinto(buffer)
+        with view, view.cast("B") as room:
             here = len(self._fetched) - self._start
             if here == 0 and not (self.on_loop and self._at_end) and len(room):
                 count = os.preadv(super().fileno(), [room], self.position)
@@ -212,43 +226,35 @@ class RawFile(io.FileIO):
         self.position += len(data)
         if complete:
             return data
-        parts = [data]
+        parts = [data] if data else []
         fd = super().fileno()
-        while more := os.pread(fd, max(_LARGE, len(parts[-1])), self.position):
+        # And one more, so that the end is seen by a read that is short.
+        rest = os.fstat(fd).st_size - self.position + 1
+        while more := os.pread(fd, max(LARGE, rest), self.position):
             parts.append(more)
             self.position += len(more)
+            rest = 0
         return b"".join(parts)
 
     def write(self, data: Any, /) -> int:
+        """As much as the system takes at once, like `io.FileIO`'s."""
         if not self._is_ours(super().writable):
             return super().write(data)
-        try:
-            view = memoryview(data)
-        except TypeError:
-            return super().write(data)  # It says so.
-        self.forget()
-        with view, view.cast("B") as flat:
-            count = len(flat)
-            place = None if self.appends else self.position
-            last_place, last = self.staged[-1] if self.staged else (None, None)
-            if (
-                last is not None
-                and len(last) + count <= _LARGE
-                and (place is None or (last_place is not None and last_place + len(last) == place))
-            ):
-                last += flat
-            elif count:
-                self.staged.append((place, bytearray(flat)))
-        self.position += count
-        if not self.on_loop:
-            self.write_staged()
+        if self.appends:
+            count = super().write(data)
+        else:
+            try:
+                view = memoryview(data)
+            except TypeError:
+                return super().write(data)  # It says so.
+            with view:
+                count = os.pwrite(super().fileno(), view, self.position)
+        self.wrote(count)
         return count
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         if not self._is_ours():
             return super().seek(offset, whence)
-        if whence == 2 and self.staged and not self.on_loop:
-            self.write_staged()
         back = whence == 1 and -offset
         if whence == 1:
             offset, whence = self.position + offset, 0
@@ -267,18 +273,37 @@ class RawFile(io.FileIO):
     def truncate(self, size: int | None = None, /) -> int:
         if not self._is_ours(super().writable):
             return super().truncate(size)
-        self.write_staged()
         self.forget()
         return super().truncate(self.position if size is None else size)
 
     def close(self) -> None:
         try:
-            if not self.closed and self.staged:
-                self.write_staged()
             self.finish()
         finally:
             super().close()
 
     def _is_ours(self, may: Callable[[], bool] | None = None) -> bool:
         """Whether it can be done here: otherwise `io.FileIO` does it, or says why not."""
-        return not self.closed and self.regular and (may is None or may())
+        return (
+            not self.closed
+            and self.regular
+            and (self._is_used or not self.shared)
+            and (may is None or may())
+        )
+
+
+def _is_regular(status: os.stat_result) -> bool:
+    """Whether it is on a disk, or as good as that."""
+    return stat.S_ISREG(status.st_mode) and status.st_dev not in _devices_of_the_kernel()
+
+
+@functools.cache
+def _devices_of_the_kernel() -> frozenset[int]:
+    devices = set()
+    for folder in _KERNELS:
+        try:
+            devices.add(os.stat(folder).st_dev)
+        except OSError:
+            pass  # Not here, or not for everybody.
+    # What is not mounted is a folder of the one above.
+    return frozenset(devices - {os.stat("/").st_dev})

@@ -4,8 +4,11 @@ They are the loop's own. In the default executor, whose size is the program's af
 wait for whatever else is done there, and what is done there for a slow disk. What may block for
 ever (a FIFO, a terminal) gets a thread to itself, so that it cannot keep the others.
 
-Used on the loop's thread, of any loop. After a fork the child's loop begins without threads.
-A simulated loop has none: its time would not wait for them, so there the work is done at once.
+What regular files have in hand is done before the loop's end, the interpreter's end and a fork: a
+half of it would be a cut file, and twice a doubled one. A fork's child has its results, no threads.
+
+Used on the loop's thread, of any loop. A simulated loop has no threads: its time would not wait for
+them, so there the work is done at once.
 """
 
 from __future__ import annotations
@@ -25,39 +28,51 @@ MOST = 8
 # A thread that had nothing to do for so long ends.
 IDLE_SECONDS = 5.0
 
+# How long a fork waits for what is in hand; a disk that takes longer is in trouble.
+FORK_SECONDS = 10.0
+
 
 class _Job:
     """Something to do. By the time that its end is told, the thread has let go of all it knows."""
 
-    def __init__(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, work: Callable[[], Any], future: asyncio.Future[Any], may_hang: bool
+    ) -> None:
+        self.may_hang = may_hang
         self._work: Callable[[], Any] | None = work
         self._future: asyncio.Future[Any] | None = future
+        # The result and the failure, from when it is done until that is told.
+        self.outcome: list[Any] = []
 
     def run(self) -> None:
         """On a thread of its own or of the pool; the loop may be closed by the end."""
-        work, future = self._work, self._future
+        work, future, outcome = self._work, self._future, self.outcome
         assert work is not None and future is not None
         loop = future.get_loop()
         try:
-            end = [future, work(), None]
+            outcome.extend((work(), None))
         except BaseException as error:
-            end = [future, None, error]
+            outcome.extend((None, error))
+        end = [future, outcome]
         self._work = self._future = work = future = None
         try:
             loop.call_soon_threadsafe(_end, end)
         except RuntimeError:
-            pass
+            end.clear()
+            outcome.clear()
 
 
 def _end(end: list[Any]) -> None:
-    future, result, failure = end
+    future, outcome = end
     end.clear()
-    _finish(future, result, failure)
+    _finish(future, outcome)
 
 
-def _finish(future: asyncio.Future[Any], result: object, failure: BaseException | None) -> None:
-    if future.done():
+def _finish(future: asyncio.Future[Any], outcome: list[Any]) -> None:
+    if future.done() or not outcome:
         return
+    result, failure = outcome
+    outcome.clear()
     if failure is None:
         future.set_result(result)
     elif isinstance(failure, StopIteration):
@@ -69,35 +84,65 @@ def _finish(future: asyncio.Future[Any], result: object, failure: BaseException 
         future.set_exception(failure)
 
 
+# Of all pools: who holds it sees nothing begin or end, nor does a forked child then.
+_changed = threading.Condition(threading.RLock())
+_pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
+_pooled: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
 class _Pool:
     """What the threads know: not the loop, and not who uses them."""
 
     def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self.lock = threading.Lock()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.threads: set[threading.Thread] = set()
+        # So many jobs are not done.
+        self.unfinished = 0
+        _pools.add(self)
 
-    def serve(self) -> None:
+    def submit(self, job: _Job) -> None:
+        """Raises, and does nothing, if there is no thread and none can be started."""
+        with _changed:
+            if self.unfinished >= len(self.threads) < MOST:
+                try:
+                    thread = _start(self._serve)
+                except RuntimeError:
+                    if not self.threads:
+                        raise
+                else:
+                    self.threads.add(thread)
+                    _pooled.add(thread)
+            self.unfinished += 1
+            self._jobs.put(job)
+
+    def _serve(self) -> None:
         while True:
+            job = None
             try:
-                job = self.jobs.get(timeout=IDLE_SECONDS)
+                job = self._jobs.get(timeout=IDLE_SECONDS)
             except queue.Empty:
-                with self.lock:
-                    if not self.jobs.empty():
+                with _changed:
+                    if not self._jobs.empty():
                         continue
                     self.threads.discard(threading.current_thread())
                     return
             if job is None:
                 return
-            job.run()
-            del job  # It must not keep anything alive while there is nothing to do.
+            try:
+                job.run()
+            finally:
+                del job  # It must not keep anything alive while there is nothing to do.
+                with _changed:
+                    self.unfinished -= 1
+                    _changed.notify_all()
 
     def end(self) -> list[threading.Thread]:
-        with self.lock:
+        """The threads, each of which ends when everything is done. It gets no more to do."""
+        with _changed:
             ending = list(self.threads)
             self.threads.clear()
             for _ in ending:
-                self.jobs.put(None)
+                self._jobs.put(None)
         return ending
 
 
@@ -105,39 +150,42 @@ class FileThreads:
     """Those of one loop."""
 
     def __init__(self) -> None:
-        self._pool = _Pool()
+        self._pool = self._new_pool()
         # Not to keep what was begun on a loop that is closed.
-        self._under_way: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
+        self._under_way: weakref.WeakKeyDictionary[asyncio.Future[Any], _Job] = (
+            weakref.WeakKeyDictionary()
+        )
         self._alone: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._keeper: AsyncGenerator[None, None] | None = None
         self._is_kept = False
-        weakref.finalize(self, self._pool.end)
+
+    def _new_pool(self) -> _Pool:
+        pool = _Pool()
+        weakref.finalize(self, pool.end)
+        return pool
 
     def submit(
-        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any], *, may_hang: bool = False
     ) -> asyncio.Future[Any]:
-        """Calls `work` in one of the threads. To cancel the future does not end that."""
+        """Calls `work` in one of the threads, or in one that it has to itself if it may hang. To
+        cancel the future does not end that."""
         if _is_simulated(loop):
             return _done(loop, work)
-        future = self._begin(loop)
-        pool = self._pool
-        with pool.lock:
-            pool.jobs.put(_Job(work, future))
-            if len(self._under_way) > len(pool.threads) < MOST:
-                pool.threads.add(_start(pool.serve))
+        self._keep(loop)
+        future: asyncio.Future[Any] = loop.create_future()
+        job = _Job(work, future, may_hang)
+        if may_hang:
+            self._alone.add(_start(job.run))
+        else:
+            self._pool.submit(job)
+        self._under_way[future] = job
+        future.add_done_callback(self._is_over)
         return future
 
-    def submit_alone(
-        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]
-    ) -> asyncio.Future[Any]:
-        """As `submit`, in a thread that it has to itself."""
-        if _is_simulated(loop):
-            return _done(loop, work)
-        future = self._begin(loop)
-        self._alone.add(_start(_Job(work, future).run))
-        return future
+    def _is_over(self, future: asyncio.Future[Any]) -> None:
+        self._under_way.pop(future, None)
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
         if not (self._is_kept or getattr(loop, "_asyncgens_shutdown_called", False)):
             # What a loop tells at its end, whoever has made it: its asynchronous generators.
             self._is_kept = True
@@ -146,24 +194,24 @@ class FileThreads:
                 keeper.asend(None).send(None)
             except StopIteration:
                 pass
-        future: asyncio.Future[Any] = loop.create_future()
-        self._under_way.add(future)
-        future.add_done_callback(self._under_way.discard)
-        return future
 
     async def _until_shutdown(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
             self._keeper = None
+            # So that who is still there gets to know how it ended.
+            while ending := [it for it, job in self._under_way.items() if not job.may_hang]:
+                await asyncio.wait(ending)
             self.end()
 
     def end(self) -> None:
-        """Ends the threads; those in the middle of something end after it."""
-        ending = self._pool.end()
+        """Ends the threads when they have done what they have in hand, but those that may hang."""
+        pool, self._pool = self._pool, self._new_pool()
+        ending = pool.end()
         if self.is_idle():
-            for thread in (*ending, *self._alone):
-                thread.join()
+            ending += self._alone
+        _join(ending)
 
     def is_idle(self) -> bool:
         """Whether nothing is under way."""
@@ -171,11 +219,17 @@ class FileThreads:
 
     def after_fork(self) -> None:
         """The threads are the parent's, and so is what they were doing."""
-        self._pool = _Pool()
+        self._pool = self._new_pool()
         self._alone.clear()
-        weakref.finalize(self, self._pool.end)
-        for future in list(self._under_way):
-            _finish(future, None, OSError(errno.ECANCELED, "The process has forked"))
+        for future, job in list(self._under_way.items()):
+            lost = OSError(errno.ECANCELED, "The process has forked")
+            _finish(future, job.outcome or [None, lost])
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join()
 
 
 def _is_simulated(loop: asyncio.AbstractEventLoop) -> bool:
@@ -186,12 +240,12 @@ def _is_simulated(loop: asyncio.AbstractEventLoop) -> bool:
 def _done(loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> asyncio.Future[Any]:
     """`work` at once: it takes no simulated time, and the result is there in the next tick."""
     future: asyncio.Future[Any] = loop.create_future()
-    result = failure = None
+    outcome: list[Any] = []
     try:
-        result = work()
-    except Exception as error:
-        failure = error
-    _finish(future, result, failure)
+        outcome.extend((work(), None))
+    except BaseException as error:
+        outcome.extend((None, error))
+    _finish(future, outcome)
     return future
 
 
@@ -224,10 +278,41 @@ def end_threads_of(loop: asyncio.AbstractEventLoop) -> None:
         threads.end()
 
 
-def _after_fork() -> None:
+def _at_exit() -> None:
+    for pool in list(_pools):
+        pool.end()
+    _join(list(_pooled))
+
+
+def _before_fork() -> None:
+    _changed.acquire()
+    if threading.current_thread() not in _pooled:
+        # What is begun meanwhile comes too.
+        _changed.wait_for(lambda: not any(pool.unfinished for pool in _pools), FORK_SECONDS)
+
+
+def _after_fork_in_parent() -> None:
+    _changed.release()
+
+
+def _after_fork_in_child() -> None:
+    global _changed
+    _changed = threading.Condition(threading.RLock())
+    _pools.clear()
+    _pooled.clear()
     for threads in list(_ALL):
         threads.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+
+try:
+    # As the threads of executors: while threads can still run.
+    threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+except RuntimeError:
+    pass  # The interpreter ends already.

