@@ -5,18 +5,34 @@ Runs in a thread: to open may block.
 
 from __future__ import annotations
 
+import atexit
 import io
 import itertools
 import operator
 import os
 import stat
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ._file_raw import RawFile
 
 NoneType = type(None)
+
+# When the interpreter ends, what holds a file may go before its buffer, and its descriptor with it.
+_to_flush: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+@atexit.register
+def _flush_all() -> None:
+    for stream in list(_to_flush):
+        try:
+            if not stream.closed:
+                stream.flush()
+        except (OSError, ValueError):
+            pass  # As when it is collected.
+
 
 _MODES = frozenset(
     "".join(letters)
@@ -43,7 +59,7 @@ class Opening(NamedTuple):
 
     def may_hang(self) -> bool:
         """Whether opening it may wait for ever, as for who writes to a FIFO."""
-        if hasattr(self.file, "__index__") or self.opener is not None:
+        if hasattr(self.file, "__index__"):
             return False
         try:
             kind = stat.S_IFMT(os.stat(self.file).st_mode)
@@ -81,7 +97,10 @@ class Opening(NamedTuple):
         file = self.file if hasattr(self.file, "__index__") else os.fspath(self.file)
         raw = RawFile(file, mode, self.closefd, self.opener)
         try:
-            return raw, self._layers(raw)
+            stream = self._layers(raw)
+            if stream is not raw and raw.writable():
+                _to_flush.add(stream)
+            return raw, stream
         except BaseException:
             raw.close()
             raise

@@ -4,8 +4,9 @@
 thread without blocking if all the bytes that it may ask for are here already (`has`). Fetching is
 then what is waited for. In a thread, the same object is an ordinary blocking file.
 
-A regular file keeps its own position, as far as nobody else knows the descriptor: the system's is
-not moved by what was fetched ahead, and a transfer that nobody waits for has moved nothing.
+A regular file keeps its own position: the system's is not moved by what was fetched ahead, and a
+transfer that nobody waits for has moved nothing. Once somebody else may know the descriptor, and
+move or write there as well, the file is an ordinary `io.FileIO` (`is_shared`).
 """
 
 from __future__ import annotations
@@ -74,9 +75,10 @@ class RawFile(io.FileIO):
         fd = super().fileno()
         self.regular = _is_regular(os.fstat(fd))
         # Somebody else may know the descriptor.
-        self.shared = self.regular and (hasattr(file, "__index__") or opener is not None)
-        # An operation of ours is under way. Otherwise who is there is not of ours either.
+        self.is_shared = hasattr(file, "__index__") or opener is not None
+        # An operation is under way, and shares it when it ends.
         self._is_used = False
+        self._shares = False
         self.appends = bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND)
         # Called on the loop's thread: nothing may block.
         self.on_loop = False
@@ -97,24 +99,24 @@ class RawFile(io.FileIO):
         """An operation begins: whether the file has grown is to be asked again."""
         self._at_end = False
         self._is_used = True
-        if self.shared:
-            position = super().tell()
-            if position != self.position:
-                self.position = position
-                self.forget()
 
     def finish(self) -> None:
-        """An operation ends: others find the descriptor where it should be."""
+        """An operation ends."""
         self._is_used = False
-        if self.shared and not self.closed:
-            super().seek(self.position)
+        if self.unit == 0:
+            # Nobody above has asked for what is left: it may change until it is.
+            self.forget()
+        if self._shares and not self.closed:
+            self.share()
 
     def share(self) -> None:
-        """From here on, somebody else may know the descriptor."""
-        if self.regular and not self.shared:
-            self.shared = True
-            if not self._is_used:
-                self.finish()
+        """From here on, or once what is under way ends, somebody else may know the descriptor."""
+        self._shares = self._is_used
+        if not self.is_shared and not self._is_used:
+            if self.regular:
+                super().seek(self.position)
+                self.forget()
+            self.is_shared = True
 
     def forget(self) -> None:
         """What was fetched is fetched again."""
@@ -284,12 +286,7 @@ class RawFile(io.FileIO):
 
     def _is_ours(self, may: Callable[[], bool] | None = None) -> bool:
         """Whether it can be done here: otherwise `io.FileIO` does it, or says why not."""
-        return (
-            not self.closed
-            and self.regular
-            and (self._is_used or not self.shared)
-            and (may is None or may())
-        )
+        return not self.closed and self.regular and not self.is_shared and (may is None or may())
 
 
 def _is_regular(status: os.stat_result) -> bool:

@@ -100,12 +100,14 @@ class FileWork:
                 return await self._read_kept(name, call, *args)
             if self._pending and self._reads:
                 await self._in_thread(self._flushed)
-            if not self._fetches:
-                return await self._in_thread(call, *args, left=self._take_back)
+            # A look takes nothing away.
+            left = None if name == "peek" else self._take_back
+            if not self._fetches or raw.is_shared:
+                return await self._in_thread(call, *args, left=left)
             if need is not NOTHING and self._reads:
                 while not raw.has(need):
                     if raw.is_large(need):
-                        return await self._in_thread(call, *args, left=self._take_back)
+                        return await self._in_thread(call, *args, left=left)
                     await self._fetch(need)
             return self._call(call, *args)
         finally:
@@ -117,19 +119,7 @@ class FileWork:
             return self._call(call, *args)  # It says so.
         size = count_of(args[0]) if args else -1
         if name == "readlines":
-            lines = []
-            total = 0
-            while size <= 0 or total < size:
-                readline = self.stream.readline
-                if self._kept:
-                    line = await self._read_kept("readline", readline)
-                else:
-                    line = await self._in_thread(readline, left=self._take_back)
-                if not line:
-                    break
-                lines.append(line)
-                total += len(line)
-            return lines
+            return await self._read_kept_lines(size)
         part, is_complete = self._kept.take(name, size)
         if is_complete:
             return part
@@ -141,6 +131,23 @@ class FileWork:
             self._put_back(part)
             raise
         return part + rest if rest else part
+
+    async def _read_kept_lines(self, size: int) -> Any:
+        lines: list[Any] = []
+        try:
+            while size <= 0 or sum(map(len, lines)) < size:
+                readline = self.stream.readline
+                if self._kept:
+                    line = await self._read_kept("readline", readline)
+                else:
+                    line = await self._in_thread(readline, left=self._take_back)
+                if not line:
+                    break
+                lines.append(line)
+        except BaseException:
+            self._put_back(lines)
+            raise
+        return lines
 
     def _take_back(self, result: Any) -> None:
         """What was read, and nobody has waited for."""
@@ -187,7 +194,8 @@ class FileWork:
 
     async def _write_directly(self, call: Callable[..., Any], data: Any) -> Any:
         raw = self.raw
-        if self._native and isinstance(data, bytes) and 0 < len(data) <= _DRIVERS:
+        is_plain = isinstance(data, bytes) and 0 < len(data) <= _DRIVERS
+        if self._native and is_plain and not raw.is_shared:
             place = None if raw.appends else raw.position
             count = await self._by_driver(
                 self.loop._file_write(raw.fileno(), place, data),  # type: ignore[attr-defined]
