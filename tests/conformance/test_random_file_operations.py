@@ -141,7 +141,8 @@ async def compare(program: list[tuple[str, Any]], content: bytes, mode: str, *mo
         g = builtins.open(theirs, mode, *more)
         try:
             for number, (name, argument) in enumerate(program):
-                if name.startswith("read") and "b" not in mode and sys.version_info < (3, 13):
+                reads = name.startswith("read") or name == "iterate"
+                if reads and "b" not in mode and sys.version_info < (3, 13):
                     # Older texts read beside what was written to their buffer; ours flush it.
                     g.flush()
                     await f.flush()
