@@ -38,6 +38,9 @@ _File: TypeAlias = "int | IO[Any] | None"
 # What is reported for a child whose end somebody else has taken.
 UNKNOWN = 255
 
+if sys.version_info < (3, 14):
+    _stock_get_child_watcher = asyncio.DefaultEventLoopPolicy.get_child_watcher
+
 
 class SubprocessTransport(BaseSubprocessTransport):
     """A child process and the pipes to it."""
@@ -49,9 +52,8 @@ class SubprocessTransport(BaseSubprocessTransport):
     _pipes: dict[int, Any]
     _returncode: int | None
 
-    def __init__(self, loop: Subprocesses, *args: Any, **options: Any) -> None:
-        super().__init__(loop, *args, **options)
-        self._exited: asyncio.Future[None] = loop.create_future()
+    # Set once the child has ended, for who has given up making it.
+    _exited: asyncio.Future[None] | None = None
 
     def _start(self, args: Any, shell: bool, bufsize: int, **options: Any) -> None:  # type: ignore[override]
         self._proc = subprocess.Popen(
@@ -110,7 +112,7 @@ class SubprocessTransport(BaseSubprocessTransport):
 
     def _process_exited(self, returncode: int) -> None:
         super()._process_exited(returncode)
-        if not self._exited.done():
+        if self._exited is not None and not self._exited.done():
             self._exited.set_result(None)
 
 
@@ -188,7 +190,7 @@ class Subprocesses(Pipes):
     async def _spawn(
         self,
         what: str,
-        protocol: asyncio.BaseProtocol,
+        protocol: Any,
         args: Any,
         shell: bool,
         stdin: _File,
@@ -232,7 +234,9 @@ class Subprocesses(Pipes):
                 raise
             except BaseException:
                 transport.close()
-                await transport._exited
+                if transport._returncode is None:
+                    transport._exited = self.create_future()
+                    await transport._exited
                 raise
         if debug:
             logger.info("%s: %r", what, transport)
@@ -341,12 +345,18 @@ def _chosen_watcher() -> Any:
     """The child watcher that the program has set; `None` if it has left that to asyncio."""
     if sys.version_info >= (3, 14):
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            watcher = asyncio.get_child_watcher()
-        except NotImplementedError:
-            return None
+    policy = asyncio.get_event_loop_policy()
+    if type(policy).get_child_watcher is _stock_get_child_watcher:
+        # What that gives, but it would make one where there is none, and warn: with the warning
+        # silenced that took as long as the rest of this module.
+        watcher = policy._watcher  # type: ignore[attr-defined]
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                watcher = policy.get_child_watcher()
+            except NotImplementedError:
+                return None
     # As they are, all that these do is what is done here.
     if watcher is None or type(watcher) in (
         asyncio.ThreadedChildWatcher,
