@@ -91,16 +91,33 @@ impl Model {
 }
 
 /// Both, and all timer ids there have been.
-#[derive(Default)]
 struct Pair {
     scheduler: Scheduler<Handle>,
     model: Model,
     ids: Vec<(TimerId, Handle)>,
     now: Time,
+    /// What the numbers of the steps count.
+    unit: Duration,
     made: usize,
 }
 
 impl Pair {
+    fn new(unit: Duration) -> Self {
+        Self {
+            scheduler: Scheduler::new(),
+            model: Model::default(),
+            ids: Vec::new(),
+            now: Time::ZERO,
+            unit,
+            made: 0,
+        }
+    }
+
+    fn in_units(&self, number: u64) -> Time {
+        let number = u32::try_from(number).expect("small numbers");
+        self.now.after(self.unit * number)
+    }
+
     fn push(&mut self) {
         self.scheduler.push(self.made);
         self.model.ready.push(self.made);
@@ -108,7 +125,7 @@ impl Pair {
     }
 
     fn push_at(&mut self, delay: u64) {
-        let when = self.now.after(Duration::from_nanos(delay));
+        let when = self.in_units(delay);
         let id = self.scheduler.push_at(when, self.made);
         self.model.push_at(when, self.made);
         self.ids.push((id, self.made));
@@ -152,7 +169,7 @@ impl Pair {
                     self.cancel(index.index(self.ids.len()))?;
                 }
             }
-            Step::Advance(delay) => self.now = self.now.after(Duration::from_nanos(delay)),
+            Step::Advance(delay) => self.now = self.in_units(delay),
             Step::Begin => self.begin(),
             Step::Next => {
                 self.next()?;
@@ -205,8 +222,12 @@ proptest! {
     #![proptest_config(cases::cases())]
 
     #[test]
-    fn behaves_like_two_sorted_lists(steps in prop::collection::vec(step(), 1..cases::STEPS)) {
-        let mut pair = Pair::default();
+    fn behaves_like_two_sorted_lists(
+        steps in prop::collection::vec(step(), 1..cases::STEPS),
+        // Timers that are due soon and those that are not are kept apart.
+        unit in prop::sample::select(&[1, 100_000_000, 3_000_000_000][..]),
+    ) {
+        let mut pair = Pair::new(Duration::from_nanos(unit));
         for step in steps {
             pair.apply(step)?;
             pair.compare()?;

@@ -19,9 +19,12 @@ pub(crate) fn feeds_a_reader(protocol: &Bound<'_, PyAny>) -> bool {
         return false;
     };
     let is_stock = || -> PyResult<bool> {
-        // Most protocols have no such property.
-        let property = protocol.get_type().getattr(intern!(py, "_stream_reader"))?;
-        if !property.is(&classes.reader_property) {
+        // Most protocols have no such property: an exception to say so would cost a tenth of what a
+        // connection does outside the kernel.
+        let property = protocol
+            .get_type()
+            .getattr_opt(intern!(py, "_stream_reader"))?;
+        if !property.is_some_and(|found| found.is(&classes.reader_property)) {
             return Ok(false);
         }
         let method = protocol.getattr(intern!(py, "data_received"))?;
