@@ -43,6 +43,7 @@ DEFAULT = (
     "oxlip",
     "oxlip-installed",
     "oxlip-io_uring",
+    "oxlip-installed-io_uring",
     "asyncio",
     "uvloop-0.22.1",
     "uvloop",
@@ -53,7 +54,7 @@ DEFAULT = (
     "bare",
 )
 # Those of them that differ from another one by their I/O only.
-ONLY_IO = ("oxlip-io_uring",)
+ONLY_IO = ("oxlip-io_uring", "oxlip-installed-io_uring")
 # The echo server in Rust without any loop: not a Python process.
 BARE = "bare"
 NAMES = (*REQUIREMENTS, BARE)
