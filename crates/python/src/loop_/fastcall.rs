@@ -4,11 +4,10 @@
 //! `#[pymethods]` cannot say this, so these five are put on the class when the module is made.
 
 use std::ffi::{CStr, c_int};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyTypeError;
-use pyo3::panic::PanicException;
+use pyo3::impl_::trampoline::get_trampoline_function;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyString, PyTuple, PyType};
 use pyo3::{Borrowed, ffi, intern};
@@ -144,31 +143,31 @@ unsafe impl Sync for Methods {}
 static METHODS: Methods = Methods([
     method(
         c"call_soon",
-        call_soon,
+        get_trampoline_function!(fastcall_cfunction_with_keywords, call_soon),
         c"call_soon($self, /, callback, *args, context=None)\n--\n\n\
           Calls callback(*args) in the next tick, in the order of scheduling.",
     ),
     method(
         c"call_soon_threadsafe",
-        call_soon_threadsafe,
+        get_trampoline_function!(fastcall_cfunction_with_keywords, call_soon_threadsafe),
         c"call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n\
           As call_soon(), from any thread.",
     ),
     method(
         c"call_later",
-        call_later,
+        get_trampoline_function!(fastcall_cfunction_with_keywords, call_later),
         c"call_later($self, /, delay, callback, *args, context=None)\n--\n\n\
           Calls callback(*args) after delay seconds, never earlier.",
     ),
     method(
         c"call_at",
-        call_at,
+        get_trampoline_function!(fastcall_cfunction_with_keywords, call_at),
         c"call_at($self, /, when, callback, *args, context=None)\n--\n\n\
           Calls callback(*args) at a point of time on the clock of time(), never earlier.",
     ),
     method(
         c"create_task",
-        create_task,
+        get_trampoline_function!(fastcall_cfunction_with_keywords, create_task),
         c"create_task($self, coro, *, name=None, **options)\n--\n\n\
           A task that runs the coroutine; the options are those of asyncio.Task.",
     ),
@@ -190,18 +189,21 @@ const fn method(
     }
 }
 
-/// Defines a function for [`METHODS`] around a body that gets the loop and the [`Arguments`].
+/// Defines a function for [`METHODS`] around a body that gets the loop and the [`Arguments`]. It is called
+/// through PyO3's trampoline, as `#[pymethods]` are: the thread is known to be attached, which costs
+/// threads without a loop three calls to find out, and a panic becomes an exception.
 macro_rules! fastcall {
     ($name:ident, $body:expr) => {
-        unsafe extern "C" fn $name(
+        unsafe fn $name(
+            py: Python<'_>,
             slf: *mut ffi::PyObject,
             args: *const *mut ffi::PyObject,
             count: ffi::Py_ssize_t,
             keywords: *mut ffi::PyObject,
-        ) -> *mut ffi::PyObject {
+        ) -> PyResult<*mut ffi::PyObject> {
             // SAFETY: called by a method descriptor, which has checked `slf` and lays out the
             // rest as METH_FASTCALL says.
-            unsafe { enter(slf, args, count, keywords, $body) }
+            unsafe { enter(py, slf, args, count, keywords, $body) }
         }
     };
 }
@@ -239,56 +241,43 @@ struct Arguments<'a, 'py> {
     py: Python<'py>,
 }
 
-/// Runs a method's body with `slf` and the arguments made safe to use. A panic becomes an
-/// exception, as it does in `#[pymethods]`.
+/// Runs a method's body with `slf` and the arguments made safe to use.
 ///
 /// # Safety
 /// `slf` is an [`EventLoop`], and the rest is what `METH_FASTCALL | METH_KEYWORDS` gets.
-#[inline]
-unsafe fn enter(
+#[inline(always)]
+unsafe fn enter<'py>(
+    py: Python<'py>,
     slf: *mut ffi::PyObject,
     args: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     keywords: *mut ffi::PyObject,
-    body: impl for<'py> FnOnce(&Bound<'py, EventLoop>, Arguments<'_, 'py>) -> PyResult<Any<'py>>,
-) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        // SAFETY: `slf` is an EventLoop; `args` holds `count` positional arguments and one more
-        // for each name in `keywords` (a tuple or NULL), all of them live during the call.
-        // `Borrowed` is a transparent pointer.
-        let (event_loop, keywords, positional, named) = unsafe {
-            let keywords = Bound::from_borrowed_ptr_or_opt(py, keywords);
-            let keywords = keywords.map(|names| names.cast_into_unchecked::<PyTuple>());
-            let positional = count.unsigned_abs();
-            let all = positional + keywords.as_ref().map_or(0, PyTupleMethods::len);
-            let all = if all == 0 {
-                &[]
-            } else {
-                std::slice::from_raw_parts(args.cast::<Borrowed<'_, '_, PyAny>>(), all)
-            };
-            let (positional, named) = all.split_at(positional);
-            let event_loop = Bound::from_borrowed_ptr(py, slf).cast_into_unchecked::<EventLoop>();
-            (event_loop, keywords, positional, named)
+    body: impl FnOnce(&Bound<'py, EventLoop>, Arguments<'_, 'py>) -> PyResult<Any<'py>>,
+) -> PyResult<*mut ffi::PyObject> {
+    // SAFETY: `slf` is an EventLoop; `args` holds `count` positional arguments and one more
+    // for each name in `keywords` (a tuple or NULL), all of them live during the call.
+    // `Borrowed` is a transparent pointer.
+    let (event_loop, keywords, positional, named) = unsafe {
+        let keywords = Bound::from_borrowed_ptr_or_opt(py, keywords);
+        let keywords = keywords.map(|names| names.cast_into_unchecked::<PyTuple>());
+        let positional = count.unsigned_abs();
+        let all = positional + keywords.as_ref().map_or(0, PyTupleMethods::len);
+        let all = if all == 0 {
+            &[]
+        } else {
+            std::slice::from_raw_parts(args.cast::<Borrowed<'_, '_, PyAny>>(), all)
         };
-        let arguments = Arguments {
-            positional,
-            named,
-            names: keywords.as_ref(),
-            py,
-        };
-        let result = catch_unwind(AssertUnwindSafe(|| body(&event_loop, arguments)));
-        match result {
-            Ok(Ok(object)) => object.into_ptr(),
-            Ok(Err(error)) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
-            Err(_) => {
-                PanicException::new_err("oxlip panicked, the message is on stderr").restore(py);
-                std::ptr::null_mut()
-            }
-        }
-    })
+        let (positional, named) = all.split_at(positional);
+        let event_loop = Bound::from_borrowed_ptr(py, slf).cast_into_unchecked::<EventLoop>();
+        (event_loop, keywords, positional, named)
+    };
+    let arguments = Arguments {
+        positional,
+        named,
+        names: keywords.as_ref(),
+        py,
+    };
+    body(&event_loop, arguments).map(Bound::into_ptr)
 }
 
 impl<'py> Arguments<'_, 'py> {
