@@ -38,9 +38,18 @@ impl<B: Backend> Watching<B> {
         self.resources == 0
     }
 
-    /// It watches the waker from here on.
+    /// It watches the waker from here on, for edges where it can: then nobody has to read what wakes it.
     pub(super) fn hear(&mut self, bell: &WakeDescriptor) -> io::Result<()> {
-        self.backend.add(bell.number(), BELL, Watched::READ)
+        self.backend.add_edge(bell.number(), BELL, Watched::READ)
+    }
+
+    /// The waker has been reported.
+    pub(super) fn heard(bell: &WakeDescriptor) {
+        if B::EDGES {
+            bell.acknowledge();
+        } else {
+            bell.clear();
+        }
     }
 
     /// What it watches the resource for has changed.

@@ -54,7 +54,7 @@ impl<B: Backend> Readiness<B> {
     #[inline]
     fn dispatch(&mut self, event: &Event, completions: &mut Vec<Completion>) -> bool {
         if event.token == BELL {
-            self.bell.clear();
+            Watching::<B>::heard(&self.bell);
             return true;
         }
         let id = Id::from_u64(event.token);
