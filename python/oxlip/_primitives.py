@@ -305,9 +305,7 @@ def take_over() -> None:
             for place in (asyncio, module):
                 if getattr(place, name, None) is stock:
                     setattr(place, name, ours)
-    tasks = task_set()
-    if type(tasks) is WeakSet and "add" not in vars(tasks):
-        make_native(tasks)
+    make_native(task_set())
 
 
 def task_set() -> Any:
@@ -316,10 +314,17 @@ def task_set() -> Any:
     return getattr(asyncio.tasks, name, None)
 
 
-def make_native(tasks: WeakSet[Any]) -> None:
-    """Lets what goes into the set and leaves it do so by native functions."""
+def make_native(tasks: Any) -> bool:
+    """Lets what goes into the set and leaves it do so by native functions. False: it is not the set
+    whose functions these are, which Python 3.14 has made simpler, or somebody has changed it."""
+    if type(tasks) is not WeakSet or vars(tasks).keys() != _FIELDS_OF_A_SET:
+        return False
     native = _native.TaskSet(tasks)
     vars(tasks).update(add=native.add, _remove=native.remove)
+    return True
+
+
+_FIELDS_OF_A_SET = {"data", "_remove", "_pending_removals", "_iterating"}
 
 
 class _Signature:
