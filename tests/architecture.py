@@ -130,6 +130,7 @@ UNSAFE = {
     "crates/python/src/transport/base.rs": "a type of known layout for PyO3 (ADR 4)",
     "crates/python/src/transport/begin.rs": "a descriptor is taken out of a socket object",
     "crates/python/src/transport/body.rs": "as handle/callback.rs",
+    "crates/python/src/transport/direct.rs": "a bytes object is filled before anybody sees it",
 }
 
 # Words that say nothing about what a thing is; `reactor` is the driver, `engine` the embedder.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import sys
 
 import pytest
 from support.protocols import Calls, Recorder, connection
@@ -53,6 +54,59 @@ async def test_fifty_megabytes_in(loop: Loop) -> None:
         await asyncio.gather(feed(), protocol.until_called("eof_received"))
         assert protocol.size == 50 * MIB
         assert protocol.digest.digest() == expected.digest()
+
+
+class Pieces(Calls, asyncio.Protocol):
+    """Keeps what it is given as it is given it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self.size = 0
+
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append(data)
+        self.size += len(data)
+        self.note("data_received")
+
+    def eof_received(self) -> None:
+        self.note("eof_received")
+
+
+# Around the sizes between which a piece is received where it stays, after some of them.
+SIZES = [8191, 8192, 8193, 50_000, 122_879, 122_880, 122_881, 200_000]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_messages_of_one_size(loop: Loop, size: int) -> None:
+    messages = [random.Random(n).randbytes(size) for n in range(12)]
+    async with connection(Pieces()) as (_, protocol, peer):
+        for number, message in enumerate(messages, start=1):
+            before = len(protocol.pieces)
+            await peer.send_all(message)
+            await protocol.until(lambda: protocol.size >= number * size)  # noqa: B023
+            assert b"".join(protocol.pieces[before:]) == message
+        peer.end()
+        await protocol.until_called("eof_received")
+        pieces = protocol.pieces
+    for piece in pieces:
+        assert type(piece) is bytes
+        assert sys.getsizeof(piece) == sys.getsizeof(b"") + len(piece), "no room that nobody uses"
+
+
+async def test_messages_of_many_sizes(loop: Loop) -> None:
+    source = random.Random(9)
+    sizes = [source.choice(SIZES) * source.randint(1, 4) // source.randint(1, 8) for _ in range(80)]
+    sizes += [60_000] * 6 + [10] * 3 + [60_000] * 6 + [400_000] + [60_000] * 3
+    sent = b"".join(source.randbytes(size) for size in sizes)
+    async with connection(Pieces()) as (_, protocol, peer):
+        for size in sizes:
+            end = protocol.size + size
+            await peer.send_all(sent[protocol.size : end])
+            await protocol.until(lambda: protocol.size >= end)  # noqa: B023
+        peer.end()
+        await protocol.until_called("eof_received")
+        assert b"".join(protocol.pieces) == sent
 
 
 async def test_fifty_megabytes_out_with_flow_control(loop: Loop) -> None:

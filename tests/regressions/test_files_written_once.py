@@ -14,6 +14,8 @@ if not loops.STOCK_ONLY:
     import oxlip
 
 PROGRAM = Path(__file__).with_name("files_at_the_end.py")
+# More than the buffer of a file takes, which is 128 KiB since Python 3.14.
+MORE_THAN_A_BUFFER = 1_000_000
 
 pytestmark = pytest.mark.skipif(loops.STOCK_ONLY, reason="asyncio has no files")
 
@@ -22,8 +24,9 @@ pytestmark = pytest.mark.skipif(loops.STOCK_ONLY, reason="asyncio has no files")
 @pytest.mark.parametrize("buffering", [0, -1])
 def test_append_under_way(kind: str, tmp_path: Path, what: str, buffering: int) -> None:
     path = tmp_path / "file"
-    children.run(PROGRAM, kind, what, str(path), str(buffering), "100000", timeout=30)
-    assert path.stat().st_size == 100_000
+    size = MORE_THAN_A_BUFFER
+    children.run(PROGRAM, kind, what, str(path), str(buffering), str(size), timeout=30)
+    assert path.stat().st_size == size
 
 
 def test_append_under_way_at_the_end_of_the_program(kind: str, tmp_path: Path) -> None:
@@ -34,7 +37,7 @@ def test_append_under_way_at_the_end_of_the_program(kind: str, tmp_path: Path) -
 
 async def test_write_that_is_tried_again(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    data = bytes(range(256)) * 400
+    data = bytes(range(256)) * (MORE_THAN_A_BUFFER // 256)
     async with oxlip.open(path, "wb") as f:
         await f.write(b"head")
         with size_limit(4):

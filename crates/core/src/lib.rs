@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod bulk;
 pub mod connect;
 pub mod datagram;
 pub mod file;

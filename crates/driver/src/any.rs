@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Poll;
@@ -20,7 +21,7 @@ use crate::readiness::{self, Readiness};
 use crate::sim::{Sim, SimSocket};
 use crate::uring::Uring;
 use crate::wake::Waker;
-use crate::{Driver, RawSocket, Received, Role, clock, net};
+use crate::{Driver, RawSocket, Received, Role, Taken, clock, net};
 
 /// The names that [`AnyDriver::new`] takes on this platform, best first.
 pub const NAMES: &[&str] = &["epoll", "io_uring", "poll", "select", "sim"];
@@ -223,6 +224,11 @@ impl Driver for AnyDriver {
     #[inline(always)]
     fn take(&mut self, id: Id) -> io::Result<Received<'_>> {
         with!(&mut self.choice, driver => driver.take(id))
+    }
+
+    #[inline(always)]
+    fn take_or_fill(&mut self, id: Id, room: &mut [MaybeUninit<u8>]) -> io::Result<Taken<'_>> {
+        with!(&mut self.choice, driver => driver.take_or_fill(id, room))
     }
 
     #[inline(always)]

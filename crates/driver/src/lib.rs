@@ -41,6 +41,7 @@ pub use sim::{Faults, Sim, SimSocket};
 pub use wake::Waker;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Duration;
@@ -95,6 +96,16 @@ pub trait Driver {
     /// # Errors
     /// Those of recv(2), except `WouldBlock` and `Interrupted` ([`Received::Nothing`]).
     fn take(&mut self, id: Id) -> io::Result<Received<'_>>;
+
+    /// As [`Driver::take`], but the driver may fill `room` instead of lending its own memory: where a
+    /// large piece is expected, and is going to stay where it is received.
+    ///
+    /// # Errors
+    /// As [`Driver::take`].
+    fn take_or_fill(&mut self, id: Id, room: &mut [MaybeUninit<u8>]) -> io::Result<Taken<'_>> {
+        let _ = room;
+        self.take(id).map(Taken::Lent)
+    }
 
     /// As [`Driver::take`], into the caller's buffer: how many bytes, `Some(0)` at the end of the
     /// stream, `None` if nothing is there.
@@ -184,6 +195,15 @@ pub enum Role {
     SharedDatagram,
     /// A bound, listening socket.
     Listener,
+}
+
+/// The answer of [`Driver::take_or_fill`].
+#[derive(Debug)]
+pub enum Taken<'a> {
+    /// As from [`Driver::take`].
+    Lent(Received<'a>),
+    /// So many bytes, at least one, are in the caller's memory from its beginning on, and are initialized.
+    Filled(usize),
 }
 
 /// The answer of [`Driver::take`].

@@ -41,6 +41,7 @@ mod unpolled;
 mod waiting;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::task;
@@ -60,7 +61,7 @@ use self::receive::{RECEIVE_BUFFER, ReceiveBuffer};
 use self::resource::{Holders, Kind, Resource, Source};
 use self::room::Rooms;
 use crate::wake::{WakeDescriptor, Waker};
-use crate::{Driver, RawSocket, Received, Role};
+use crate::{Driver, RawSocket, Received, Role, Taken};
 
 /// The driver over epoll(7).
 pub type Epoll = Readiness<epoll::Epoll>;
@@ -321,15 +322,27 @@ impl<B: Backend> Driver for Readiness<B> {
             return Ok(Received::Nothing);
         };
         let outcome = self.buffer.receive(stream.channel()?);
-        match &outcome {
-            Ok(Received::Data(data)) => stream.has_read(Some(data.len()), RECEIVE_BUFFER),
-            Ok(Received::Nothing) => stream.has_read(None, RECEIVE_BUFFER),
-            Ok(Received::Eof) | Err(_) => {}
-        }
-        if matches!(outcome, Ok(Received::Eof) | Err(_)) && stream.end_receiving() {
+        if stream.has_taken(&outcome, RECEIVE_BUFFER) {
             self.changed.push(id);
         }
         outcome
+    }
+
+    #[inline]
+    fn take_or_fill(&mut self, id: Id, room: &mut [MaybeUninit<u8>]) -> io::Result<Taken<'_>> {
+        let Some(stream) = self.resources.get_mut(id) else {
+            return Ok(Taken::Lent(Received::Nothing));
+        };
+        let asked = room.len();
+        let outcome = receive::receive(stream.channel()?, room);
+        if stream.has_taken(&outcome, asked) {
+            self.changed.push(id);
+        }
+        Ok(match outcome? {
+            Received::Data(data) => Taken::Filled(data.len()),
+            Received::Eof => Taken::Lent(Received::Eof),
+            Received::Nothing => Taken::Lent(Received::Nothing),
+        })
     }
 
     #[inline(always)]

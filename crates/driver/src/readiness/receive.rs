@@ -20,22 +20,29 @@ impl ReceiveBuffer {
         Self(Box::new_uninit_slice(RECEIVE_BUFFER))
     }
 
-    /// One `recv(2)` or `read(2)`.
+    /// As [`receive`].
     #[inline(always)]
     pub(super) fn receive(&mut self, channel: Channel<'_>) -> io::Result<Received<'_>> {
-        let received = match channel {
-            Channel::Socket(fd) => {
-                recv(fd, &mut *self.0, RecvFlags::DONTWAIT).map(|((data, _), _)| data)
-            }
-            Channel::Pipe(fd) => read(fd, &mut *self.0).map(|(data, _)| data),
-        };
-        match received {
-            Ok([]) => Ok(Received::Eof),
-            Ok(data) => Ok(Received::Data(data)),
-            // No INTR: what does not wait is never interrupted (recvmsg(2), read(2)).
-            Err(Errno::AGAIN) => Ok(Received::Nothing),
-            Err(error) => Err(error.into()),
-        }
+        receive(channel, &mut self.0)
+    }
+}
+
+/// One `recv(2)` or `read(2)` into memory that holds nothing yet.
+#[inline(always)]
+pub(super) fn receive<'a>(
+    channel: Channel<'_>,
+    room: &'a mut [MaybeUninit<u8>],
+) -> io::Result<Received<'a>> {
+    let received = match channel {
+        Channel::Socket(fd) => recv(fd, room, RecvFlags::DONTWAIT).map(|((data, _), _)| data),
+        Channel::Pipe(fd) => read(fd, room).map(|(data, _)| data),
+    };
+    match received {
+        Ok([]) => Ok(Received::Eof),
+        Ok(data) => Ok(Received::Data(data)),
+        // No INTR: what does not wait is never interrupted (recvmsg(2), read(2)).
+        Err(Errno::AGAIN) => Ok(Received::Nothing),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -7,6 +7,7 @@ use oxlip_core::id::Id;
 use oxlip_core::op::Interest;
 
 use super::joining::Joining;
+use crate::Received;
 
 /// Where a resource's descriptor is.
 #[derive(Debug)]
@@ -305,6 +306,18 @@ impl Resource {
             _ => Unread::UntilBlocked,
         };
         before == Unread::Nothing
+    }
+
+    /// One read of at most `asked` bytes has come to `outcome`. Whether the backend has to be told that
+    /// nothing more is wanted.
+    #[inline(always)]
+    pub(super) fn has_taken(&mut self, outcome: &io::Result<Received<'_>>, asked: usize) -> bool {
+        match outcome {
+            Ok(Received::Data(data)) => self.has_read(Some(data.len()), asked),
+            Ok(Received::Nothing) => self.has_read(None, asked),
+            Ok(Received::Eof) | Err(_) => return self.end_receiving(),
+        }
+        false
     }
 
     /// A read got `received` of `asked` bytes, or (`None`) would have blocked.

@@ -111,6 +111,12 @@ impl Incoming {
         self.hint || !self.arrived.is_empty() || self.end.is_to_be_taken()
     }
 
+    /// Whether nothing has arrived that has not been taken: what there is, the system has.
+    #[inline]
+    pub(super) fn is_spent(&self) -> bool {
+        self.arrived.is_empty() && !self.end.is_to_be_taken()
+    }
+
     /// Whether the kernel is to receive or poll.
     pub(super) fn wants_request(&self) -> bool {
         self.wanted && !self.hint && self.end == End::Open

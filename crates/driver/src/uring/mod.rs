@@ -35,10 +35,12 @@ mod requests;
 #[expect(unsafe_code, reason = "requests that point to memory")]
 mod ring;
 mod sending;
+mod taking;
 mod transfers;
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::task::Poll;
@@ -50,14 +52,14 @@ use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
 
-use self::buffers::{BUFFER, BufferId};
-use self::incoming::{End, Incoming, Kind, Piece, Request, Requests, Table};
+use self::buffers::BufferId;
+use self::incoming::{End, Incoming, Kind, Requests, Table};
 use self::owner::{Without, refusal};
 use self::ring::{Answer, Ring, Room, Tag};
 use self::sending::Sends;
 use crate::readiness::{Epoll, misuse};
 use crate::wake::Waker;
-use crate::{Driver, RawSocket, Received, Role};
+use crate::{Driver, RawSocket, Received, Role, Taken};
 
 /// The driver over io_uring. See the module's head.
 pub struct Uring {
@@ -99,9 +101,6 @@ const BELL: Tag = u64::MAX - 2;
 const SENDS: Tag = 1 << 32;
 /// A transfer of a file, by its number.
 const TRANSFERS: Tag = 1 << 48;
-
-/// The most that a take gets.
-const LARGE: usize = 256 * 1024;
 
 impl Uring {
     /// A driver with nothing in it but its waker.
@@ -176,26 +175,6 @@ impl Uring {
             let incoming = self.table.get(*id);
             incoming.is_some_and(|incoming| incoming.wanted && incoming.has_unread())
         })
-    }
-
-    // Taking.
-
-    #[inline]
-    fn give_back(&mut self) {
-        if let Some(lent) = self.lent.take()
-            && let Some(ring) = &mut self.ring
-        {
-            ring.pool.give_back(lent);
-        }
-    }
-
-    /// Somebody looks whether something is there: another request will say whether there is more.
-    #[inline]
-    fn follow_hint(touched: &mut Vec<Id>, id: Id, incoming: &mut Incoming) {
-        incoming.hint = false;
-        if incoming.request == Request::None && incoming.touch() {
-            touched.push(id);
-        }
     }
 
     /// Adds to or takes from what is wanted to be read of a resource of the right kind.
@@ -349,96 +328,17 @@ impl Driver for Uring {
 
     #[inline]
     fn take(&mut self, id: Id) -> io::Result<Received<'_>> {
-        self.give_back();
-        let Some(incoming) = self.table.get_mut(id) else {
-            return self.inner.take(id);
-        };
-        Self::follow_hint(&mut self.touched, id, incoming);
-        match incoming.arrived.front() {
-            None => {
-                if let Some(end) = incoming.end.take() {
-                    self.inner.end_receiving(id);
-                    return end.map(|()| Received::Eof);
-                }
-                let outcome = self.inner.take(id);
-                match &outcome {
-                    Ok(Received::Data(data)) => {
-                        incoming.has_taken(data.len());
-                    }
-                    Ok(Received::Nothing) => {}
-                    Ok(Received::Eof) | Err(_) => incoming.has_taken_end(),
-                }
-                return outcome;
-            }
-            Some(&Piece::Pooled { buffer, from, to })
-                if to < BUFFER && incoming.arrived.len() == 1 && self.ring.is_some() =>
-            {
-                incoming.arrived.clear();
-                incoming.has_taken(to - from);
-                self.lent = Some(buffer);
-                let ring = self.ring.as_ref().expect("asked for just now");
-                return Ok(Received::Data(&ring.pool.bytes(buffer, to)[from..]));
-            }
-            Some(_) => {}
-        }
-        // Several pieces, or one behind which there may be more.
-        if self.large.is_empty() {
-            self.large = vec![0; LARGE];
-        }
-        let mut large = std::mem::take(&mut self.large);
-        let taken = self.take_into(id, &mut large);
-        self.large = large;
-        Ok(match taken? {
-            None => Received::Nothing,
-            Some(0) => Received::Eof,
-            Some(count) => Received::Data(&self.large[..count]),
-        })
+        self.receive(id)
+    }
+
+    #[inline]
+    fn take_or_fill(&mut self, id: Id, room: &mut [MaybeUninit<u8>]) -> io::Result<Taken<'_>> {
+        self.receive_or_fill(id, room)
     }
 
     #[inline]
     fn take_into(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        self.give_back();
-        let Some(incoming) = self.table.get_mut(id) else {
-            return self.inner.take_into(id, buffer);
-        };
-        if buffer.is_empty() {
-            return Ok(Some(0));
-        }
-        Self::follow_hint(&mut self.touched, id, incoming);
-        let pool = self.ring.as_mut().map(|ring| &mut ring.pool);
-        let (mut count, more) = incoming.copy(pool, buffer);
-        if count > 0 {
-            if more && count < buffer.len() {
-                match self.inner.take_into(id, &mut buffer[count..]) {
-                    Ok(None) => {}
-                    // The end is for the next take: the system may not say it again.
-                    Ok(Some(0)) => incoming.ends(End::Eof),
-                    Ok(Some(behind)) => count += behind,
-                    Err(error) => incoming.ends(End::of(&error)),
-                }
-                if incoming.end.is_to_be_taken() && !incoming.listed {
-                    incoming.listed = true;
-                    self.unread.push(id);
-                }
-            }
-            if incoming.has_taken(count) && incoming.touch() {
-                self.touched.push(id);
-            }
-            return Ok(Some(count));
-        }
-        if let Some(end) = incoming.end.take() {
-            self.inner.end_receiving(id);
-            return end.map(|()| Some(0));
-        }
-        let outcome = self.inner.take_into(id, buffer);
-        match outcome {
-            Ok(Some(0)) | Err(_) => incoming.has_taken_end(),
-            Ok(Some(count)) => {
-                incoming.has_taken(count);
-            }
-            Ok(None) => {}
-        }
-        outcome
+        self.receive_into(id, buffer)
     }
 
     fn take_datagrams(

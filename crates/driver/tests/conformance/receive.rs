@@ -1,9 +1,10 @@
 //! Readable is a hint, take is the truth.
 
 use std::io::ErrorKind;
+use std::mem::MaybeUninit;
 
 use oxlip_core::op::Op;
-use oxlip_driver::Driver;
+use oxlip_driver::{Driver, Received, Taken as Answer};
 
 use crate::world::{Play, Seen, Taken, World, on_every_driver};
 
@@ -19,6 +20,7 @@ on_every_driver!(
     an_empty_buffer_takes_nothing_and_ends_nothing,
     a_reset_is_an_error_of_take,
     a_megabyte_arrives_in_order,
+    room_is_filled_or_something_is_lent,
 );
 
 fn a_hint_is_repeated_until_the_bytes_are_taken<W: World>() {
@@ -205,4 +207,39 @@ fn a_megabyte_arrives_in_order<W: World>() {
         }
     }
     assert!(received == sent);
+}
+
+fn room_is_filled_or_something_is_lent<W: World>() {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    let mut room = [MaybeUninit::new(0); 5000];
+    let sent: Vec<u8> = (0..20_000_u32).map(|n| (n % 251) as u8).collect();
+    world.start(Op::RecvStart(b));
+    for size in (100..20_000).step_by(1300) {
+        world.send_all(a, &sent[..size]);
+        let mut received = Vec::new();
+        while received.len() < size {
+            world.until(Seen::Readable(b));
+            match world.driver().take_or_fill(b, &mut room).expect("take") {
+                Answer::Filled(count) => {
+                    // SAFETY: the room was made of zeros.
+                    let bytes = room[..count]
+                        .iter()
+                        .map(|byte| unsafe { byte.assume_init() });
+                    received.extend(bytes);
+                }
+                Answer::Lent(Received::Data(data)) => received.extend(data),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(received == sent[..size]);
+        world.quiet();
+        let nothing = world.driver().take_or_fill(b, &mut room);
+        assert!(matches!(nothing, Ok(Answer::Lent(Received::Nothing))));
+    }
+    assert_eq!(world.ask(Op::Shutdown(a)), Some(Seen::Sent(a, Ok(0))));
+    world.until(Seen::Readable(b));
+    let end = world.driver().take_or_fill(b, &mut room);
+    assert!(matches!(end, Ok(Answer::Lent(Received::Eof))), "{end:?}");
+    world.quiet();
 }

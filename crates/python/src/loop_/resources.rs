@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 
+use oxlip_core::bulk::Bulk;
 use oxlip_core::id::Id;
 use oxlip_core::stream::Stream;
 use oxlip_core::write_queue::Flow;
@@ -21,6 +22,7 @@ pub(crate) struct Connection {
     pub(crate) transport: AnyTransport,
     pub(crate) stream: Stream<Chunk>,
     pub(crate) receiver: Receiver,
+    pub(crate) bulk: Bulk,
 }
 
 /// Who gets what arrives on a connection.

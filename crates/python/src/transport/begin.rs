@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
+use oxlip_core::bulk::Bulk;
 use oxlip_core::op::Op;
 use oxlip_core::stream::Stream;
 use oxlip_driver::{AnySocket, Driver as _, Role};
@@ -221,6 +222,7 @@ pub(super) fn connect<'py>(
             transport: AnyTransport::Stream(transport.clone().unbind()),
             stream: Stream::new(),
             receiver: Receiver::Protocol, // Until `begin`.
+            bulk: Bulk::default(),
         };
         Ok((transport, Resource::Connection(Box::new(connection))))
     })?;

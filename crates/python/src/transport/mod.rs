@@ -10,6 +10,7 @@ mod base;
 mod begin;
 mod body;
 mod datagram;
+mod direct;
 mod end;
 mod extra;
 mod flow;

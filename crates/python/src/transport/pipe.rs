@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileTypeExt as _;
 
+use oxlip_core::bulk::Bulk;
 use oxlip_core::stream::Stream;
 use oxlip_driver::{AnySocket, Role};
 use pyo3::exceptions::PyValueError;
@@ -84,6 +85,7 @@ pub(crate) fn wrap<'py>(
             transport,
             stream,
             receiver: Receiver::Protocol,
+            bulk: Bulk::default(),
         };
         Ok((made, Resource::Connection(Box::new(connection))))
     })?;

@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::Op;
-use oxlip_driver::{Driver as _, Received};
+use oxlip_driver::Driver as _;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ use pyo3::types::PyBytes;
 
 use super::body::Body;
 use super::link::{AnyTransport, Link};
-use super::{end, read_pipe, write_pipe};
+use super::{direct, end, read_pipe, write_pipe};
 use crate::errors::os_error;
 use crate::loop_::{EventLoop, Receiver};
 use crate::tls::TlsProtocol;
@@ -105,12 +105,10 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
         } else if receiver == Receiver::Tls {
             Got::IntoRecords
         } else {
-            match driver.take(id) {
-                // A bytes object is not one that the cycle collector follows: making it runs no
-                // Python code, so it may happen under the borrow.
-                Ok(Received::Data(data)) => Got::Data(PyBytes::new(py, data)),
-                Ok(Received::Eof) => Got::Eof,
-                Ok(Received::Nothing) => return None,
+            match direct::receive(py, driver, id, &mut connection.bulk) {
+                Ok(Some(data)) if data.as_bytes().is_empty() => Got::Eof,
+                Ok(Some(data)) => Got::Data(data),
+                Ok(None) => return None,
                 Err(error) => Got::Failed(error),
             }
         };

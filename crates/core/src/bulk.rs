@@ -1,0 +1,42 @@
+//! Which streams are sent large pieces, so that the next one can be received where it is going to stay.
+//!
+//! A driver receives everything into one buffer, and an embedder copies it out: cheap for what is
+//! small, since both ends of the copy are in the cache. A large piece is better received into memory
+//! of its own. That memory has to be there before the size is known, so what a stream is sent next is
+//! guessed from what it was sent before. It must not be too small either: a read that it cuts in two
+//! costs more than the copy.
+
+/// So much room a large piece is given, in bytes. What is longer is received as small pieces are. Not so much
+/// that the C library would map memory for it alone, which begins at 128 KiB.
+pub const ROOM: usize = 120 * 1024;
+
+/// From here on, in bytes, a copy costs more than room that is given back.
+const LARGE: usize = 8 * 1024;
+
+/// So many large pieces in a row make the next one likely.
+const LIKELY_AFTER: u8 = 4;
+
+/// What one stream has been sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bulk {
+    large_in_a_row: u8,
+}
+
+impl Bulk {
+    /// So many bytes have been read at once.
+    #[inline]
+    pub fn note(&mut self, received: usize) {
+        self.large_in_a_row = if (LARGE..ROOM).contains(&received) {
+            self.large_in_a_row.saturating_add(1)
+        } else {
+            0
+        };
+    }
+
+    /// Whether the next read deserves [`ROOM`] of its own.
+    #[must_use]
+    #[inline]
+    pub fn is_likely(self) -> bool {
+        self.large_in_a_row >= LIKELY_AFTER
+    }
+}
