@@ -123,6 +123,7 @@ UNSAFE = {
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",
     "crates/python/src/loop_/files.rs": "a system call on a number of the user",
     "crates/python/src/loop_/sock.rs": "system calls on numbers and buffers of the user",
+    "crates/python/src/room.rs": "a bytes object is filled before anybody sees it",
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",
     "crates/python/src/tls/libssl.rs": "OpenSSL's functions on a connection of `_ssl`'s (ADR 9)",
     "crates/python/src/tls/symbols.rs": "looks these functions up, and tries them out",
@@ -130,7 +131,7 @@ UNSAFE = {
     "crates/python/src/transport/base.rs": "a type of known layout for PyO3 (ADR 4)",
     "crates/python/src/transport/begin.rs": "a descriptor is taken out of a socket object",
     "crates/python/src/transport/body.rs": "as handle/callback.rs",
-    "crates/python/src/transport/direct.rs": "a bytes object is filled before anybody sees it",
+    "crates/python/src/transport/direct.rs": "so much has been filled, the driver says",
 }
 
 # Words that say nothing about what a thing is; `reactor` is the driver, `engine` the embedder.

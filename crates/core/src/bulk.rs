@@ -11,7 +11,7 @@
 pub const ROOM: usize = 120 * 1024;
 
 /// From here on, in bytes, a copy costs more than room that is given back.
-const LARGE: usize = 8 * 1024;
+pub const LARGE: usize = 8 * 1024;
 
 /// So many large pieces in a row make the next one likely.
 const LIKELY_AFTER: u8 = 4;

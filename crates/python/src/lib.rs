@@ -19,6 +19,7 @@ mod loop_;
 mod names;
 mod owner;
 mod primitives;
+mod room;
 mod streams;
 mod tls;
 mod transport;

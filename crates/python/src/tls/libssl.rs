@@ -6,7 +6,9 @@
 
 use std::cell::Cell;
 use std::ffi::c_int;
+use std::io;
 
+use oxlip_core::bulk::{LARGE, ROOM};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -14,7 +16,9 @@ use super::codec::{End, Filled, Read};
 use super::object::Object;
 use super::symbols::{Pointers, Symbols, WANT_READ};
 use super::wire::Wire;
+use crate::errors::os_error;
 use crate::ffi::Buffer;
+use crate::room::Room;
 
 /// OpenSSL's `SSL_ERROR_WANT_WRITE`, `SSL_ERROR_SYSCALL` and `SSL_ERROR_ZERO_RETURN`.
 const WANT_WRITE: c_int = 3;
@@ -25,6 +29,9 @@ const ZERO_RETURN: c_int = 6;
 /// is held back (`oxlip_core::tls::READ_HIGH`) fits.
 const FIRST: usize = 64 * 1024;
 const KEPT: usize = 512 * 1024;
+
+/// OpenSSL keeps what is left of one record.
+const RECORD: usize = 16 * 1024;
 
 thread_local! {
     /// Where records are decrypted to; taken out while that happens.
@@ -88,6 +95,70 @@ impl Libssl {
 
     /// Everything that can be decrypted.
     pub(super) fn read<'py>(&self, py: Python<'py>, object: &Object) -> Read<'py> {
+        let pending = self.wire.pending_in();
+        let read = if (LARGE..ROOM).contains(&pending) {
+            match self.read_large(py, pending) {
+                Ok(read) => read,
+                Err(error) => {
+                    return Read {
+                        data: None,
+                        end: End::Failed(os_error(error)),
+                    };
+                }
+            }
+        } else {
+            self.read_copied(py)
+        };
+        let (data, idle) = read;
+        let end = match idle {
+            Idle::More => End::More,
+            Idle::Closed => End::Closed,
+            Idle::Failed => {
+                let read = object.read(py);
+                return Read {
+                    data: data.or(read.data),
+                    end: read.end,
+                };
+            }
+        };
+        Read { data, end }
+    }
+
+    /// Much is decrypted straight into the bytes that the protocol gets.
+    fn read_large<'py>(
+        &self,
+        py: Python<'py>,
+        pending: usize,
+    ) -> io::Result<(Option<Bound<'py, PyBytes>>, Idle)> {
+        let mut room = Room::new(py, pending + RECORD)?;
+        let mut filled = 0;
+        let idle = loop {
+            if filled == room.memory().len() {
+                room.resize(filled + FIRST)?;
+            }
+            let free = &mut room.memory()[filled..];
+            let size = free.len();
+            // SAFETY: memory of this size.
+            match unsafe { self.read_at(free.as_mut_ptr().cast(), size) } {
+                Ok(count) => {
+                    filled += count;
+                    if count < size && self.wire.pending_in() == 0 {
+                        break Idle::More;
+                    }
+                }
+                Err(idle) => break idle,
+            }
+        };
+        if filled == 0 {
+            return Ok((None, idle));
+        }
+        // SAFETY: OpenSSL has written so much.
+        let data = unsafe { room.filled(filled) }?;
+        Ok((Some(data), idle))
+    }
+
+    /// What is little is decrypted into memory that is used again, and copied.
+    fn read_copied<'py>(&self, py: Python<'py>) -> (Option<Bound<'py, PyBytes>>, Idle) {
         let mut plain = PLAIN.take();
         let mut filled = 0;
         let idle = loop {
@@ -112,18 +183,7 @@ impl Libssl {
         plain.truncate(KEPT);
         plain.shrink_to(KEPT);
         PLAIN.set(plain);
-        let end = match idle {
-            Idle::More => End::More,
-            Idle::Closed => End::Closed,
-            Idle::Failed => {
-                let read = object.read(py);
-                return Read {
-                    data: data.or(read.data),
-                    end: read.end,
-                };
-            }
-        };
-        Read { data, end }
+        (data, idle)
     }
 
     /// Decrypts into `buffer` until it is full or there is nothing more.
@@ -178,12 +238,21 @@ impl Libssl {
 
     /// One record, or a part of it.
     fn read_once(&self, room: &mut [u8]) -> Result<usize, Idle> {
+        // SAFETY: `room` has as many bytes as it says.
+        unsafe { self.read_at(room.as_mut_ptr(), room.len()) }
+    }
+
+    /// The same: how many bytes have been written to `memory`.
+    ///
+    /// # Safety
+    /// There are `size` bytes of it.
+    unsafe fn read_at(&self, memory: *mut u8, size: usize) -> Result<usize, Idle> {
         let mut count = 0;
-        // SAFETY: as in `write`; `room` has as many bytes as it says.
+        // SAFETY: as in `write`; the caller's memory is as large as it says.
         let result = unsafe {
             (self.symbols.err_clear_error)();
             let ssl = self.pointers.ssl.as_ptr();
-            (self.symbols.ssl_read)(ssl, room.as_mut_ptr().cast(), room.len(), &raw mut count)
+            (self.symbols.ssl_read)(ssl, memory.cast(), size, &raw mut count)
         };
         if result == 1 {
             return Ok(count);
