@@ -69,6 +69,21 @@ async def test_large_transfers(loop: asyncio.AbstractEventLoop, is_server: bool)
         assert await peer.exactly(2 * len(BIG)) == BIG * 2
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_messages_of_many_sizes(
+    loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion
+) -> None:
+    """Around the sizes between which they are decrypted where they stay."""
+    sizes = [8000, 8191, 8192, 8193, 16_384, 60_000, 122_600, 122_880, 123_000, 1, 200_000, 70_000]
+    client = limited(tls.client_context(), version)
+    async with tls.connection(Recorder(), client=client) as (_, protocol, peer):
+        for size in sizes * 2:
+            before = len(protocol.data)
+            await peer.send_all(BIG[before : before + size])
+            await protocol.until_received(before + size)
+        assert protocol.data == BIG[: 2 * sum(sizes)]
+
+
 async def test_a_buffer_that_changes_after_the_write(loop: asyncio.AbstractEventLoop) -> None:
     async with tls.connection(Recorder()) as (transport, _, peer):
         data = bytearray(b"before")
