@@ -11,11 +11,13 @@
 use pyo3::prelude::*;
 
 use super::Handle;
+use super::callback::HasCallback;
 
-/// Whether the caller's reference is the only one to the handle, and no weak one can become another.
+/// Whether the caller's reference is the only one to the handle, of one of the two classes, and no weak one
+/// can become another.
 #[cfg(not(Py_GIL_DISABLED))]
 #[inline]
-pub(super) fn is_alone(handle: &Bound<'_, Handle>) -> bool {
+pub(super) fn is_alone<H: HasCallback>(handle: &Bound<'_, H>) -> bool {
     use pyo3::ffi;
 
     // SAFETY: a live object, read with the GIL held; the type has a list of weak references
@@ -39,8 +41,13 @@ pub(crate) fn hide(handle: &Bound<'_, Handle>) {
 }
 
 /// The collector sees the handle (again).
-#[cfg(not(Py_GIL_DISABLED))]
 pub(crate) fn show(handle: &Bound<'_, Handle>) {
+    reveal(handle);
+}
+
+/// As [`show`], of either class.
+#[cfg(not(Py_GIL_DISABLED))]
+pub(super) fn reveal<H: HasCallback>(handle: &Bound<'_, H>) {
     // SAFETY: a live, complete object of a type that the collector follows, and hidden.
     unsafe {
         if pyo3::ffi::PyObject_GC_IsTracked(handle.as_ptr()) == 0 {
@@ -50,7 +57,7 @@ pub(crate) fn show(handle: &Bound<'_, Handle>) {
 }
 
 #[cfg(Py_GIL_DISABLED)]
-pub(super) fn is_alone(_handle: &Bound<'_, Handle>) -> bool {
+pub(super) fn is_alone<H: HasCallback>(_handle: &Bound<'_, H>) -> bool {
     false
 }
 
@@ -58,4 +65,4 @@ pub(super) fn is_alone(_handle: &Bound<'_, Handle>) -> bool {
 pub(crate) fn hide(_handle: &Bound<'_, Handle>) {}
 
 #[cfg(Py_GIL_DISABLED)]
-pub(crate) fn show(_handle: &Bound<'_, Handle>) {}
+pub(super) fn reveal<H: HasCallback>(_handle: &Bound<'_, H>) {}

@@ -4,10 +4,12 @@ mod args;
 mod callback;
 pub(crate) mod collector;
 mod soon;
+mod spare;
 mod timer;
 mod turn;
 
 pub(crate) use args::Args;
 pub(crate) use callback::format_source;
 pub(crate) use soon::Handle;
+pub(crate) use spare::{Spare, Used};
 pub(crate) use timer::TimerHandle;

@@ -1,18 +1,16 @@
 //! `Handle`, the result of `call_soon` and its kin.
 
-use std::sync::atomic::Ordering;
-
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
 use super::args::Args;
 use super::callback::{
-    Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, remember_source,
-    report, repr, run, source_traceback, with_slots,
+    Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, remember_source, repr,
+    run, source_traceback, with_slots,
 };
-use super::collector::{self, is_alone};
-use crate::context::{self, Chosen, Runner};
+use super::spare::{Used, refill, run_queued};
+use crate::context::{Chosen, Runner};
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
 use crate::names;
@@ -49,7 +47,7 @@ impl Handle {
         Ok(handle)
     }
 
-    /// Makes `spare`, a handle of the same loop from [`Handle::run_queued`], stand for another call.
+    /// Makes `spare`, a handle of the same loop that has run, stand for another call.
     ///
     /// # Errors
     /// Those of remembering where it was scheduled, in debug mode.
@@ -61,75 +59,23 @@ impl Handle {
         context: Chosen,
     ) -> PyResult<Bound<'py, Self>> {
         spare.get().0.set_takes_turns(false);
-        with_slots(&spare, |slots| {
-            slots.call = Some((callback.unbind(), args));
-            slots.context = Some(context);
-        });
+        refill(&spare, callback, args, context);
         if spare.get().0.event_loop.get().is_debug() {
             remember_source(&spare)?;
         }
         Ok(spare)
     }
 
-    /// Runs a handle that the queue has given up. If nobody else refers to it, it comes back empty,
-    /// for [`Handle::reuse`]: most handles are never looked at by who scheduled them, and an object
-    /// that is there is cheaper than a new one.
+    /// Runs a handle that the queue has given up; what may be used again comes back.
     ///
     /// # Errors
     /// As [`run`].
     #[inline]
-    pub(crate) fn run_queued<'py>(
-        handle: Bound<'py, Self>,
+    pub(crate) fn run_queued(
+        handle: Bound<'_, Self>,
         runner: &mut Option<Runner>,
-    ) -> PyResult<Option<Bound<'py, Self>>> {
-        let watched = with_slots(&handle, |slots| slots.rare.is_some());
-        if watched || !is_alone(&handle) {
-            collector::show(&handle);
-            run(&handle)?;
-            return Ok(None);
-        }
-        let py = handle.py();
-        let (due, context) = with_slots(&handle, |slots| (slots.call.take(), slots.context.take()));
-        let (Some((callback, args)), Some(context)) = (due, context) else {
-            handle.get().0.cancelled.store(false, Ordering::Relaxed);
-            return Ok(Some(handle));
-        };
-        let callback = callback.into_bound(py);
-        let (result, own) = match context {
-            Chosen::Own(own) => {
-                let own = own.into_bound(py);
-                let result = context::run(py, own.as_unbound(), || args.call(&callback));
-                (result, own)
-            }
-            Chosen::Shared(snapshot) => {
-                let mine = Runner::for_snapshot(runner.take(), snapshot.into_bound(py))?;
-                let result = context::run(py, &mine.context, || args.call(&callback));
-                match result {
-                    Ok(_) => {
-                        args.release(py);
-                        *runner = mine.unchanged(py);
-                        return Ok(Some(handle));
-                    }
-                    result => (result, mine.context.into_bound(py)),
-                }
-            }
-        };
-        match result {
-            Ok(_) => {
-                args.release(py);
-                Ok(Some(handle))
-            }
-            Err(error) => {
-                let put = (callback.clone().unbind(), args.clone_ref(py));
-                with_slots(&handle, |slots| {
-                    slots.call = Some(put);
-                    slots.context = Some(Chosen::Own(own.unbind()));
-                });
-                collector::show(&handle);
-                report(&handle, &callback, &args, error)?;
-                Ok(None)
-            }
-        }
+    ) -> PyResult<Option<Used>> {
+        Ok(run_queued(handle, runner)?.map(|handle| Used::Handle(handle.unbind())))
     }
 
     /// Runs the callback; see [`run`].

@@ -1,7 +1,7 @@
 //! `TimerHandle`, the result of `call_later` and `call_at`.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use oxlip_core::timers::TimerId;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -14,7 +14,8 @@ use super::callback::{
     Callback, HasCallback, args_of, call_of, cancel, context_of, remember_source, repr, run,
     source_traceback, with_slots,
 };
-use crate::context::Chosen;
+use super::spare::{Used, refill, run_queued};
+use crate::context::{Chosen, Runner};
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
 use crate::names;
@@ -23,7 +24,8 @@ use crate::names;
 #[pyclass(frozen, weakref, module = "oxlip")]
 pub(crate) struct TimerHandle {
     callback: Callback,
-    when: f64,
+    /// Seconds, as the bits of an `f64`; it changes only when the handle is used again.
+    when: AtomicU64,
     timer: UnsafeCell<Option<TimerId>>,
 }
 
@@ -35,7 +37,7 @@ impl HasCallback for TimerHandle {
         &self.callback
     }
     fn when(&self) -> Option<f64> {
-        Some(self.when)
+        Some(self.when_secs())
     }
 }
 
@@ -59,7 +61,7 @@ impl TimerHandle {
             py,
             Self {
                 callback,
-                when,
+                when: AtomicU64::new(when.to_bits()),
                 timer: UnsafeCell::new(None),
             },
         )?;
@@ -67,6 +69,39 @@ impl TimerHandle {
             remember_source(&handle)?;
         }
         Ok(handle)
+    }
+
+    /// As [`super::Handle::reuse`].
+    ///
+    /// # Errors
+    /// Those of remembering where it was scheduled, in debug mode.
+    #[inline]
+    pub(crate) fn reuse<'py>(
+        spare: Bound<'py, Self>,
+        when: f64,
+        callback: Bound<'py, PyAny>,
+        args: Args,
+        context: Chosen,
+    ) -> PyResult<Bound<'py, Self>> {
+        spare.get().when.store(when.to_bits(), Ordering::Relaxed);
+        refill(&spare, callback, args, context);
+        if spare.get().callback.event_loop.get().is_debug() {
+            remember_source(&spare)?;
+        }
+        Ok(spare)
+    }
+
+    /// As [`super::Handle::run_queued`].
+    ///
+    /// # Errors
+    /// As [`run`].
+    #[inline]
+    pub(crate) fn run_queued(
+        handle: Bound<'_, Self>,
+        runner: &mut Option<Runner>,
+    ) -> PyResult<Option<Used>> {
+        handle.get().swap_timer(&handle, None);
+        Ok(run_queued(handle, runner)?.map(|handle| Used::Timer(handle.unbind())))
     }
 
     /// Runs the callback; see [`run`].
@@ -82,7 +117,7 @@ impl TimerHandle {
 
     /// When it is due, in seconds on the loop's clock.
     pub(crate) fn when_secs(&self) -> f64 {
-        self.when
+        f64::from_bits(self.when.load(Ordering::Relaxed))
     }
 
     /// Remembers (or forgets) the entry in the loop's timers; gives the one known before.
@@ -126,7 +161,7 @@ impl TimerHandle {
     /// When the callback is due, in seconds on `loop.time()`'s clock.
     #[pyo3(name = "when")]
     fn py_when(&self) -> f64 {
-        self.when
+        self.when_secs()
     }
 
     /// The context the callback runs in.
@@ -140,7 +175,7 @@ impl TimerHandle {
 
     #[getter]
     fn _when(&self) -> f64 {
-        self.when
+        self.when_secs()
     }
 
     #[getter]
@@ -185,7 +220,7 @@ impl TimerHandle {
     }
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
-        pyo3::types::PyFloat::new(py, self.when).hash()
+        pyo3::types::PyFloat::new(py, self.when_secs()).hash()
     }
 
     fn __richcmp__(
@@ -199,7 +234,7 @@ impl TimerHandle {
         let Ok(other) = other.cast::<Self>() else {
             return Ok(py.NotImplemented());
         };
-        let (a, b) = (slf.get().when, other.get().when);
+        let (a, b) = (slf.get().when_secs(), other.get().when_secs());
         let same = || -> PyResult<bool> {
             Ok(a == b
                 && slf.get().cancelled() == other.get().cancelled()

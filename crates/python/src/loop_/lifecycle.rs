@@ -78,7 +78,7 @@ fn show_waiting(py: Python<'_>, owned: &Ownership<'_, State>) {
                 waiting.push(handle.bind(py).clone());
             }
         });
-        std::mem::take(&mut state.spare_handles)
+        std::mem::take(&mut state.spare)
     });
     waiting.iter().for_each(collector::show);
     drop(spare);
@@ -219,7 +219,7 @@ pub(super) fn clear(event_loop: &EventLoop) {
         state.connected_fds.clear();
         state.completions.clear();
         (
-            std::mem::take(&mut state.spare_handles),
+            std::mem::take(&mut state.spare),
             state.snapshot.take(),
             state.future_keywords.take(),
             std::mem::take(&mut state.transfers),

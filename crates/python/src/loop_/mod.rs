@@ -39,7 +39,7 @@ pub(crate) use self::watch::Watched;
 use crate::context::Snapshot;
 use crate::counts::{Counted, Kind};
 use crate::errors;
-use crate::handle::{Handle, TimerHandle};
+use crate::handle::{Handle, Spare, TimerHandle};
 use crate::owner::ThreadBound;
 use crate::transport::{Beginning, Ending};
 
@@ -86,8 +86,8 @@ pub(crate) struct State {
     pub(crate) unsettled: Vec<(Id, std::io::Result<usize>)>,
     /// The number of the running handle.
     pub(crate) run: u64,
-    /// Handles to use again; see [`Handle::recycle`].
-    spare_handles: Vec<Py<Handle>>,
+    /// Handles to use again.
+    spare: Spare,
     /// For handles that are scheduled on this thread.
     snapshot: Snapshot,
     /// What debug mode runs, for messages about errors in it.
@@ -185,7 +185,7 @@ impl EventLoop {
                 holding: Holding::new(gathers_sends),
                 unsettled: Vec::new(),
                 run: 0,
-                spare_handles: Vec::new(),
+                spare: Spare::default(),
                 snapshot: Snapshot::default(),
                 current_handle: None,
                 watched_fds: Descriptors::default(),
@@ -248,10 +248,7 @@ impl EventLoop {
                 };
                 state.scheduler.for_each(&mut each);
                 result?;
-                state
-                    .spare_handles
-                    .iter()
-                    .try_for_each(|handle| visit.call(handle))?;
+                state.spare.traverse(visit)?;
                 state.snapshot.traverse(visit)?;
                 visit.call(&state.future_keywords)?;
                 state.transfers.traverse(visit)?;

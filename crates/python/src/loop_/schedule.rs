@@ -109,7 +109,14 @@ fn schedule_at<'py>(
         check_callback(&callback, "call_at")?;
     }
     let context = this.choose(context, event_loop.py())?;
-    let handle = TimerHandle::new(event_loop, when, callback, args, context)?;
+    let spare = this.state.with(|state| state.spare.timer());
+    let handle = match spare {
+        Ok(Some(spare)) => {
+            let spare = spare.into_bound(event_loop.py());
+            TimerHandle::reuse(spare, when, callback, args, context)?
+        }
+        _ => TimerHandle::new(event_loop, when, callback, args, context)?,
+    };
     this.set_timer(&handle);
     Ok(handle)
 }
@@ -163,7 +170,7 @@ impl EventLoop {
         let py = event_loop.py();
         let lent = self
             .state
-            .with(|state| (state.spare_handles.pop(), state.snapshot.take()));
+            .with(|state| (state.spare.handle(), state.snapshot.take()));
         let Ok((spare, mut snapshot)) = lent else {
             return self.schedule_from_elsewhere(event_loop, callback, args, context, prepare);
         };

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use super::{EventLoop, Runnable, State, files, inside, replaced, watch};
 use crate::context::Runner;
-use crate::handle::{Handle, TimerHandle, collector};
+use crate::handle::{Handle, TimerHandle, Used, collector};
 use crate::owner::Ownership;
 use crate::{names, transport};
 
@@ -75,7 +75,10 @@ pub(super) fn tick(
         match owned.with(|state| state.next(spare.take())) {
             Next::Run(runnable) if this.is_debug() => run_timed(event_loop, runnable)?,
             Next::Run(Runnable::Call(handle)) => {
-                spare = Handle::run_queued(handle.into_bound(py), runner)?.map(Bound::unbind);
+                spare = Handle::run_queued(handle.into_bound(py), runner)?;
+            }
+            Next::Run(Runnable::Timer(handle)) => {
+                spare = TimerHandle::run_queued(handle.into_bound(py), runner)?;
             }
             Next::Run(runnable) => run(event_loop, runnable)?,
             Next::Flush => transport::flush(event_loop)?,
@@ -101,9 +104,6 @@ pub(super) fn settle(
     owned.with(State::queue_completions);
     outcome
 }
-
-/// More than this many handles are not kept for reuse: a burst must not hold its memory for ever.
-const SPARE_HANDLES: usize = 1024;
 
 /// After this many polls in a row the GIL is let go once: if all callbacks are native, the interpreter
 /// never gets to do so, and other threads would wait for ever.
@@ -290,11 +290,10 @@ impl State {
 
     /// What to do next; `spare` is a handle that has run and that nobody else holds.
     #[inline]
-    fn next(&mut self, spare: Option<Py<Handle>>) -> Next {
-        if let Some(spare) = spare
-            && self.spare_handles.len() < SPARE_HANDLES
-        {
-            self.spare_handles.push(spare);
+    fn next(&mut self, spare: Option<Used>) -> Next {
+        if let Some(spare) = spare {
+            // One too many is empty: dropping it runs no Python code.
+            drop(self.spare.keep(spare));
         }
         let Self {
             driver, holding, ..
