@@ -70,8 +70,9 @@ test-python: $(CHECKED)/.oxlip ## The Python tests, on a build with assertions: 
 
 .PHONY: soak
 soak: $(CHECKED)/.oxlip ## The slow storms that `make test` leaves out
+	@# One at a time: two would share the ports that they use up.
 	@# pytest's own limit knows no marks, and ends the process: a storm may take longer.
-	$(CHECKED)/bin/python -m pytest -n $(JOBS) -m soak -o faulthandler_timeout=1900 $(ARGS)
+	$(CHECKED)/bin/python -m pytest -n 1 -m soak -o faulthandler_timeout=1900 $(ARGS)
 
 # Leaks are not looked for: Python has some of its own, and the tests count what is ours.
 .PHONY: test-asan

@@ -65,6 +65,7 @@ class House:
 
     def __init__(self, storm: Storm, *, encrypted: bool) -> None:
         self.storm = storm
+        self.port = storm.port
         self.guests: set[Guest] = set()
         self.secure: dict[str, Any] = {}
         self.accepting: ssl.SSLContext | None = None
@@ -78,9 +79,8 @@ class House:
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
         self.server = await loop.create_server(
-            lambda: Guest(self), "0.0.0.0", 0, backlog=1000, ssl=self.accepting
+            lambda: Guest(self), "0.0.0.0", self.port, backlog=1000, ssl=self.accepting
         )
-        self.port = self.server.sockets[0].getsockname()[1]
 
     def address(self) -> tuple[str, int]:
         return self.storm.dice.choice(ADDRESSES), self.port

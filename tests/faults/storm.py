@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from support import leaks, loops
+from support import leaks, loops, sockets
 
 WORD = struct.Struct("!I")
 AT_ONCE = 12
@@ -41,11 +41,32 @@ class Storm:
         self.count: Counter[str] = Counter()
         self.tags = 0
         self.ticks = TICKS
+        self.port = sockets.unused_port()
 
     def tag(self) -> bytes:
         """Four bytes that no other connection has."""
         self.tags += 1
         return WORD.pack(self.tags)
+
+    def address(self) -> tuple[str, int]:
+        """Where to listen: each listener at an address of its own, all at one port.
+
+        A connection that has ended keeps its pair of addresses for a minute, and storms end more
+        in a minute than the system has ports to give out. What they keep must therefore differ in
+        the listener's address, and leave alone the ports that are given out.
+        """
+        if sys.platform != "linux":  # elsewhere 127.0.0.1 is the only one of its network
+            return "127.0.0.1", 0
+        return f"127.{'.'.join(str(self.dice.randrange(1, 255)) for _ in range(3))}", self.port
+
+    def pair(self) -> tuple[socket.socket, socket.socket]:
+        """The two ends of a connection, non-blocking; the first is the accepted one."""
+        with socket.create_server(self.address()) as listener:
+            client = socket.create_connection(listener.getsockname(), 10)
+            accepted, _ = listener.accept()
+        client.setblocking(False)
+        accepted.setblocking(False)
+        return accepted, client
 
     def words(self, tag: bytes) -> bytes:
         """A message: its tag, some number of times."""
@@ -82,19 +103,10 @@ class Storm:
         sock.close()
 
 
-def non_blocking_pair() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        client = socket.create_connection(listener.getsockname(), 10)
-        accepted, _ = listener.accept()
-    client.setblocking(False)
-    accepted.setblocking(False)
-    return accepted, client
-
-
 async def sock_methods(storm: Storm) -> None:
     """sock_recv, sock_recv_into and sock_sendall on pairs that are closed in mid-operation."""
     loop = asyncio.get_running_loop()
-    near, far = non_blocking_pair()
+    near, far = storm.pair()
     out, back = storm.tag(), storm.tag()
 
     async def receive(sock: socket.socket, tag: bytes) -> None:
@@ -162,7 +174,7 @@ class Tagged(asyncio.Protocol):
 async def transports(storm: Storm) -> None:
     """Two transports that write to each other until one has had enough."""
     loop = asyncio.get_running_loop()
-    near, far = non_blocking_pair()
+    near, far = storm.pair()
     out, back = storm.tag(), storm.tag()
     ends = [(near, Tagged(storm, out, back)), (far, Tagged(storm, back, out))]
     await asyncio.gather(
@@ -213,7 +225,7 @@ async def streams(storm: Storm) -> None:
         finally:
             storm.dice.choice((writer.close, writer.transport.abort))()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, *storm.address())
     address = server.sockets[0].getsockname()
     await asyncio.gather(*(storm.disturbed(client()) for _ in range(4)))
     server.close()
@@ -225,7 +237,7 @@ async def streams(storm: Storm) -> None:
 async def readers(storm: Storm) -> None:
     """add_reader on numbers that are closed and reused while their hint is on its way."""
     loop = asyncio.get_running_loop()
-    near, far = non_blocking_pair()
+    near, far = storm.pair()
     tag = storm.tag()
     far.send(tag)
     reached = loop.create_future()
@@ -248,7 +260,7 @@ async def readers(storm: Storm) -> None:
 async def connects(storm: Storm) -> None:
     """sock_accept, sock_connect and create_connection, cancelled on their way."""
     loop = asyncio.get_running_loop()
-    with socket.create_server(("127.0.0.1", 0), backlog=4) as listener:
+    with socket.create_server(storm.address(), backlog=4) as listener:
         listener.setblocking(False)
         address = listener.getsockname()
 
