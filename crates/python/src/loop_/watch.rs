@@ -5,7 +5,12 @@
 //! wait is over, its watch is kept until the task that was woken had its turn ([`Keeping`]): who waits
 //! then arms it anew, which is one question to the kernel in place of two, and none where there is
 //! something to read by then. It is watched for one report, so that nothing is heard of it meanwhile.
+//!
+//! Each of these questions can fail: the number is not open any more, or belongs to what cannot be
+//! watched. Then nothing will be heard of the descriptor at all, and whoever waits for its other side
+//! gets the error ([`Update::settle`]); with asyncio's selectors they would wait for ever.
 
+use std::io;
 use std::mem;
 use std::os::fd::RawFd;
 use std::task::Poll;
@@ -39,6 +44,12 @@ struct Watchers {
     futures: Vec<Py<PyAny>>,
 }
 
+/// Who begins to wait for a descriptor.
+enum Watcher<'a, 'py> {
+    Callback(&'a Bound<'py, Handle>),
+    Future(&'a Bound<'py, PyAny>),
+}
+
 /// Watches that nobody waits for at the moment.
 #[derive(Default)]
 pub(super) struct Keeping {
@@ -67,6 +78,17 @@ impl Side {
 impl Watchers {
     fn is_empty(&self) -> bool {
         self.handle.is_none() && self.futures.is_empty()
+    }
+
+    /// Lets one more wait; the callback whose place it takes.
+    fn put(&mut self, watcher: &Watcher<'_, '_>) -> Option<Py<Handle>> {
+        match *watcher {
+            Watcher::Callback(handle) => self.handle.replace(handle.clone().unbind()),
+            Watcher::Future(future) => {
+                self.futures.push(future.clone().unbind());
+                None
+            }
+        }
     }
 
     fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -114,6 +136,24 @@ impl Watched {
         }
     }
 
+    /// Nothing will be heard of it any more: all who wait get the error, but the one who hears of it
+    /// by other means. Callbacks are dropped, as when asyncio's selector loses a closed descriptor.
+    ///
+    /// # Errors
+    /// `SystemExit` and `KeyboardInterrupt` of a future's callback.
+    fn fail(self, py: Python<'_>, error: &PyErr, but: Option<&Watcher<'_, '_>>) -> PyResult<()> {
+        for future in self.read.futures.iter().chain(&self.write.futures) {
+            let future = future.bind(py);
+            if matches!(but, Some(Watcher::Future(told)) if told.is(future)) {
+                continue;
+            }
+            if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+                future.call_method1(intern!(py, "set_exception"), (error.value(py),))?;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.read.traverse(visit)?;
         self.write.traverse(visit)
@@ -146,9 +186,7 @@ pub(super) fn add<'py>(
     let args = Args::of_tuple(args);
     let own = Chosen::Own(context::copy_current(py)?);
     let handle = Handle::new(event_loop, callback, args, own)?;
-    let (_, replaced) = change(this, fd, side, |watchers| {
-        watchers.handle.replace(handle.unbind())
-    })?;
+    let (_, replaced) = watch(event_loop, fd, side, &Watcher::Callback(&handle))?;
     if let Some(replaced) = replaced {
         Handle::cancel_now(replaced.bind(py))?;
     }
@@ -156,24 +194,27 @@ pub(super) fn add<'py>(
 }
 
 /// `remove_reader` / `remove_writer`: whether there was a callback. A closed loop has none.
+///
+/// # Errors
+/// Also if the other side is watched, and cannot be any more.
 pub(super) fn remove(
     event_loop: &Bound<'_, EventLoop>,
     fd: &Bound<'_, PyAny>,
     side: Side,
 ) -> PyResult<bool> {
-    let this = event_loop.get();
+    let py = event_loop.py();
     let fd = descriptor(fd)?;
     check_no_transport(event_loop, fd)?;
-    let removed = this.state.with(|state| {
+    let removed = event_loop.get().state.with(|state| {
         let id = state.watched_fds.get(fd)?;
-        let handle = state.resources.watched(id)?.side(side).handle.take();
+        let handle = state.resources.watched(id)?.side(side).handle.take()?;
         Some((handle, state.update_watch(id)))
     })?;
-    let Some((Some(handle), _)) = removed else {
+    let Some((handle, update)) = removed else {
         return Ok(false);
     };
-    Handle::cancel_now(handle.bind(event_loop.py()))?;
-    Ok(true)
+    Handle::cancel_now(handle.bind(py))?;
+    update.settle(py, None)?.map_or(Ok(true), Err)
 }
 
 /// A future that is set once the descriptor is ready, and what [`unwait`] knows its watch by. Any
@@ -183,14 +224,11 @@ pub(super) fn wait<'py>(
     fd: &Bound<'py, PyAny>,
     side: Side,
 ) -> PyResult<(Bound<'py, PyAny>, u64)> {
-    let this = event_loop.get();
-    this.check_open()?;
+    event_loop.get().check_open()?;
     let fd = descriptor(fd)?;
     check_no_transport(event_loop, fd)?;
     let future = super::tasks::create_future(event_loop)?;
-    let (id, ()) = change(this, fd, side, |watchers| {
-        watchers.futures.push(future.clone().unbind());
-    })?;
+    let (id, _) = watch(event_loop, fd, side, &Watcher::Future(&future))?;
     Ok((future, id.to_u64()))
 }
 
@@ -204,7 +242,8 @@ pub(super) fn only_wakes(this: &EventLoop, fd: RawFd) -> PyResult<()> {
     Ok(())
 }
 
-/// Takes a future of [`wait`] out, if it is still there: it was cancelled.
+/// Takes a future of [`wait`] out, if it is still there: it was cancelled. Whoever waits for the other
+/// side, which cannot be watched any more, gets the error; this one has been told already.
 pub(super) fn unwait(
     event_loop: &Bound<'_, EventLoop>,
     future: &Bound<'_, PyAny>,
@@ -220,7 +259,10 @@ pub(super) fn unwait(
         })?;
         Some((removed, state.update_watch(id)))
     })?;
-    drop(removed);
+    if let Some((_, update)) = removed {
+        // What is wrong with the descriptor is no affair of who leaves.
+        update.settle(event_loop.py(), None)?;
+    }
     Ok(())
 }
 
@@ -250,19 +292,22 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
         }
         (futures, Some(state.update_watch(id)))
     })?;
-    drop(update);
     for future in futures {
         let future = future.bind(py);
         if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
             future.call_method1(intern!(py, "set_result"), (py.None(),))?;
         }
     }
+    if let Some(update) = update {
+        // Those of this side find out by themselves.
+        update.settle(py, None)?;
+    }
     for (handle, side) in handles.into_iter().zip([Side::Read, Side::Write]) {
         let Some(handle) = handle else { continue };
         let handle = handle.bind(py);
         if handle.get().is_cancelled() {
             // The program cancelled the handle itself: that ends the watch, as in asyncio.
-            forget_handle(this, id, side, handle)?;
+            forget_handle(event_loop, id, side, handle)?;
         } else {
             Handle::run(handle)?;
         }
@@ -271,8 +316,7 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
 }
 
 /// The driver gave up a descriptor: its number was closed by the program and belongs to another
-/// resource by now. Callbacks are dropped, as when asyncio's selector loses a closed descriptor;
-/// who waits gets the error.
+/// resource by now.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a future's callback.
@@ -281,35 +325,31 @@ pub(crate) fn failed(
     id: Id,
     error: std::io::Error,
 ) -> PyResult<()> {
-    let py = event_loop.py();
-    let forgotten = event_loop.get().state.with(|state| {
-        let forgotten = state.resources.remove(id);
-        if let Some(Resource::Watched(watched)) = &forgotten {
-            state.watched_fds.remove(watched.fd, id);
-            let _ = state.driver().submit(Op::Close(id));
-        }
-        forgotten
-    })?;
-    let Some(Resource::Watched(watched)) = forgotten else {
-        return Ok(());
-    };
-    let error = os_error(error).into_value(py);
-    for future in watched.read.futures.iter().chain(&watched.write.futures) {
-        let future = future.bind(py);
-        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-            future.call_method1(intern!(py, "set_exception"), (&error,))?;
-        }
+    let forgotten = event_loop
+        .get()
+        .state
+        .with(|state| state.forget_watch(id))?;
+    if let Some(Resource::Watched(watched)) = forgotten {
+        watched.fail(event_loop.py(), &os_error(error), None)?;
     }
     Ok(())
 }
 
-fn forget_handle(this: &EventLoop, id: Id, side: Side, handle: &Bound<'_, Handle>) -> PyResult<()> {
-    let forgotten = this.state.with(|state| {
+fn forget_handle(
+    event_loop: &Bound<'_, EventLoop>,
+    id: Id,
+    side: Side,
+    handle: &Bound<'_, Handle>,
+) -> PyResult<()> {
+    let forgotten = event_loop.get().state.with(|state| {
         let current = &mut state.resources.watched(id)?.side(side).handle;
         let forgotten = current.take_if(|known| known.is(handle));
         Some((forgotten, state.update_watch(id)))
     })?;
-    drop(forgotten);
+    if let Some((_, update)) = forgotten {
+        // Nobody has asked for this: only who waits for the other side is concerned.
+        update.settle(event_loop.py(), None)?;
+    }
     Ok(())
 }
 
@@ -335,56 +375,90 @@ pub(super) fn describe(
     })?)
 }
 
-/// Changes the watchers of a descriptor, and what the driver watches it for.
-fn change<R>(
-    this: &EventLoop,
+/// Lets one more wait for a descriptor; the watch, and the callback whose place it takes.
+fn watch(
+    event_loop: &Bound<'_, EventLoop>,
     fd: RawFd,
     side: Side,
-    change: impl FnOnce(&mut Watchers) -> R,
-) -> PyResult<(Id, R)> {
-    let (changed, update) = this.state.with(|state| {
-        let id = match state.watched_fds.get(fd) {
-            Some(id) => id,
-            None => match state.driver().borrow(fd) {
-                Ok(id) => {
-                    let watched = Resource::Watched(Box::new(Watched::new(fd)));
-                    state.resources.insert(id, watched);
-                    state.watched_fds.insert(fd, id);
-                    id
-                }
-                Err(error) => return (None, Update::failed(error)),
-            },
+    watcher: &Watcher<'_, '_>,
+) -> PyResult<(Id, Option<Py<Handle>>)> {
+    let this = event_loop.get();
+    let known = this
+        .state
+        .with(|state| Some(state.watch(state.watched_fds.get(fd)?, side, watcher)))?;
+    if let Some((replaced, update)) = known {
+        let _ = match update {
+            Update::Watched(id) => return Ok((id, replaced)),
+            // The watch was of a descriptor that is gone. Perhaps the number is another's by now:
+            // a transport's that has come and gone since then has taken it from the watch.
+            update => update.settle(event_loop.py(), Some(watcher))?,
         };
-        let watched = state
-            .resources
-            .watched(id)
-            .expect("a watched descriptor has an entry");
-        let result = change(watched.side(side));
-        (Some((id, result)), state.update_watch(id))
+        // Whoever was told may have closed the loop.
+        this.check_open()?;
+    }
+    let (replaced, update) = this.state.with(|state| match state.driver().borrow(fd) {
+        Ok(id) => {
+            let watched = Resource::Watched(Box::new(Watched::new(fd)));
+            state.resources.insert(id, watched);
+            state.watched_fds.insert(fd, id);
+            state.watch(id, side, watcher)
+        }
+        Err(error) => (None, Update::Failed(error, None)),
     })?;
-    // Outside the borrow: what is dropped here may run Python code.
-    drop(update.gone);
-    update.result.map_err(os_error)?;
-    Ok(changed.expect("the driver has taken the descriptor"))
-}
-
-/// What became of a watch; to be dropped outside the borrow.
-#[must_use]
-struct Update {
-    result: std::io::Result<()>,
-    gone: Option<Resource>,
-}
-
-impl Update {
-    fn failed(error: std::io::Error) -> Self {
-        Self {
-            result: Err(error),
-            gone: None,
+    match update {
+        Update::Watched(id) => Ok((id, replaced)),
+        update => {
+            let error = update.settle(event_loop.py(), Some(watcher))?;
+            Err(error.expect("who was refused has the reason"))
         }
     }
 }
 
+/// What became of a watch; to be settled or dropped outside the borrow.
+#[must_use]
+enum Update {
+    /// The driver watches it.
+    Watched(Id),
+    /// Nobody is interested any more.
+    Ended,
+    /// The driver refuses.
+    Failed(io::Error, Option<Resource>),
+}
+
+impl Update {
+    /// If the driver refuses, everybody who waits gets the error, but the one who hears of it by other
+    /// means: by what this returns.
+    ///
+    /// # Errors
+    /// `SystemExit` and `KeyboardInterrupt` of a future's callback.
+    fn settle(self, py: Python<'_>, but: Option<&Watcher<'_, '_>>) -> PyResult<Option<PyErr>> {
+        let Self::Failed(error, gone) = self else {
+            return Ok(None);
+        };
+        let error = os_error(error);
+        if let Some(Resource::Watched(watched)) = gone {
+            watched.fail(py, &error, but)?;
+        }
+        Ok(Some(error))
+    }
+}
+
 impl super::State {
+    /// Lets one more wait for a descriptor that has a watch.
+    fn watch(
+        &mut self,
+        id: Id,
+        side: Side,
+        watcher: &Watcher<'_, '_>,
+    ) -> (Option<Py<Handle>>, Update) {
+        let watched = self
+            .resources
+            .watched(id)
+            .expect("a watched descriptor has an entry");
+        let replaced = watched.side(side).put(watcher);
+        (replaced, self.update_watch(id))
+    }
+
     /// Before a wait: ends the watches that nobody has taken over. To be dropped outside the borrow.
     #[inline]
     pub(super) fn end_kept(&mut self) -> Vec<Resource> {
@@ -398,7 +472,7 @@ impl super::State {
         for id in past.drain(..) {
             let watched = self.resources.watched(id);
             if watched.is_some_and(|watched| watched.interest().is_none()) {
-                gone.extend(self.update_watch(id).gone);
+                gone.extend(self.forget_watch(id));
             }
         }
         self.keeping.fresh = past;
@@ -409,31 +483,30 @@ impl super::State {
     /// the driver refuses.
     fn update_watch(&mut self, id: Id) -> Update {
         let Some(watched) = self.resources.watched(id) else {
-            return Update {
-                result: Ok(()),
-                gone: None,
-            };
+            return Update::Ended;
         };
-        let (fd, op) = (watched.fd, watched.op(id));
-        let result = if watched.interest().is_none() {
-            Ok(())
-        } else {
-            match self.driver().submit(op) {
-                Poll::Ready(Completion::Failed(_, error)) => Err(error),
-                _ => {
-                    return Update {
-                        result: Ok(()),
-                        gone: None,
-                    };
-                }
-            }
-        };
-        let _ = self.driver().submit(Op::Close(id));
-        self.watched_fds.remove(fd, id);
-        Update {
-            result,
-            gone: self.resources.remove(id),
+        if watched.interest().is_none() {
+            // There is no Python object in it any more.
+            drop(self.forget_watch(id));
+            return Update::Ended;
         }
+        let op = watched.op(id);
+        match self.driver().submit(op) {
+            Poll::Ready(Completion::Failed(_, error)) => {
+                Update::Failed(error, self.forget_watch(id))
+            }
+            _ => Update::Watched(id),
+        }
+    }
+
+    /// To be dropped outside the borrow.
+    fn forget_watch(&mut self, id: Id) -> Option<Resource> {
+        let gone = self.resources.remove(id)?;
+        if let Resource::Watched(watched) = &gone {
+            self.watched_fds.remove(watched.fd, id);
+            let _ = self.driver().submit(Op::Close(id));
+        }
+        Some(gone)
     }
 }
 
