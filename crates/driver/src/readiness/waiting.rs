@@ -29,6 +29,8 @@ impl<B: Backend> Readiness<B> {
                         self.unpolled.push(id);
                     }
                 }
+                // Its number has gone to another in this tick: that is answered already.
+                Err(_) if resource.number().is_none() => {}
                 Err(error) => completions.push(Completion::Failed(id, error)),
             }
         }

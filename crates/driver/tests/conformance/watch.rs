@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use oxlip_core::id::Id;
 use oxlip_core::op::{Interest, Op};
@@ -27,6 +28,7 @@ on_os_drivers!(
     a_number_used_again_is_watched_anew,
     a_file_that_comes_back_under_its_number_is_watched_anew,
     a_newer_borrow_ends_the_older,
+    what_loses_its_number_before_the_wait_fails_once,
     an_adoption_ends_a_borrow_of_its_number,
     an_adoption_ends_an_adoption_of_its_number,
     what_lives_on_under_a_duplicate_is_got_rid_of,
@@ -157,6 +159,7 @@ where
 {
     // Of each, together more than epoll has room for at first, and few enough for select.
     const MANY: usize = 140;
+    let _alone = HUNDREDS.write().unwrap_or_else(PoisonError::into_inner);
     let mut world = W::new();
     let pipes: Vec<_> = (0..MANY).map(|_| pipe()).collect();
     let mut waiting: Vec<Seen> = Vec::new();
@@ -290,7 +293,7 @@ fn a_number_used_again_is_watched_anew<W: World>() {
 /// Epoll never forgot it, because another number kept the file open.
 fn a_file_that_comes_back_under_its_number_is_watched_anew<W: World>() {
     let mut world = W::new();
-    let number = own_number();
+    let (number, _alone) = own_number();
     let (file, writer) = pipe();
     let at_number = || fcntl_dupfd_cloexec(&file, number).expect("a free number");
     let first = at_number();
@@ -307,10 +310,14 @@ fn a_file_that_comes_back_under_its_number_is_watched_anew<W: World>() {
     world.until(Seen::Watched(id, Interest::READ));
 }
 
+/// Held by one test that uses hundreds of numbers, or by those that must not meet it.
+static HUNDREDS: RwLock<()> = RwLock::new(());
+
 /// A number for one run of one test, so that no other thread gets it when it is closed.
-fn own_number() -> RawFd {
+fn own_number() -> (RawFd, RwLockReadGuard<'static, ()>) {
     static NEXT: AtomicI32 = AtomicI32::new(500);
-    NEXT.fetch_add(20, Ordering::Relaxed)
+    let alone = HUNDREDS.read().unwrap_or_else(PoisonError::into_inner);
+    (NEXT.fetch_add(20, Ordering::Relaxed), alone)
 }
 
 fn a_newer_borrow_ends_the_older<W: World>() {
@@ -335,6 +342,17 @@ fn a_newer_borrow_ends_the_older<W: World>() {
     ));
     world.close(old);
     world.until(Seen::Watched(new, Interest::READ));
+}
+
+fn what_loses_its_number_before_the_wait_fails_once<W: World>() {
+    let mut world = W::new();
+    let (reader, _writer) = pipe();
+    let old = borrow(&mut world, &reader);
+    watch(&mut world, old, Interest::READ);
+    let new = borrow(&mut world, &reader);
+    watch(&mut world, new, Interest::READ);
+    assert!(matches!(world.poll()[..], [Seen::Failed(id, _)] if id == old));
+    world.quiet();
 }
 
 fn an_adoption_ends_a_borrow_of_its_number<W>()
@@ -368,7 +386,7 @@ where
     W::Driver: Driver<Socket = OwnedFd>,
 {
     let mut world = W::new();
-    let number = own_number();
+    let (number, _alone) = own_number();
     let at_number = |socket| fcntl_dupfd_cloexec(socket, number).expect("a free number");
     let (socket, _peer) = tcp_pair();
     let old = world
