@@ -19,16 +19,19 @@ async def main(path: str) -> None:
         _file_raw.RawFile.fetch_now = lambda *_: False  # type: ignore[method-assign]
         reading = asyncio.ensure_future(f.read())
         await asyncio.sleep(0)
+        has_read, says_so = os.pipe()
         child = os.fork()
         if child == 0:
             try:
                 assert await reading == "parent\n"
+                os.read(has_read, 1)  # the parent may look for the end of the file meanwhile
                 await f.write("child\n")
                 await f.close()
                 os._exit(0)
             finally:
                 os._exit(1)
         assert await reading == "parent\n"
+        os.write(says_so, b"x")
         _, status = os.waitpid(child, 0)
         assert status == 0
     with open(path) as written:
