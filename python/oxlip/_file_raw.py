@@ -46,7 +46,6 @@ class Need(NamedTuple):
     universal: bool = False
 
 
-NOTHING = Need(0)
 SOMETHING = Need(1)
 EVERYTHING = Need()
 

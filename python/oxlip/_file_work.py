@@ -22,7 +22,7 @@ from os import pread
 from typing import Any
 
 from ._file_kept import Kept
-from ._file_raw import NOTHING, Need, RawFile, count_of
+from ._file_raw import Need, RawFile, count_of
 from ._file_threads import threads_of
 
 # After so much without a wait, others get their turn: an operation counts 1, a fetch `_FETCH`.
@@ -77,6 +77,8 @@ class FileWork:
         self._next: asyncio.Future[None] | None = None
         # Closed while a read may hang.
         self.is_given_up = False
+        # To be closed, and nobody waits for that any more.
+        self._is_left_to_close = False
         self._spent = 0
         self._threads = threads_of(loop)
         self._native = hasattr(loop, "_file_read")
@@ -86,15 +88,23 @@ class FileWork:
 
     # Operations
 
-    async def read(self, name: str, need: Need, call: Callable[..., Any], *args: Any) -> Any:
-        """A method that reads, after what it needs has been fetched."""
+    async def read(
+        self,
+        name: str,
+        need: Need,
+        call: Callable[..., Any],
+        *args: Any,
+        on_loop: Callable[[], Any] | None = None,
+    ) -> Any:
+        """A method that reads, after what it needs has been fetched. `on_loop` is the same, but for
+        the loop's thread only."""
         if not self._has_turn():
             await self._take_turn()
         try:
             self._spent += 1
             raw = self.raw
             if raw.closed:
-                return self._call(call, *args)
+                return self._call(on_loop) if on_loop else self._call(call, *args)
             raw.begin()
             if self._kept:
                 return await self._read_kept(name, call, *args)
@@ -104,12 +114,12 @@ class FileWork:
             left = None if name == "peek" else self._take_back
             if not self._fetches or raw.is_shared:
                 return await self._in_thread(call, *args, left=left)
-            if need is not NOTHING and self._reads:
+            if self._reads:
                 while not raw.has(need):
                     if raw.is_large(need):
                         return await self._in_thread(call, *args, left=left)
                     await self._fetch(need)
-            return self._call(call, *args)
+            return self._call(on_loop) if on_loop else self._call(call, *args)
         finally:
             self._end_turn()
 
@@ -271,7 +281,19 @@ class FileWork:
             return
         self._kept.drop()
         if not self.raw.closed or self.is_busy():
-            await self.perform(self.stream.close, is_quick=False)
+            try:
+                await self.perform(self.stream.close, is_quick=False)
+            except (asyncio.CancelledError, GeneratorExit):
+                self._is_left_to_close = True
+                self._close_if_left()
+                raise
+
+    def _close_if_left(self) -> None:
+        if self._is_left_to_close and not (self.is_busy() or self.loop.is_closed()):
+            self._is_left_to_close = False
+            if not self.raw.closed:
+                self._transfer = self._threads.submit(self.loop, self.stream.close)
+                self._transfer.add_done_callback(self._ended)
 
     def _close_at_last(self, reading: asyncio.Future[Any]) -> None:
         if not self.loop.is_closed():
@@ -329,6 +351,7 @@ class FileWork:
                 waiter.set_result(None)
                 return
         self._busy = False
+        self._close_if_left()
 
     # Transfers
 
@@ -378,6 +401,7 @@ class FileWork:
                 self.raw.finish()
                 if self._next is not None and not self._next.done():
                     self._next.set_result(None)
+                self._close_if_left()
 
     async def _fetch(self, need: Need) -> None:
         raw = self.raw
@@ -447,7 +471,7 @@ def _own(data: Any) -> Any:
     if isinstance(data, (bytes, str)):
         return data
     try:
-        memoryview(data).release()
+        with memoryview(data) as view:
+            return bytes(view) if view.c_contiguous else data
     except TypeError:
         return data
-    return bytes(data)

@@ -15,12 +15,13 @@ import asyncio
 import codecs
 import io
 from collections.abc import Callable, Generator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ._file_kept import Kept
 from ._file_open import Opening
-from ._file_raw import EVERYTHING, LARGE, NOTHING, SOMETHING, Need, RawFile, count_of
+from ._file_raw import EVERYTHING, SOMETHING, Need, RawFile, count_of
 from ._file_threads import threads_of
 from ._file_work import FileWork
 
@@ -176,6 +177,8 @@ class AsyncFile(Generic[_Data]):
         await self._work.close()
 
     async def __aenter__(self: _Self) -> _Self:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
         return self
 
     async def __aexit__(
@@ -233,21 +236,26 @@ class _BinaryFile(AsyncFile[bytes]):
         return await self._read_into("read", buffer)
 
     async def _read_into(self, name: str, buffer: Any) -> int | None:
-        with_buffer = "readinto" if name == "read" else "readinto1"
+        into = getattr(self._stream, "readinto" if name == "read" else "readinto1")
+        self._check()
         try:
             view = memoryview(buffer)
         except TypeError:
-            return await self._read(with_buffer, NOTHING, buffer)  # type: ignore[no-any-return]
-        with view, view.cast("B") as flat:
-            if flat.readonly or (self._raw.regular and len(flat) <= LARGE):
-                need = NOTHING if flat.readonly else Need(len(flat))
-                return await self._read(with_buffer, need, buffer)  # type: ignore[no-any-return]
+            return into(buffer)  # type: ignore[no-any-return]  # It says so.
+        with view:
+            if view.readonly or not view.c_contiguous:
+                return into(buffer)  # type: ignore[no-any-return]
+            read = getattr(self._stream, name)
+            size = view.nbytes
             # No thread gets the program's buffer, which the next operation might write to as well.
-            data = await self._read(name, Need(len(flat)), len(flat))
-            if data is None:
-                return None
-            flat[: len(data)] = data
-            return len(data)
+            result = await self._work.read(
+                name, Need(size), read, size, on_loop=partial(into, buffer)
+            )
+            if isinstance(result, bytes):
+                with view.cast("B") as flat:
+                    flat[: len(result)] = result
+                return len(result)
+            return result  # type: ignore[no-any-return]
 
     async def write(self, data: ReadableBuffer, /) -> int:
         return await super().write(data)  # type: ignore[arg-type]
@@ -392,12 +400,17 @@ class FileOpening(Generic[_File]):
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
         self._opened: _File | None = None
+        # What so many wait for: the raw file and its layers, or nothing if that may wait for ever.
+        self._made: asyncio.Future[Any] | None = None
+        self._may_hang = False
+        self._waiting = 0
 
     def __await__(self) -> Generator[Any, Any, _File]:
         return self._open().__await__()
 
     async def __aenter__(self) -> _File:
-        return await self._open()
+        opened: Any = await self._open()
+        return await opened.__aenter__()  # type: ignore[no-any-return]
 
     async def __aexit__(
         self,
@@ -409,38 +422,60 @@ class FileOpening(Generic[_File]):
             await self._opened.close()
 
     async def _open(self) -> _File:
+        """One file, however many wait for it."""
         if self._opened is None:
-            self._opened = await _open(self._opening)
+            self._waiting += 1
+            try:
+                raw, stream = await self._make()
+                if self._opened is None:
+                    self._opened = _over(asyncio.get_running_loop(), self._opening, raw, stream)
+            except BaseException:
+                if self._waiting == 1 and self._opened is None:
+                    self._leave()
+                raise
+            finally:
+                self._waiting -= 1
         return self._opened
 
+    async def _make(self) -> tuple[RawFile, Any]:
+        if self._made is None:
+            self._opening.check()
+            self._begin(self._opening.make_unless_it_may_hang, may_hang=False)
+        made: tuple[RawFile, Any] | None = await self._begun()
+        if made is None:
+            if not self._may_hang:
+                self._begin(self._opening.make, may_hang=True)
+            made = await self._begun()
+            assert made is not None
+        return made
 
-async def _open(opening: Opening) -> Any:
-    opening.check()
-    loop = asyncio.get_running_loop()
-    threads = threads_of(loop)
-    raw, stream = await _opened(loop, threads.submit(loop, opening.make_unless_it_may_hang)) or (
-        await _opened(loop, threads.submit(loop, opening.make, may_hang=True))
-    )
+    def _begin(self, make: Callable[[], Any], *, may_hang: bool) -> None:
+        loop = asyncio.get_running_loop()
+        self._made = threads_of(loop).submit(loop, make, may_hang=may_hang)
+        self._may_hang = may_hang
+
+    def _begun(self) -> asyncio.Future[Any]:
+        assert self._made is not None
+        return asyncio.shield(self._made)
+
+    def _leave(self) -> None:
+        """It has failed, or nobody waits any more: then nothing is left open."""
+        made, self._made = self._made, None
+        self._may_hang = False
+        if made is not None and not made.get_loop().is_closed():
+            made.add_done_callback(_close_unwanted)
+
+
+def _over(loop: asyncio.AbstractEventLoop, opening: Opening, raw: RawFile, stream: Any) -> Any:
     if opening.is_binary():
         return (UnbufferedFile if stream is raw else BufferedFile)(loop, raw, stream)
     return TextFile(loop, raw, stream, opening.newline)
 
 
-async def _opened(loop: asyncio.AbstractEventLoop, opening: asyncio.Future[Any]) -> Any:
-    """What has been opened; who is cancelled leaves nothing open."""
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close_unwanted)
-        raise
-    finally:
-        del opening  # A failure knows this frame.
-
-
-def _close_unwanted(opening: asyncio.Future[Any]) -> None:
-    if not opening.cancelled() and opening.exception() is None and opening.result():
-        _, stream = opening.result()
-        loop = opening.get_loop()
+def _close_unwanted(made: asyncio.Future[Any]) -> None:
+    if not made.cancelled() and made.exception() is None and made.result():
+        _, stream = made.result()
+        loop = made.get_loop()
         if not loop.is_closed():
             threads_of(loop).submit(loop, stream.close)
 

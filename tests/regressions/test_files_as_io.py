@@ -111,3 +111,20 @@ async def test_files_of_the_kernel_are_not_on_a_disk(loop: asyncio.AbstractEvent
 def test_any_file_can_be_typed_as_one_that_writes() -> None:
     for name in ("read", "write", "writelines"):
         assert callable(getattr(oxlip.AsyncFile, name))
+
+
+async def test_buffers_with_gaps(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
+    """Small ones and large ones alike."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(100))
+    async with oxlip.open(path, "r+b") as f:
+        with builtins.open(path, "r+b") as expected:
+            for size in (10, 200_000, 4_000_000):
+                gaps: Any = memoryview(bytearray(size))[::2]
+                for method in ("write", "readinto", "readinto1"):
+                    with pytest.raises((TypeError, BufferError)) as wanted:
+                        getattr(expected, method)(gaps)
+                    with pytest.raises(wanted.type) as got:
+                        await getattr(f, method)(gaps)
+                    assert str(got.value) == str(wanted.value)
+        assert await f.read() == bytes(100)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support import loops
+from support.files import Threads
 from support.pipes import pipe
 
 if not loops.STOCK_ONLY:
@@ -202,3 +203,49 @@ async def test_write_that_the_driver_refuses_after_all(
         f._work._native = False
         assert await f.write(b" and more") == 9
     assert path.read_bytes() == b"done and more"
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_read_into_the_programs_buffer(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path, buffering: int
+) -> None:
+    """In a thread, as others know the descriptor: it does not get the buffer."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    f: Any
+    async with oxlip.open(path, "rb", buffering) as f:
+        f.fileno()
+        buffer = bytearray(4)
+        with Threads(loop).held():
+            reading = asyncio.ensure_future(f.readinto(buffer))
+            await asyncio.sleep(0)
+            reading.cancel()
+            assert await outcome(reading) is None
+        await settled(f)
+        assert buffer == bytes(4)
+        assert (await f.readinto(buffer), buffer) == (4, b"0123")
+        assert await f.read() == b"456789"
+
+
+async def test_close_that_nobody_waits_for_any_more(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    """It waits for what is under way, and for its turn, and the file is closed then."""
+    for is_waited_for in (True, False):
+        f = await oxlip.open(tmp_path / "file", "wb")
+        with Threads(loop).held():
+            writing = asyncio.ensure_future(f.write(bytes(100_000)))
+            await asyncio.sleep(0)
+            if not is_waited_for:
+                writing.cancel()
+                assert await outcome(writing) is None
+            closing = asyncio.ensure_future(f.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+            assert await outcome(closing) is None
+            assert not f.closed
+        while not f.closed:
+            await asyncio.sleep(0)
+        assert await outcome(writing) == (100_000 if is_waited_for else None)
+        await f.close()
+    assert (tmp_path / "file").stat().st_size == 100_000

@@ -1,8 +1,10 @@
-"""Disks that are full, for tests of files."""
+"""Disks that are full, and threads that are busy, for tests of files."""
 
 from __future__ import annotations
 
+import asyncio
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,3 +18,28 @@ def size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class Threads:
+    """The threads of a loop's files."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        from oxlip import _file_threads
+
+        self._loop = loop
+        self._threads = _file_threads.threads_of(loop)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """None of them is free: what is begun meanwhile begins at the end."""
+        end = threading.Event()
+        for _ in range(8):
+            self._threads.submit(self._loop, end.wait)
+        try:
+            yield
+        finally:
+            end.set()
+
+    async def until_idle(self) -> None:
+        while not self._threads.is_idle():
+            await asyncio.sleep(0)
