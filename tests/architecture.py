@@ -107,6 +107,7 @@ BARRIERS = (
 # Files that may contain `unsafe`, each with the reason. Patterns as in a shell, * crosses folders.
 UNSAFE = {
     "crates/selectors/src/backend/*.rs": "descriptors are plain numbers, borrowed for one call",
+    "crates/driver/src/files.rs": "preadv2(2) into memory without a value has no safe form",
     "crates/driver/src/readiness/batch.rs": "recvmmsg(2) has no safe form",
     "crates/driver/src/readiness/offload.rs": "options that rustix does not know",
     "crates/driver/src/uring/buffers.rs": "the kernel writes to memory of ours",
@@ -121,7 +122,7 @@ UNSAFE = {
     "crates/python/src/handle/collector.rs": "what the cycle collector follows has no safe call",
     "crates/python/src/handle/timer.rs": "as callback.rs",
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",
-    "crates/python/src/loop_/files.rs": "a system call on a number of the user",
+    "crates/python/src/loop_/files.rs": "a number of the user, and bytes without a value at first",
     "crates/python/src/loop_/sock.rs": "system calls on numbers and buffers of the user",
     "crates/python/src/room.rs": "a bytes object is filled before anybody sees it",
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",

@@ -18,6 +18,7 @@ import io
 import operator
 import os
 import stat
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ from ._native import read_file_now
 
 # What needs more is done in a thread as a whole: on the loop's, to copy it would be a wait too.
 LARGE = 1024 * 1024
+# And of a given number of bytes so many: they would be copied twice there, and the memory for both
+# taken from the system and given back each time.
+LARGE_PIECE = 128 * 1024
 # File systems of the kernel, whose files may wait for ever and whose sizes say nothing.
 _KERNELS = (
     "/proc",
@@ -91,6 +95,8 @@ class RawFile(io.FileIO):
         # So much of what was read stays here: a buffer that is also written to goes back first.
         self.behind = 0
         self._tries_now = True
+        # What is large of a given size. A text needs more bytes than it reads characters.
+        self.large_piece = LARGE
 
     # For who waits
 
@@ -127,9 +133,10 @@ class RawFile(io.FileIO):
         """Whether it is too much, or has become that, to be fetched."""
         if need.size is None and need.line_end is not None:
             return max(need.behind, len(self._fetched) - self._start) > LARGE
-        if need.size is not None and need.size <= LARGE:
+        most = LARGE if need.size is None else self.large_piece
+        if need.size is not None and need.size <= most:
             return False
-        return os.fstat(super().fileno()).st_size - self.position > LARGE
+        return os.fstat(super().fileno()).st_size - self.position > most
 
     def has(self, need: Need) -> bool:
         """Whether what is needed is here."""
@@ -214,9 +221,16 @@ class RawFile(io.FileIO):
             return super().read(size)
         if size is None or (size := operator.index(size)) < 0:
             return self.readall()
-        buffer = bytearray(size)
-        del buffer[self.readinto(buffer) :]
-        return bytes(buffer)
+        if size > sys.maxsize:
+            return super().read(size)  # It says so.
+        here = len(self._fetched) - self._start
+        if here == 0 and not (self.on_loop and self._at_end) and size:
+            data = os.pread(super().fileno(), size, self.position)
+        else:
+            data = self._fetched[self._start : self._start + size]
+            self._start += len(data)
+        self.position += len(data)
+        return data
 
     def readall(self) -> bytes:
         if not self._is_ours(super().readable):

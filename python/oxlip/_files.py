@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from ._file_kept import Kept
 from ._file_open import Opening
-from ._file_raw import EVERYTHING, SOMETHING, Need, RawFile, count_of
+from ._file_raw import EVERYTHING, LARGE_PIECE, SOMETHING, Need, RawFile, count_of
 from ._file_threads import threads_of
 from ._file_work import FileWork
 
@@ -232,6 +232,12 @@ class AsyncFile(Generic[_Data]):
 
 
 class _BinaryFile(AsyncFile[bytes]):
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, raw: RawFile, stream: Any, room: int = 0
+    ) -> None:
+        super().__init__(loop, raw, stream, room=room)
+        raw.large_piece = LARGE_PIECE
+
     async def readinto(self, buffer: WriteableBuffer, /) -> int | None:
         return await self._read_into("read", buffer)
 

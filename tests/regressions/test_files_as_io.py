@@ -128,3 +128,34 @@ async def test_buffers_with_gaps(loop: asyncio.AbstractEventLoop, tmp_path: Path
                         await getattr(f, method)(gaps)
                     assert str(got.value) == str(wanted.value)
         assert await f.read() == bytes(100)
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_large_pieces_are_not_copied_on_the_loops_thread(
+    loop: asyncio.AbstractEventLoop,
+    tmp_path: Path,
+    buffering: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "file"
+    content = b"0123456789abcdef" * 30_000
+    path.write_bytes(content)
+    fetched: list[int] = []
+    fetch_now = _file_raw.RawFile.fetch_now
+
+    def counted(raw: Any, place: int, size: int) -> bool:
+        fetched.append(size)
+        return fetch_now(raw, place, size)
+
+    monkeypatch.setattr(_file_raw.RawFile, "fetch_now", counted)
+    f: Any
+    async with oxlip.open(path, "rb", buffering) as f:
+        assert await f.read(5) == content[:5]
+        assert await f.read(300_000) == content[5:300_005]
+        buffer = bytearray(150_000)
+        assert await f.readinto(buffer) == 150_000
+        assert buffer == content[300_005:450_005]
+        assert await f.read(300_000) == content[450_005:]
+        assert max(fetched) <= _file_raw.LARGE_PIECE
+        with pytest.raises(OverflowError, match="index-sized"):
+            await f.read(1 << 70)

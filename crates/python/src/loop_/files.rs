@@ -5,14 +5,17 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
+use std::slice;
 use std::task::Poll;
 
 use oxlip_core::file::{Transfer, Transferred, Way};
 use oxlip_core::op::Op;
 use oxlip_driver::Driver as _;
 use oxlip_driver::files::read_now as read_file_now;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -80,18 +83,26 @@ pub(crate) fn read_now(
     // SAFETY: it is borrowed for the calls below only. If the program has closed it meanwhile they
     // fail or read from another file, as `os.pread` would.
     let file = unsafe { BorrowedFd::borrow_raw(fd) };
-    let mut outcome = Ok(None);
     if size <= SHORT {
-        let mut buffer = [0; SHORT];
-        let read = read_file_now(file, &mut buffer[..size], offset).map_err(errors::os_error)?;
-        return Ok(read.map(|count| PyBytes::new(py, &buffer[..count])));
+        let mut room = [MaybeUninit::uninit(); SHORT];
+        let read = read_file_now(file, &mut room[..size], offset).map_err(errors::os_error)?;
+        return Ok(read.map(|read| PyBytes::new(py, read)));
     }
-    let bytes = PyBytes::new_with(py, size, |buffer| {
-        outcome = read_file_now(file, buffer, offset);
-        Ok(())
-    })?;
-    Ok(match outcome.map_err(errors::os_error)? {
-        Some(count) if count < size => Some(PyBytes::new(py, &bytes.as_bytes()[..count])),
+    let length = isize::try_from(size).map_err(|_| PyOverflowError::new_err("too much"))?;
+    // SAFETY: a new object of that length, or an exception.
+    let bytes = unsafe {
+        Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))?
+            .cast_into_unchecked::<PyBytes>()
+    };
+    // SAFETY: nobody else has seen the object, which is as long as that.
+    let room = unsafe {
+        let start = ffi::PyBytes_AsString(bytes.as_ptr());
+        slice::from_raw_parts_mut(start.cast::<MaybeUninit<u8>>(), size)
+    };
+    let read = read_file_now(file, room, offset).map_err(errors::os_error)?;
+    // The rest, which has no value, goes with the object.
+    Ok(match read {
+        Some(read) if read.len() < size => Some(PyBytes::new(py, read)),
         Some(_) => Some(bytes),
         None => None,
     })
