@@ -110,8 +110,7 @@ class FileWork:
                 return await self._read_kept(name, call, *args)
             if self._pending and self._reads:
                 await self._in_thread(self._flushed)
-            # A look takes nothing away.
-            left = None if name == "peek" else self._take_back
+            left = _looked if name == "peek" else self._take_back
             if not self._fetches or raw.is_shared:
                 return await self._in_thread(call, *args, left=left)
             if self._reads:
@@ -292,7 +291,9 @@ class FileWork:
         if self._is_left_to_close and not (self.is_busy() or self.loop.is_closed()):
             self._is_left_to_close = False
             if not self.raw.closed:
-                self._transfer = self._threads.submit(self.loop, self.stream.close)
+                self._transfer = self._threads.submit(
+                    self.loop, self.stream.close, may_hang=not self.raw.regular
+                )
                 self._transfer.add_done_callback(self._ended)
 
     def _close_at_last(self, reading: asyncio.Future[Any]) -> None:
@@ -458,6 +459,10 @@ def _leave(transfer: asyncio.Future[Any], left: Callable[[Any], None] | None) ->
         left(transfer.result())
     elif isinstance(failure, OSError) and failure.errno in _TRY_ELSEWHERE:
         left(None)
+
+
+def _looked(result: Any) -> None:
+    """A look takes nothing away."""
 
 
 def _pieces(result: Any) -> list[Any]:

@@ -138,11 +138,14 @@ async def test_what_was_kept_does_not_outlive_the_file(loop: asyncio.AbstractEve
             await f.read(5)
 
 
-async def test_close_does_not_wait_for_a_read_that_hangs(loop: asyncio.AbstractEventLoop) -> None:
+@pytest.mark.parametrize("method", ["readline", "peek"])
+async def test_close_does_not_wait_for_a_read_that_hangs(
+    loop: asyncio.AbstractEventLoop, method: str
+) -> None:
     reading_end, writing_end = os.pipe()
     with pytest.raises(asyncio.TimeoutError):
         async with oxlip.open(reading_end, "rb") as f:
-            await asyncio.wait_for(f.readline(), 0.01)
+            await asyncio.wait_for(getattr(f, method)(), 0.01)
     assert f.closed
     with pytest.raises(ValueError, match="closed file"):
         await f.read()
