@@ -204,6 +204,9 @@ class Waiting:
 
     def unregister(self, fd: Any) -> None:
         """Takes the callbacks off; `KeyError` if there are none."""
-        reader, writer = self._loop.remove_reader(fd), self._loop.remove_writer(fd)
+        try:
+            reader, writer = self._loop.remove_reader(fd), self._loop.remove_writer(fd)
+        except OSError:
+            return  # It was closed while both were there, and both are gone.
         if not (reader or writer):
             raise KeyError(f"{fd!r} is not registered")

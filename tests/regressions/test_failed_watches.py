@@ -85,6 +85,16 @@ async def test_removing_nothing_says_nothing(loop: Loop, busy: Busy) -> None:
     assert loop.remove_reader(busy.number) is True
 
 
+async def test_unregistering_says_nothing(loop: Any, busy: Busy) -> None:
+    """As Twisted does, when a descriptor was lost."""
+    loop.add_reader(busy.number, print)
+    loop.add_writer(busy.number, print)
+    busy.near.close()
+    loop._selector.unregister(busy.number)
+    with pytest.raises(KeyError):
+        loop._selector.unregister(busy.number)
+
+
 async def test_adding_another_side_says_so(loop: Loop, kind: str, busy: Busy) -> None:
     loop.add_writer(busy.number, print)
     busy.near.close()
