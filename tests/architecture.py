@@ -122,7 +122,7 @@ UNSAFE = {
     "crates/python/src/handle/collector.rs": "what the cycle collector follows has no safe call",
     "crates/python/src/handle/timer.rs": "as callback.rs",
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",
-    "crates/python/src/loop_/files.rs": "a number of the user, and bytes without a value at first",
+    "crates/python/src/loop_/files.rs": "a number of the user, and how much has been read",
     "crates/python/src/loop_/sock.rs": "system calls on numbers and buffers of the user",
     "crates/python/src/room.rs": "a bytes object is filled before anybody sees it",
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",

@@ -4,14 +4,12 @@
 //! done under a borrow of the loop's state.
 
 use std::ffi::c_int;
-use std::io;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rustix::io::Errno;
 
 // SAFETY: as CPython declares it.
 unsafe extern "C" {
@@ -30,8 +28,8 @@ impl<'py> Room<'py> {
     /// Room for at most `size` bytes, at least two.
     ///
     /// # Errors
-    /// Out of memory.
-    pub(crate) fn new(py: Python<'py>, size: usize) -> io::Result<Self> {
+    /// `MemoryError`, `OverflowError`.
+    pub(crate) fn new(py: Python<'py>, size: usize) -> PyResult<Self> {
         debug_assert!(
             size > 1,
             "the empty bytes and those of one byte are shared objects"
@@ -39,7 +37,7 @@ impl<'py> Room<'py> {
         // SAFETY: NULL asks for an object that is not filled; it is new, or NULL with an error.
         let object = unsafe { ffi::PyBytes_FromStringAndSize(ptr::null(), size.cast_signed()) };
         if object.is_null() {
-            return Err(out_of_memory(py));
+            return Err(PyErr::fetch(py));
         }
         Ok(Self { object, size, py })
     }
@@ -56,13 +54,13 @@ impl<'py> Room<'py> {
     /// Makes it larger or smaller; what is in it stays.
     ///
     /// # Errors
-    /// Out of memory.
-    pub(crate) fn resize(&mut self, size: usize) -> io::Result<()> {
+    /// `MemoryError`, `OverflowError`.
+    pub(crate) fn resize(&mut self, size: usize) -> PyResult<()> {
         // SAFETY: there is one reference, as a resize needs. Where it fails, the object is gone, and NULL
         // in its place.
         if unsafe { _PyBytes_Resize(&raw mut self.object, size.cast_signed()) } != 0 {
             self.size = 0;
-            return Err(out_of_memory(self.py));
+            return Err(PyErr::fetch(self.py));
         }
         self.size = size;
         Ok(())
@@ -71,11 +69,11 @@ impl<'py> Room<'py> {
     /// The object with its first `count` bytes.
     ///
     /// # Errors
-    /// Out of memory.
+    /// `MemoryError`, `OverflowError`.
     ///
     /// # Safety
     /// They have been written.
-    pub(crate) unsafe fn filled(mut self, count: usize) -> io::Result<Bound<'py, PyBytes>> {
+    pub(crate) unsafe fn filled(mut self, count: usize) -> PyResult<Bound<'py, PyBytes>> {
         self.resize(count)?;
         let object = mem::replace(&mut self.object, ptr::null_mut());
         // SAFETY: a reference to a `bytes` object, which this one gives up.
@@ -88,11 +86,4 @@ impl Drop for Room<'_> {
         // SAFETY: the only reference, or NULL; `py` says that the interpreter is attached.
         unsafe { ffi::Py_XDECREF(self.object) };
     }
-}
-
-/// In place of the interpreter's exception.
-#[cold]
-fn out_of_memory(py: Python<'_>) -> io::Error {
-    drop(PyErr::take(py));
-    Errno::NOMEM.into()
 }

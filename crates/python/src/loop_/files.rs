@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::BorrowedFd;
-use std::slice;
 use std::task::Poll;
 
 use oxlip_core::file::{Transfer, Transferred, Way};
@@ -15,13 +14,13 @@ use oxlip_core::op::Op;
 use oxlip_driver::Driver as _;
 use oxlip_driver::files::read_now as read_file_now;
 use pyo3::exceptions::{PyOverflowError, PyValueError};
-use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::{EventLoop, tasks};
 use crate::errors;
+use crate::room::Room;
 
 /// What is read of this size at most needs no more memory than its bytes.
 const SHORT: usize = 8192;
@@ -88,24 +87,16 @@ pub(crate) fn read_now(
         let read = read_file_now(file, &mut room[..size], offset).map_err(errors::os_error)?;
         return Ok(read.map(|read| PyBytes::new(py, read)));
     }
-    let length = isize::try_from(size).map_err(|_| PyOverflowError::new_err("too much"))?;
-    // SAFETY: a new object of that length, or an exception.
-    let bytes = unsafe {
-        Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), length))?
-            .cast_into_unchecked::<PyBytes>()
+    if isize::try_from(size).is_err() {
+        return Err(PyOverflowError::new_err("too much"));
+    }
+    let mut room = Room::new(py, size)?;
+    let read = read_file_now(file, room.memory(), offset).map_err(errors::os_error)?;
+    let Some(count) = read.map(<[u8]>::len) else {
+        return Ok(None);
     };
-    // SAFETY: nobody else has seen the object, which is as long as that.
-    let room = unsafe {
-        let start = ffi::PyBytes_AsString(bytes.as_ptr());
-        slice::from_raw_parts_mut(start.cast::<MaybeUninit<u8>>(), size)
-    };
-    let read = read_file_now(file, room, offset).map_err(errors::os_error)?;
-    // The rest, which has no value, goes with the object.
-    Ok(match read {
-        Some(read) if read.len() < size => Some(PyBytes::new(py, read)),
-        Some(_) => Some(bytes),
-        None => None,
-    })
+    // SAFETY: so many bytes have been read.
+    unsafe { room.filled(count) }.map(Some)
 }
 
 fn begin<'py>(

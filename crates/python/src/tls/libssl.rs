@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::io;
 
 use oxlip_core::bulk::{LARGE, ROOM};
 use pyo3::prelude::*;
@@ -16,7 +15,6 @@ use super::codec::{End, Filled, Read};
 use super::object::Object;
 use super::symbols::{Pointers, Symbols, WANT_READ};
 use super::wire::Wire;
-use crate::errors::os_error;
 use crate::ffi::Buffer;
 use crate::room::Room;
 
@@ -102,7 +100,7 @@ impl Libssl {
                 Err(error) => {
                     return Read {
                         data: None,
-                        end: End::Failed(os_error(error)),
+                        end: End::Failed(error),
                     };
                 }
             }
@@ -129,7 +127,7 @@ impl Libssl {
         &self,
         py: Python<'py>,
         pending: usize,
-    ) -> io::Result<(Option<Bound<'py, PyBytes>>, Idle)> {
+    ) -> PyResult<(Option<Bound<'py, PyBytes>>, Idle)> {
         let mut room = Room::new(py, pending + RECORD)?;
         let mut filled = 0;
         let idle = loop {

@@ -11,6 +11,7 @@ use oxlip_core::id::Id;
 use oxlip_driver::{AnyDriver, Driver as _, Received, Taken};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use rustix::io::Errno;
 
 use crate::room::Room;
 
@@ -50,10 +51,11 @@ fn receive_large<'py>(
     driver: &mut AnyDriver,
     id: Id,
 ) -> io::Result<Option<Bound<'py, PyBytes>>> {
-    let mut room = Room::new(py, ROOM)?;
+    let no_memory = |_| io::Error::from(Errno::NOMEM);
+    let mut room = Room::new(py, ROOM).map_err(no_memory)?;
     match driver.take_or_fill(id, room.memory())? {
         // SAFETY: the driver says that it has filled so much.
-        Taken::Filled(count) => unsafe { room.filled(count) }.map(Some),
+        Taken::Filled(count) => unsafe { room.filled(count) }.map(Some).map_err(no_memory),
         Taken::Lent(received) => Ok(copied(py, &received)),
     }
 }
