@@ -16,6 +16,10 @@ use crate::time::Time;
 /// Between two handles or ticks, writes that have waited this long leave.
 const HOLD_AT_MOST: Duration = Duration::from_millis(1);
 
+/// Nor do the writes of more streams than this wait for others. That is as many as one waking of a peer is
+/// well spent on, and what the system knows of a socket is still in the cache from when it was read.
+const STREAMS_AT_MOST: usize = 64;
+
 /// If they leave later than this, a single handle has taken half a millisecond or more: beside that,
 /// waking a peer costs nothing, and what waits behind such handles is late.
 const SLOW: Duration = Duration::from_micros(1500);
@@ -115,7 +119,7 @@ impl Holding {
         if self.streams.is_empty() {
             return false;
         }
-        if self.wary_until.is_some() {
+        if self.wary_until.is_some() || self.streams.len() >= STREAMS_AT_MOST {
             return true;
         }
         let now = clocks.now();

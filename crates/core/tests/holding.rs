@@ -90,6 +90,21 @@ fn what_has_waited_for_a_millisecond_is_due() {
 }
 
 #[test]
+fn many_do_not_wait_for_more() {
+    let clock = Clock::default();
+    let mut holding = Holding::new(false);
+    for index in 1..64 {
+        holding.hold(id(index), &clock);
+        assert!(!holding.is_due(&clock));
+    }
+    holding.hold(id(64), &clock);
+    assert!(holding.is_due(&clock));
+    while holding.pop().is_some() {}
+    holding.hold(id(65), &clock);
+    assert!(!holding.is_due(&clock), "they begin anew");
+}
+
+#[test]
 fn it_waits_for_the_next_tick_only_after_several_have_received_something() {
     let clock = Clock::default();
     let mut holding = Holding::new(false);
