@@ -14,7 +14,7 @@ if not loops.STOCK_ONLY:
     import oxlip
 
 PROGRAM = Path(__file__).with_name("files_at_the_end.py")
-# More than the buffer of a file takes, which is 128 KiB since Python 3.14.
+# More than the buffer of a file takes, which is 128 KiB on the newest Pythons.
 MORE_THAN_A_BUFFER = 1_000_000
 
 pytestmark = pytest.mark.skipif(loops.STOCK_ONLY, reason="asyncio has no files")
