@@ -24,6 +24,7 @@ from ._streams import (
     start_server,
     start_unix_server,
 )
+from ._tasks import Future, Task
 
 __all__ = [
     "AsyncFile",
@@ -33,6 +34,7 @@ __all__ = [
     "EventLoop",
     "EventLoopPolicy",
     "FileOpening",
+    "Future",
     "Lock",
     "Queue",
     "Semaphore",
@@ -40,6 +42,7 @@ __all__ = [
     "StreamReader",
     "StreamReaderProtocol",
     "StreamWriter",
+    "Task",
     "TextFile",
     "UnbufferedFile",
     "__version__",

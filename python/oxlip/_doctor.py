@@ -25,6 +25,7 @@ def report() -> tuple[list[tuple[str, str]], bool]:
         ("OXLIP_DRIVER", os.environ.get("OXLIP_DRIVER") or "not set"),
         *(("available" if index == 0 else "", row) for index, row in enumerate(drivers())),
         ("TLS", tls()),
+        ("tasks", tasks()),
         ("python", python()),
         ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
         ("open files", open_files()),
@@ -60,6 +61,13 @@ def tls() -> str:
     """What TLS connections are encrypted with; `OXLIP_TLS` can force it."""
     chosen = _native.tls_codec()
     return f"{chosen['codec']}: {chosen['reason']}"
+
+
+def tasks() -> str:
+    """Whose tasks loops make."""
+    if _native.has_tasks():
+        return "asyncio's; native ones after oxlip.install() and under oxlip run"
+    return "asyncio's: this Python's leave no place for native ones"
 
 
 def python() -> str:

@@ -14,11 +14,13 @@ from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer
 from typing_extensions import Self, TypeVarTuple, Unpack, disjoint_base
 
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
     "DatagramTransport",
     "EventLoop",
+    "Future",
     "Handle",
     "Lock",
     "Pending",
@@ -29,6 +31,7 @@ __all__ = [
     "StreamReader",
     "StreamTransport",
     "StreamWriter",
+    "Task",
     "TaskSet",
     "Timeout",
     "TimerHandle",
@@ -36,10 +39,12 @@ __all__ = [
     "WritePipeTransport",
     "__version__",
     "drivers",
+    "has_tasks",
     "live_objects",
     "own_scheduling",
     "own_streams",
     "read_file_now",
+    "switch_tasks",
     "timeout",
     "tls_codec",
     "type_version",
@@ -478,6 +483,34 @@ def own_streams(
     /,
 ) -> None:
     """Tells which classes stand on these two, and the protocols of streams, ours and asyncio's."""
+
+def has_tasks() -> bool:
+    """Whether this Python's tasks are known well enough for loops to make ours."""
+
+def switch_tasks(on: bool, /) -> None:
+    """Has all loops make `Future` and `Task` from here on, or asyncio's again."""
+
+# Where `has_tasks()`.
+@disjoint_base
+class Future(asyncio.Future[_T]):
+    """As `asyncio.Future`."""
+
+@disjoint_base
+class Task(asyncio.Task[_T_co]):
+    """As `asyncio.Task`."""
+
+    def __init__(
+        self,
+        coro: Generator[Any, None, _T_co] | Coroutine[Any, Any, _T_co],
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        name: str | None = None,
+        context: Context | None = None,
+        eager_start: bool = False,
+    ) -> None: ...
+    def cancelling(self) -> int: ...
+    def uncancel(self) -> int: ...
+    def get_context(self) -> Context: ...
 
 def timeout(delay: float | None) -> Any: ...
 def own_scheduling(class_: type[EventLoop], /) -> None:

@@ -11,7 +11,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from . import _primitives, _streams
+from . import _primitives, _streams, _tasks
 from ._loop import EventLoop
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def install() -> None:
 
     And every stream: `asyncio.open_connection()`, `start_server()` and their kin for Unix sockets
     become oxlip's; what has been imported by name before stays. And every lock, queue and timeout:
-    asyncio's classes make oxlip's.
+    asyncio's classes make oxlip's. And our loops make futures and tasks of ours.
     """
     if sys.version_info >= (3, 14):
         warnings.warn(
@@ -46,6 +46,7 @@ def install() -> None:
         )
     _streams.take_over()
     _primitives.take_over()
+    _tasks.take_over()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(EventLoopPolicy())

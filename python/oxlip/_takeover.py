@@ -8,8 +8,8 @@ make their loops in three ways, and each is led here:
 * by the class, as uvicorn does (`loop_factory=asyncio.SelectorEventLoop`);
 * through uvloop, if it is installed or not: a module of that name that gives our loops.
 
-asyncio's streams, locks, queues and timeouts are oxlip's as well. A program that brings a loop
-class of its own keeps it.
+asyncio's streams, locks, queues and timeouts are oxlip's as well, and so are tasks. A program
+that brings a loop class of its own keeps it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Coroutine
 from types import ModuleType
 from typing import Any, TypeVar
 
-from . import _primitives, _streams
+from . import _primitives, _streams, _tasks
 from ._loop import EventLoop
 from ._native import __version__, own_scheduling
 
@@ -64,6 +64,7 @@ def take_over() -> None:
     sys.modules["uvloop"] = _uvloop()
     _streams.take_over()
     _primitives.take_over()
+    _tasks.take_over()
 
 
 def _uvloop() -> ModuleType:

@@ -55,6 +55,13 @@ WAYS["streams"] = (
     "assert asyncio.start_server is asyncio.streams.start_server is oxlip.start_server\n"
     "ours(asyncio.new_event_loop())"
 )
+WAYS["tasks"] = (
+    "async def task():\n"
+    "    return type(asyncio.current_task())\n"
+    "loop = asyncio.new_event_loop()\n"
+    "assert loop.run_until_complete(task()) is oxlip.Task\n"
+    "ours(loop)"
+)
 WAYS["primitives"] = (
     "lock = asyncio.Lock()\n"
     "assert type(lock) is oxlip.Lock and isinstance(lock, asyncio.Lock)\n"

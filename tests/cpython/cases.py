@@ -29,6 +29,7 @@ from unittest import mock
 from support import loops
 from support.primitives import behind_asyncios_names
 from support.streams import replacements
+from support.tasks import in_place_of, native_tasks, our_tasks, switched_tasks
 
 # Modules whose tests open descriptors: they run on every driver.
 ON_EVERY_DRIVER = {
@@ -53,6 +54,8 @@ WITH_OUR_PRIMITIVES = {
     "test_timeouts",
     "test_waitfor",
 }
+# Modules that are run once more with our futures and tasks in the place of asyncio's in C.
+WITH_OUR_TASKS = {"test_eager_task_factory", "test_futures", "test_futures2", "test_tasks"}
 # The same tests once more, on another selector of asyncio; ours run them on every driver.
 OTHER_SELECTORS = {"EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"}
 # The names under which asyncio has loop classes.
@@ -99,7 +102,7 @@ class Case:
     def run(self, kind: str, ours: str = "") -> Outcome:
         """Runs it with its class and module fixtures on loops of this kind.
 
-        `ours` says what else is not asyncio's: "streams" or "primitives".
+        `ours` says what else is not asyncio's: "streams", "primitives" or "tasks".
         """
         result = unittest.TestResult()
         made: list[str] = []
@@ -111,7 +114,8 @@ class Case:
             stack.enter_context(replaced(ours))
             stack.enter_context(bounded_cleanup())
             stack.enter_context(same_classes())
-            case = _on_loop(self.cls, real)(self.method)
+            cls = _of_our_tasks(self.cls) if ours == "tasks" else self.cls
+            case = _on_loop(cls, real)(self.method)
             unittest.TestSuite([case]).run(result)
         return Outcome(result, len(made))
 
@@ -195,6 +199,10 @@ def replaced(ours: str) -> Iterator[None]:
     """Within the block, asyncio's names of streams are ours, those of the classes too, or its
     classes of locks, queues and timeouts make ours."""
     with ExitStack() as stack:
+        if ours == "tasks":
+            stack.enter_context(switched_tasks())
+            for (module, name), cls in our_tasks().items():
+                stack.enter_context(mock.patch.object(module, name, cls))
         if ours == "primitives":
             stack.enter_context(behind_asyncios_names())
         if ours == "streams":
@@ -302,6 +310,23 @@ def _virtual_loop_class(real: type[Any]) -> type[Any]:
             return not self._check_on_close
 
     return Virtual
+
+
+def has_tasks_in_c(case: Case) -> bool:
+    """Whether ours can be put in the place of something that this test uses."""
+    return native_tasks() and not case.cls.__name__.startswith("Py")
+
+
+def _of_our_tasks(cls: type[unittest.TestCase]) -> type[unittest.TestCase]:
+    """The class, with our classes for those in C that it names, and for what derives from them."""
+    found = {name: getattr(cls, name, None) for name in ("cls", "Future", "Task")}
+    overridden = {
+        name: ours
+        for name, value in found.items()
+        if isinstance(value, type) and (ours := in_place_of(value)) is not value
+    }
+    names = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    return type(cls.__name__, (cls,), {**overridden, **names})
 
 
 def _on_loop(cls: type[unittest.TestCase], real: type[Any]) -> type[unittest.TestCase]:

@@ -35,14 +35,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 runs.append((kinds[0], "streams"))
             if module in cases.WITH_OUR_PRIMITIVES and kinds[0] != loops.STOCK:
                 runs.append((kinds[0], "primitives"))
+            if module in cases.WITH_OUR_TASKS and kinds[0] != loops.STOCK:
+                if cases.has_tasks_in_c(case):
+                    runs.append((kinds[0], "tasks"))
             for kind, ours in runs:
-                entry = expectations.find(entries, case.name, kind)
+                place = f"{kind}{f'-{ours}' if ours else ''}"
+                entry = expectations.find(entries, case.name, place)
                 marks = (
                     [pytest.mark.xfail(reason=entry.text(), run=entry.run, strict=True)]
                     if entry is not None
                     else []
                 )
-                name = f"{kind}{f'-{ours}' if ours else ''}-{case.name}"
+                name = f"{place}-{case.name}"
                 parameters.append(pytest.param(kind, ours, case, id=name, marks=marks))
     for entry in entries:
         if names and not any(map(entry.names, names)):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support import loops, observing
+from support.tasks import native_tasks, switched_tasks
 
 HERE = Path(__file__).parent
 
@@ -18,6 +19,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(HERE):
             # Their warnings are their authors' business.
             item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+
+
+@pytest.fixture(params=["asyncio", "oxlip"], ids=["stock-tasks", "our-tasks"], autouse=True)
+def tasks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whose tasks loops of ours make: asyncio's, or ours as after `oxlip.install()`."""
+    if request.param == "asyncio":
+        yield
+        return
+    if not native_tasks():
+        pytest.skip("without tasks of ours")
+    with switched_tasks():
+        yield
 
 
 @pytest.fixture

@@ -13,15 +13,17 @@ from .loops import STOCK_ONLY
 @contextmanager
 def behind_asyncios_names() -> Iterator[None]:
     """Within the block, asyncio's classes make objects of ours."""
-    from oxlip import _primitives
+    from oxlip import _native, _primitives, _tasks
 
     before = {name: getattr(asyncio, name) for name in _primitives.FUNCTIONS}
     tasks = vars(_primitives.task_set())
     tasks_before = dict(tasks)
     _primitives.take_over()
+    _tasks.take_over()
     try:
         yield
     finally:
+        _native.switch_tasks(False)
         tasks.pop("add", None)
         tasks.update(tasks_before)
         for name, (_, module, _) in _primitives.FUNCTIONS.items():

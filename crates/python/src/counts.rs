@@ -22,11 +22,13 @@ pub(crate) enum Kind {
     Semaphore,
     Queue,
     Timeout,
+    Future,
+    Task,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 15] = [
+    pub(crate) const ALL: [(Self, &'static str); 17] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
@@ -42,6 +44,8 @@ impl Kind {
         (Self::Semaphore, "Semaphore"),
         (Self::Queue, "Queue"),
         (Self::Timeout, "Timeout"),
+        (Self::Future, "Future"),
+        (Self::Task, "Task"),
     ];
 }
 

@@ -1,5 +1,8 @@
 //! The few calls of the C API that PyO3 offers no safe form of.
 
+use std::ffi::{CStr, c_int, c_ulong, c_void};
+
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::sync::critical_section::with_critical_section;
@@ -50,6 +53,60 @@ pub(crate) fn call_method<'py, const N: usize>(
     }
 }
 
+// SAFETY: as CPython declares it (cpython/object.h).
+unsafe extern "C" {
+    /// Where an object has its dict, or NULL. In CPython's headers, not in PyO3's.
+    fn _PyObject_GetDictPtr(object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject;
+}
+
+/// Whether the object itself, not its class, has an attribute of this name.
+///
+/// # Errors
+/// Out of memory.
+pub(crate) fn has_own(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyResult<bool> {
+    // SAFETY: a live object; where it has a dict, that is borrowed for the look.
+    unsafe {
+        let place = _PyObject_GetDictPtr(object.as_ptr());
+        if place.is_null() || (*place).is_null() {
+            return Ok(false);
+        }
+        match ffi::PyDict_Contains(*place, name.as_ptr()) {
+            -1 => Err(PyErr::fetch(object.py())),
+            found => Ok(found == 1),
+        }
+    }
+}
+
+/// The traceback that an exception has, whatever its class makes of the attribute.
+#[inline]
+pub(crate) fn traceback<'py>(exception: &Bound<'py, PyBaseException>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: a live exception; the result is a new reference, or NULL for none.
+    unsafe {
+        let traceback = ffi::PyException_GetTraceback(exception.as_ptr());
+        Bound::from_owned_ptr_or_opt(exception.py(), traceback)
+    }
+}
+
+/// Sets it likewise: to a traceback, or to none.
+///
+/// # Errors
+/// `TypeError` for anything else.
+#[inline]
+pub(crate) fn set_traceback(
+    exception: &Bound<'_, PyBaseException>,
+    traceback: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    // SAFETY: two live objects, of which the first is an exception.
+    let set = unsafe {
+        let traceback = traceback.map_or_else(|| ffi::Py_None(), Bound::as_ptr);
+        ffi::PyException_SetTraceback(exception.as_ptr(), traceback)
+    };
+    match set {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(exception.py())),
+    }
+}
+
 /// What `object.__setattr__` and `object.__delattr__` (no value) do.
 ///
 /// # Errors
@@ -95,6 +152,43 @@ pub(crate) fn type_version(class: &Bound<'_, PyType>) -> u32 {
     }
     // SAFETY: a live type object, whose fields only threads with the GIL write.
     unsafe { (*class.as_type_ptr()).tp_version_tag }
+}
+
+/// A class in C over others, whose instances have `size` bytes.
+///
+/// # Errors
+/// `TypeError` if the bases do not go together; out of memory.
+///
+/// # Safety
+/// The slots hold functions for what they say, which know instances of this size; it is not less than that
+/// of the bases.
+pub(crate) unsafe fn type_over(
+    bases: &Bound<'_, PyTuple>,
+    name: &'static CStr,
+    size: usize,
+    flags: c_ulong,
+    slots: &[(c_int, *mut c_void)],
+) -> PyResult<Py<PyType>> {
+    let end = (0, std::ptr::null_mut());
+    let slots = slots.iter().chain([&end]);
+    let mut slots: Vec<_> = slots
+        .map(|&(slot, pfunc)| ffi::PyType_Slot { slot, pfunc })
+        .collect();
+    let mut spec = ffi::PyType_Spec {
+        name: name.as_ptr(),
+        basicsize: c_int::try_from(size).expect("some words"),
+        itemsize: 0,
+        flags: flags.try_into().expect("type flags fit the field"),
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: `spec` and `slots` are complete and live through the call, which copies what it
+    // keeps (the name has static life); the rest is the caller's.
+    unsafe {
+        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, bases.as_ptr());
+        Ok(Bound::from_owned_ptr_or_err(bases.py(), made)?
+            .cast_into_unchecked::<PyType>()
+            .unbind())
+    }
 }
 
 /// The tuple `("loop",)`.

@@ -21,6 +21,7 @@ mod owner;
 mod primitives;
 mod room;
 mod streams;
+mod tasks;
 mod tls;
 mod transport;
 
@@ -114,9 +115,23 @@ mod _native {
         super::tls::describe(py)
     }
 
+    /// Whether this Python's tasks are known well enough for loops to make ours.
+    #[pyfunction]
+    fn has_tasks(py: Python<'_>) -> PyResult<bool> {
+        super::tasks::supported(py)
+    }
+
+    /// Has all loops of ours make `Future` and `Task` from here on; or asyncio's again.
+    #[pyfunction]
+    #[pyo3(signature = (on, /))]
+    fn switch_tasks(py: Python<'_>, on: bool) -> PyResult<()> {
+        super::tasks::switch(py, on)
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::loop_::fastcall::install(module.getattr("EventLoop")?.cast()?)?;
+        super::tasks::export(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -99,6 +99,24 @@ pub(crate) static NO_ITEM: Imported = Imported::new("oxlip._primitives", "NO_ITE
 pub(crate) static TIMEOUT_STATES: Imported = Imported::new("oxlip._primitives", "TIMEOUT_STATES");
 pub(crate) static C_FUTURE: Imported = Imported::new("_asyncio", "Future");
 pub(crate) static C_TASK: Imported = Imported::new("_asyncio", "Task");
+/// asyncio's future in Python, which knows what its release does.
+pub(crate) static PYTHON_FUTURE: Imported = Imported::new("asyncio.futures", "_PyFuture");
+pub(crate) static FUTURE_REPR: Imported = Imported::new("asyncio.base_futures", "_future_repr");
+pub(crate) static TASK_REPR: Imported = Imported::new("asyncio.base_tasks", "_task_repr");
+pub(crate) static TASK_GET_STACK: Imported = Imported::new("asyncio.base_tasks", "_task_get_stack");
+pub(crate) static TASK_PRINT_STACK: Imported =
+    Imported::new("asyncio.base_tasks", "_task_print_stack");
+pub(crate) static CURRENT_TASKS: Imported = Imported::new("_asyncio", "_current_tasks");
+pub(crate) static SCHEDULED_TASKS: Imported = Imported::new("_asyncio", "_scheduled_tasks");
+pub(crate) static SWAP_CURRENT_TASK: Imported = Imported::new("_asyncio", "_swap_current_task");
+pub(crate) static REGISTER_EAGER_TASK: Imported = Imported::new("_asyncio", "_register_eager_task");
+pub(crate) static UNREGISTER_EAGER_TASK: Imported =
+    Imported::new("_asyncio", "_unregister_eager_task");
+pub(crate) static GET_EVENT_LOOP: Imported = Imported::new("asyncio.events", "get_event_loop");
+pub(crate) static CANCELLED_ERROR: Imported = Imported::new("asyncio", "CancelledError");
+pub(crate) static EXTRACT: Imported = Imported::new("traceback", "extract_stack");
+pub(crate) static IS_FINALIZING: Imported = Imported::new("sys", "is_finalizing");
+pub(crate) static IS_GENERATOR: Imported = Imported::new("inspect", "isgenerator");
 pub(crate) static INVALID_STATE_ERROR: Imported = Imported::new("asyncio", "InvalidStateError");
 pub(crate) static DEQUE: Imported = Imported::new("collections", "deque");
 pub(crate) static QUEUE_FULL: Imported = Imported::new("asyncio", "QueueFull");

@@ -6,8 +6,8 @@ use pyo3::types::{PyString, PyTuple};
 
 use super::args::Args;
 use super::callback::{
-    Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, remember_source, repr,
-    run, source_traceback, with_slots,
+    Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, remember_source,
+    report, repr, run, source_traceback, with_slots,
 };
 use super::spare::{Used, refill, run_queued};
 use crate::context::{Chosen, Runner};
@@ -82,6 +82,17 @@ impl Handle {
     #[inline]
     pub(crate) fn run(handle: &Bound<'_, Self>) -> PyResult<()> {
         run(handle)
+    }
+
+    /// What is done when its callback has raised, here by other means than the handle.
+    ///
+    /// # Errors
+    /// `SystemExit` and `KeyboardInterrupt`, which end the loop.
+    pub(crate) fn report_for(handle: &Bound<'_, Self>, error: PyErr) -> PyResult<()> {
+        match call_of(handle) {
+            Some((callback, args)) => report(handle, &callback, &args, error),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

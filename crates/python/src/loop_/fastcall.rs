@@ -1,7 +1,7 @@
 //! The scheduling methods, and `create_task`, as CPython calls them fastest: `METH_FASTCALL`, no tuple of arguments
 //! where there are none, no look at the type of `self` that the method descriptor has had already.
 //!
-//! `#[pymethods]` cannot say this, so these five are put on the class when the module is made.
+//! `#[pymethods]` cannot say this, so these six are put on the class when the module is made.
 
 use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -76,7 +76,8 @@ fn known<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, EventLoop>>
     let is_known = INSTALLED
         .iter()
         .any(|known| known.load(Ordering::Relaxed) == class);
-    is_known.then(|| event_loop.cast().ok()).flatten()
+    // SAFETY: those classes derive from `EventLoop`, which `install` has checked.
+    is_known.then(|| unsafe { event_loop.cast_unchecked() })
 }
 
 /// The same, if its clock and its timers are ours.
@@ -99,6 +100,39 @@ pub(crate) fn time<'py>(event_loop: &Any<'py>) -> PyResult<Any<'py>> {
         }
         None => crate::ffi::call_method(intern!(py, "time"), [event_loop]),
     }
+}
+
+/// The loop, if what is to run soon may go to its scheduler past `call_soon()`.
+#[inline]
+pub(crate) fn direct<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, EventLoop>> {
+    known(event_loop).filter(|known| !known.get().has_own_soon() && !known.get().is_debug())
+}
+
+/// `event_loop.call_soon(callback, argument, context=context)` of any loop.
+///
+/// # Errors
+/// Those of the method.
+#[inline]
+pub(crate) fn soon<'py>(
+    event_loop: &Any<'py>,
+    callback: Any<'py>,
+    argument: Option<&Any<'py>>,
+    context: Any<'py>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    if let Some(known) = direct(event_loop) {
+        let argument = argument.map_or(Args::None, |it| Args::One(it.clone().unbind()));
+        let context = Some(context).filter(|context| !context.is_none());
+        return schedule::call_soon(known, callback, argument, context).map(drop);
+    }
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "context"), context)?;
+    let method = event_loop.getattr(intern!(py, "call_soon"))?;
+    match argument {
+        Some(argument) => method.call((callback, argument), Some(&keywords)),
+        None => method.call((callback,), Some(&keywords)),
+    }
+    .map(drop)
 }
 
 /// `event_loop.create_future()` of any loop.
@@ -135,7 +169,7 @@ pub(crate) fn timer<'py>(
     }
 }
 
-struct Methods([ffi::PyMethodDef; 5]);
+struct Methods([ffi::PyMethodDef; 6]);
 
 // SAFETY: never written to; the pointers in it are to static data.
 unsafe impl Sync for Methods {}
@@ -170,6 +204,11 @@ static METHODS: Methods = Methods([
         get_trampoline_function!(fastcall_cfunction_with_keywords, create_task),
         c"create_task($self, coro, *, name=None, **options)\n--\n\n\
           A task that runs the coroutine; the options are those of asyncio.Task.",
+    ),
+    method(
+        c"create_future",
+        get_trampoline_function!(fastcall_cfunction_with_keywords, create_future_method),
+        c"create_future($self, /)\n--\n\nA future of this loop.",
     ),
 ]);
 
@@ -231,6 +270,13 @@ fastcall!(call_at, |event_loop, arguments| {
 fastcall!(create_task, |event_loop, arguments| {
     let (coro, name, options) = arguments.parse_task()?;
     tasks::create_task(event_loop, coro, name, options)
+});
+
+fastcall!(create_future_method, |event_loop, arguments| {
+    if !arguments.positional.is_empty() || arguments.names.is_some() {
+        return Err(PyTypeError::new_err("create_future() takes no arguments"));
+    }
+    tasks::create_future(event_loop)
 });
 
 /// The arguments of one call, as the interpreter has laid them out.

@@ -19,6 +19,7 @@ use pyo3::types::PyList;
 
 use super::{EventLoop, Runnable, State, lifecycle, tick};
 use crate::handle::{Handle, TimerHandle, collector};
+use crate::tasks::{current, step};
 use crate::{names, transport};
 
 /// Something to run that is no callback of the program's, as a handle.
@@ -113,8 +114,9 @@ pub(super) fn run_foreign(handle: &Bound<'_, PyAny>) -> PyResult<()> {
 pub(super) fn tick(event_loop: &Bound<'_, EventLoop>, sleep: bool) -> PyResult<()> {
     let owned = lifecycle::own(event_loop)?;
     let result = tick::tick(event_loop, &owned, &mut None, sleep);
+    let settled = current::settle(event_loop);
     // What was written leaves, also before an interrupt.
-    result.and(transport::flush(event_loop))
+    result.and(settled).and(transport::flush(event_loop))
 }
 
 /// Waits, and puts into the queue what happened. Timers stay where they are.
@@ -244,6 +246,14 @@ fn show<'py>(
         }
         Runnable::Timer(handle) => handle.bind(py).clone().into_any(),
         Runnable::Foreign(handle) => handle.bind(py).clone(),
+        Runnable::Step(task) | Runnable::Wake(task) => {
+            let task = task.bind(py).clone();
+            let wakes = matches!(runnable, Runnable::Wake(_));
+            let handle = step::as_handle(event_loop, &task, wakes)?;
+            let before = std::mem::replace(runnable, Runnable::Call(handle.clone().unbind()));
+            drop(before);
+            handle.into_any()
+        }
         _ => {
             let pending = Pending {
                 event_loop: event_loop.clone().unbind(),

@@ -10,6 +10,7 @@ use super::{EventLoop, Runnable, State, fork, replaced, tick};
 use crate::handle::collector;
 use crate::names;
 use crate::owner::{Ownership, thread_token};
+use crate::tasks::current;
 use crate::transport::{self, AnyTransport, Link};
 
 /// Says that the loop runs from now on, until [`release`].
@@ -65,8 +66,9 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
             Err(error) => break Err(error),
         }
     };
+    let settled = current::settle(event_loop);
     // What the last handle has written leaves although no tick may follow.
-    result.and(transport::flush(event_loop))
+    result.and(settled).and(transport::flush(event_loop))
 }
 
 /// Nothing is left hidden from the cycle collector: see `handle/collector.rs`.

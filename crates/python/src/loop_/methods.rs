@@ -137,10 +137,6 @@ impl EventLoop {
 
     // Futures and tasks: tasks.rs
 
-    fn create_future<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        tasks::create_future(slf)
-    }
-
     fn set_task_factory(&self, factory: Option<Any<'_>>) -> PyResult<()> {
         tasks::set_factory(self, factory)
     }

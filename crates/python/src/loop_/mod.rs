@@ -41,6 +41,7 @@ use crate::counts::{Counted, Kind};
 use crate::errors;
 use crate::handle::{Handle, Spare, TimerHandle};
 use crate::owner::ThreadBound;
+use crate::tasks::Task;
 use crate::transport::{Beginning, Ending};
 
 /// asyncio's event loop. Python code subclasses it; see `oxlip.EventLoop`.
@@ -62,6 +63,8 @@ pub(crate) struct EventLoop {
     debug: AtomicBool,
     /// Seconds, as the bits of an `f64`.
     slow_callback_duration: AtomicU64,
+    /// The loop is known to asyncio as one that runs no task just now: `tasks/current.rs`.
+    pub(crate) between_tasks: AtomicBool,
     /// Not in the state: asyncio lets other threads ask for it, and create tasks.
     task_factory: Mutex<Option<Py<PyAny>>>,
     /// For handles that other threads schedule.
@@ -111,6 +114,10 @@ pub(crate) enum Runnable {
     Call(Py<Handle>),
     /// A timer that is due; in the inbox: a timer that is still to be set.
     Timer(Py<TimerHandle>),
+    /// A task of ours begins, or goes on after a bare `yield`.
+    Step(Py<Task>),
+    /// What a task of ours waits for is done.
+    Wake(Py<Task>),
     /// A connection has something to read.
     Readable(Id),
     /// Datagrams wait on a socket.
@@ -203,6 +210,7 @@ impl EventLoop {
             replaced: AtomicU8::new(0),
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
+            between_tasks: AtomicBool::new(false),
             task_factory: Mutex::new(None),
             remote_snapshot: Mutex::default(),
             last_time: AtomicU64::new(0),
@@ -264,6 +272,7 @@ impl Runnable {
             Self::Call(handle) => visit.call(handle),
             Self::Timer(handle) => visit.call(handle),
             Self::Foreign(handle) => visit.call(handle),
+            Self::Step(task) | Self::Wake(task) => visit.call(task),
             Self::Begin(beginning) => beginning.traverse(visit),
             Self::End(ending) => ending.traverse(visit),
             Self::Readable(_)

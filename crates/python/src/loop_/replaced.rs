@@ -1,4 +1,4 @@
-//! `time()`, `call_at()` and `create_future()` that a program has put in the place of ours: set on the
+//! `time()`, `call_at()`, `create_future()` and `call_soon()` that a program has put in the place of ours: set on the
 //! loop, or defined in a subclass.
 //!
 //! asyncio's loop calls these methods of its own: whoever replaces `time()` rules its timers, and
@@ -20,6 +20,7 @@ use crate::handle::Args;
 const TIME: u8 = 1;
 const CALL_AT: u8 = 2;
 const CREATE_FUTURE: u8 = 4;
+const CALL_SOON: u8 = 8;
 
 /// Sets an attribute of the loop, or deletes it.
 ///
@@ -31,7 +32,8 @@ pub(super) fn set_attribute(
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     ffi::generic_set_attribute(event_loop, name, value)?;
-    if name == "time" || name == "call_at" || name == "create_future" || name == "__class__" {
+    const WATCHED: [&str; 5] = ["time", "call_at", "create_future", "call_soon", "__class__"];
+    if WATCHED.iter().any(|watched| name == *watched) {
         look(event_loop);
     }
     Ok(())
@@ -49,6 +51,9 @@ pub(super) fn look(event_loop: &Bound<'_, EventLoop>) {
     }
     if !is_ours(event_loop, intern!(py, "create_future")) {
         replaced |= CREATE_FUTURE;
+    }
+    if !is_ours(event_loop, intern!(py, "call_soon")) {
+        replaced |= CALL_SOON;
     }
     event_loop.get().replaced.store(replaced, Ordering::Relaxed);
 }
@@ -139,6 +144,12 @@ impl EventLoop {
     #[inline]
     pub(super) fn has_own_timers(&self) -> bool {
         self.replaced.load(Ordering::Relaxed) & (TIME | CALL_AT) != 0
+    }
+
+    /// Whether steps of tasks must go through the program.
+    #[inline]
+    pub(super) fn has_own_soon(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed) & CALL_SOON != 0
     }
 
     /// Whether futures are made by the program.

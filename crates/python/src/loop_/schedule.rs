@@ -246,6 +246,17 @@ impl EventLoop {
         }
     }
 
+    /// As `call_soon()`, of what has no handle.
+    ///
+    /// # Errors
+    /// `RuntimeError` if the loop is closed.
+    #[inline]
+    pub(crate) fn queue(&self, runnable: Runnable) -> PyResult<()> {
+        self.check_open()?;
+        self.push(runnable);
+        Ok(())
+    }
+
     /// Runs `runnable` in the next tick.
     #[inline]
     pub(crate) fn push(&self, runnable: Runnable) {

@@ -9,18 +9,28 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::EventLoop;
 use crate::names;
+use crate::tasks::{Future, Task};
 
 pub(super) fn create_future<'py>(
     event_loop: &Bound<'py, EventLoop>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     let class = names::FUTURE.get(py)?;
-    if class.is(names::C_FUTURE.get(py)?)
-        && let Some(keywords) = kept_keywords(event_loop)?
-    {
+    let is_asyncios = class.is(names::C_FUTURE.get(py)?);
+    if is_asyncios && makes_ours(event_loop) {
+        return Future::make(event_loop).map(Bound::into_any);
+    }
+    if is_asyncios && let Some(keywords) = kept_keywords(event_loop)? {
         return crate::ffi::call_keywords(&class, &PyTuple::empty(py), &keywords);
     }
     call_with_loop(&class, None, event_loop)
+}
+
+/// Whether this loop makes our classes where it would make asyncio's in C. In debug mode it does not: they
+/// say where they were made.
+#[inline]
+fn makes_ours(event_loop: &Bound<'_, EventLoop>) -> bool {
+    crate::tasks::switched() && !event_loop.get().is_debug()
 }
 
 /// `{"loop": event_loop}`, always the same one, on the thread of a running loop. For classes that neither
@@ -75,15 +85,21 @@ pub(super) fn create_task<'py>(
     let Some(factory) = factory else {
         let Some(options) = options else {
             let class = names::TASK.get(py)?;
-            if class.is(names::C_TASK.get(py)?)
-                && let Some(keywords) = kept_keywords(event_loop)?
-            {
+            let is_asyncios = class.is(names::C_TASK.get(py)?);
+            if is_asyncios && makes_ours(event_loop) {
+                return Task::make(event_loop, coro, None).map(Bound::into_any);
+            }
+            if is_asyncios && let Some(keywords) = kept_keywords(event_loop)? {
                 return crate::ffi::call_keywords(&class, &PyTuple::new(py, [coro])?, &keywords);
             }
             return call_with_loop(&class, Some(&coro), event_loop);
         };
         options.set_item(intern!(py, "loop"), event_loop)?;
-        return names::TASK.get(py)?.call((coro,), Some(&options));
+        let mut class = names::TASK.get(py)?;
+        if class.is(names::C_TASK.get(py)?) && makes_ours(event_loop) {
+            class = py.get_type::<Task>().into_any();
+        }
+        return class.call((coro,), Some(&options));
     };
     let Some(options) = options else {
         return factory.call1((event_loop, coro));

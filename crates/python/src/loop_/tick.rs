@@ -15,6 +15,7 @@ use super::{EventLoop, Runnable, State, files, inside, replaced, watch};
 use crate::context::Runner;
 use crate::handle::{Handle, TimerHandle, Used, collector};
 use crate::owner::Ownership;
+use crate::tasks::{Task, current, step};
 use crate::{names, transport};
 
 /// Runs one tick of a loop that this thread owns; `sleep` lets it wait for something to happen.
@@ -34,8 +35,12 @@ pub(super) fn tick(
     this.check_open()?;
     this.drain_inbox(py);
     let poll = !sleep || this.stopping.load(Ordering::Relaxed);
+    if this.has_own_time() {
+        current::settle(event_loop)?;
+    }
     let sleeps = !poll && !owned.with(|state| state.scheduler.has_ready());
     if sleeps {
+        current::settle(event_loop)?;
         drop(runner.take());
         this.drop_contexts(owned);
     }
@@ -55,18 +60,28 @@ pub(super) fn tick(
     if sleeps {
         py.check_signals()?;
     }
-    let (gone, settled) = owned.with(|state| {
+    let (gone, settled, yielded) = owned.with(|state| {
         transport::stage_for_wait(state);
         let gone = state.end_kept();
         let timeout = state.timeout(poll, own_now);
-        (gone, state.wait(py, timeout))
+        let settled = state.wait(py, timeout);
+        (gone, settled, state.polls == 0)
     });
-    drop(gone);
+    if !gone.is_empty() {
+        current::settle(event_loop)?;
+        drop(gone);
+    }
     let settled = settled?;
     settle(event_loop, owned, settled)?;
     // Python's own signal handlers run here, and Ctrl-C leaves from here. Also without a sleep: the
-    // interpreter looks only between its instructions, and callbacks may all be native.
-    py.check_signals()?;
+    // interpreter looks only between its instructions, and callbacks may all be native. Between steps of
+    // tasks it looks in the next one, unless all coroutines are native, too: so here, now and then.
+    if yielded {
+        current::settle(event_loop)?;
+    }
+    if !current::is_unsettled(event_loop) {
+        py.check_signals()?;
+    }
     this.drain_inbox(py);
     let own_due = replaced::own_due(event_loop)?;
     owned.with(|state| state.begin(own_due));
@@ -75,9 +90,11 @@ pub(super) fn tick(
         match owned.with(|state| state.next(spare.take())) {
             Next::Run(runnable) if this.is_debug() => run_timed(event_loop, runnable)?,
             Next::Run(Runnable::Call(handle)) => {
+                current::settle(event_loop)?;
                 spare = Handle::run_queued(handle.into_bound(py), runner)?;
             }
             Next::Run(Runnable::Timer(handle)) => {
+                current::settle(event_loop)?;
                 spare = TimerHandle::run_queued(handle.into_bound(py), runner)?;
             }
             Next::Run(runnable) => run(event_loop, runnable)?,
@@ -120,6 +137,9 @@ enum Next {
 #[inline]
 pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
     let py = event_loop.py();
+    if !matches!(runnable, Runnable::Step(_) | Runnable::Wake(_)) {
+        current::settle(event_loop)?;
+    }
     match runnable {
         Runnable::Call(handle) => {
             let handle = handle.into_bound(py);
@@ -127,6 +147,8 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyRe
             Handle::run(&handle)
         }
         Runnable::Timer(handle) => TimerHandle::run(handle.bind(py)),
+        Runnable::Step(task) => step::run(event_loop, &task.into_bound(py), false),
+        Runnable::Wake(task) => step::run(event_loop, &task.into_bound(py), true),
         Runnable::Readable(id) => transport::read(event_loop, id),
         Runnable::Receivable(id) => transport::receive(event_loop, id),
         Runnable::Sendable(id) => transport::sendable(event_loop, id),
@@ -145,6 +167,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyRe
 #[cold]
 fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
     let py = event_loop.py();
+    current::settle(event_loop)?;
     let description = runnable.describe(event_loop)?;
     let (began, own_began) = (Instant::now(), replaced::own_now(event_loop)?);
     let set_current = |handle| {
@@ -325,6 +348,8 @@ impl Runnable {
             Self::Call(handle) => Some(handle.clone_ref(py).into_any()),
             Self::Timer(handle) => Some(handle.clone_ref(py).into_any()),
             Self::Foreign(handle) => Some(handle.clone_ref(py)),
+            Self::Step(task) => Some(as_handle(event_loop, task, false)?),
+            Self::Wake(task) => Some(as_handle(event_loop, task, true)?),
             Self::Begin(beginning) => Some(beginning.transport.clone_ref(py).into_any()),
             Self::End(ending) => Some(ending.transport.clone_ref(py).into_any()),
             Self::Readable(id) | Self::Receivable(id) | Self::Sendable(id) => {
@@ -341,6 +366,16 @@ impl Runnable {
             Self::Acceptable(_) | Self::Failed(_) | Self::AcceptAgain(_) => None,
         })
     }
+}
+
+/// For debug mode, which was turned on after the step was queued.
+fn as_handle(
+    event_loop: &Bound<'_, EventLoop>,
+    task: &Py<Task>,
+    wakes: bool,
+) -> PyResult<Py<PyAny>> {
+    let handle = step::as_handle(event_loop, task.bind(event_loop.py()), wakes)?;
+    Ok(handle.into_any().unbind())
 }
 
 impl EventLoop {

@@ -294,7 +294,9 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
     })?;
     for future in futures {
         let future = future.bind(py);
-        if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        if let Some(woken) = crate::tasks::wake(future, py.None().bind(py)) {
+            woken?;
+        } else if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
             future.call_method1(intern!(py, "set_result"), (py.None(),))?;
         }
     }

@@ -100,6 +100,9 @@ fn new_waiter<'py>(owner: &Any<'py>, bound: Option<Any<'py>>) -> PyResult<Any<'p
 #[inline]
 fn wake<'py>(waiter: &Any<'py>, result: &Any<'py>) -> PyResult<bool> {
     let py = waiter.py();
+    if let Some(woken) = crate::tasks::wake(waiter, result) {
+        return woken;
+    }
     // asyncio's own says so itself.
     let says = is_exactly(waiter, &names::C_FUTURE)?;
     if !says && ffi::call_method(intern!(py, "done"), [waiter])?.is_truthy()? {

@@ -62,7 +62,7 @@ impl TaskSet {
     }
 
     /// In place of `WeakSet.add()`.
-    fn add(&self, item: &Any<'_>) -> PyResult<()> {
+    pub(crate) fn add(&self, item: &Any<'_>) -> PyResult<()> {
         let py = item.py();
         if !self.pending.bind(py).is_empty() {
             self.commit_pending.call0(py)?;

@@ -344,8 +344,10 @@ impl StreamReader {
             return Ok(());
         };
         let waiter = waiter.into_bound(py);
-        if !ffi::call_method(intern!(py, "cancelled"), [&waiter])?.is_truthy()? {
-            let nothing = py.None().into_bound(py);
+        let nothing = py.None().into_bound(py);
+        if let Some(woken) = crate::tasks::wake(&waiter, &nothing) {
+            woken?;
+        } else if !ffi::call_method(intern!(py, "cancelled"), [&waiter])?.is_truthy()? {
             ffi::call_method(intern!(py, "set_result"), [&waiter, &nothing])?;
         }
         Ok(())

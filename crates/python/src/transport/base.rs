@@ -96,45 +96,15 @@ fn make(
         bases.push(base);
     }
     let bases = PyTuple::new(py, bases)?;
-    let mut slots = [
-        ffi::PyType_Slot {
-            slot: ffi::Py_tp_new,
-            pfunc: new as *mut c_void,
-        },
-        ffi::PyType_Slot {
-            slot: ffi::Py_tp_dealloc,
-            pfunc: dealloc as *mut c_void,
-        },
-        ffi::PyType_Slot {
-            slot: ffi::Py_tp_traverse,
-            pfunc: traverse as *mut c_void,
-        },
-        ffi::PyType_Slot {
-            slot: ffi::Py_tp_clear,
-            pfunc: clear as *mut c_void,
-        },
-        ffi::PyType_Slot {
-            slot: 0,
-            pfunc: std::ptr::null_mut(),
-        },
+    let slots = [
+        (ffi::Py_tp_new, new as *mut c_void),
+        (ffi::Py_tp_dealloc, dealloc as *mut c_void),
+        (ffi::Py_tp_traverse, traverse as *mut c_void),
+        (ffi::Py_tp_clear, clear as *mut c_void),
     ];
-    let mut spec = ffi::PyType_Spec {
-        name: name.as_ptr(),
-        basicsize: c_int::try_from(size_of::<Layout>()).expect("two words"),
-        itemsize: 0,
-        flags: (ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC)
-            .try_into()
-            .expect("type flags fit the field"),
-        slots: slots.as_mut_ptr(),
-    };
-    // SAFETY: `spec` and `slots` are complete and live through the call, which copies what it
-    // keeps (the name has static life); the bases are a tuple of live type objects.
-    unsafe {
-        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, bases.as_ptr());
-        Ok(Bound::from_owned_ptr_or_err(py, made)?
-            .cast_into_unchecked::<PyType>()
-            .unbind())
-    }
+    let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC;
+    // SAFETY: the functions below are for instances of this layout, which is that of the bases.
+    unsafe { crate::ffi::type_over(&bases, name, size_of::<Layout>(), flags, &slots) }
 }
 
 /// Makes an instance for PyO3, the only caller, which then writes the Rust part.

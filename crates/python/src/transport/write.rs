@@ -18,9 +18,9 @@ use super::body::Body;
 use super::link::{AnyTransport, Link};
 use super::{StreamTransport, datagram, end, flow, reserve};
 use crate::buffer::{Chunk, Data};
-use crate::context;
 use crate::errors::{self, os_error};
 use crate::loop_::{Connection, EventLoop, State};
+use crate::{context, tasks};
 
 /// With more than this gathered on a connection, in bytes, nothing is won by waiting.
 const GATHER_AT_MOST: usize = 32 * 1024;
@@ -219,6 +219,7 @@ fn flush_all(
     let this = event_loop.get();
     // Nearly always all of it leaves in one access of the state.
     while let Some((transport, outcome)) = this.state.with(|state| next(state, py))? {
+        tasks::current::settle(event_loop)?;
         act_and_settle(transport.bind(py), outcome, false)?;
     }
     Ok(())
@@ -307,6 +308,7 @@ pub(crate) fn settle_sent(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
             None => return Ok(()),
             Some(None) => {}
             Some(Some((transport, outcome))) => {
+                tasks::current::settle(event_loop)?;
                 act_and_settle(transport.bind(py), outcome, false)?;
             }
         }

@@ -1,0 +1,198 @@
+//! The native types that stand between asyncio's `Future` and `Task` in C and ours.
+//!
+//! `isinstance(task, asyncio.Task)` must hold, so our classes derive from asyncio's; of what an instance of
+//! those has, nothing is used: it stays zeroed, or None, which asyncio's functions take for an object that was
+//! never initialised. To PyO3 such a type is a native base of known size. It differs from asyncio's in how
+//! instances are made, which PyO3 does, and how they are finalized and freed: as transport/base.rs says.
+
+use std::ffi::{CStr, c_void};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyTuple, PyType};
+
+use super::end;
+use crate::names;
+
+/// Words of an instance behind its head, as the running Python's own class has them: see [`fits`].
+const FUTURE_WORDS: usize = if cfg!(Py_3_13) { 11 } else { 14 };
+const TASK_WORDS: usize = if cfg!(Py_3_13) { 16 } else { 20 };
+
+/// Where among them asyncio's task has its coroutine and its context: its own methods take for granted that
+/// there are some.
+const TASK_OBJECTS: [usize; 2] = if cfg!(Py_3_13) { [13, 15] } else { [15, 17] };
+
+/// What an instance of `asyncio.Future` or `asyncio.Task` looks like from outside.
+#[repr(C)]
+pub(crate) struct Layout<const WORDS: usize> {
+    object: ffi::PyObject,
+    asyncios: [usize; WORDS],
+}
+
+/// A marker for the type over one class of asyncio's.
+macro_rules! base {
+    ($marker:ident, $class:expr, $words:expr, $new:expr, $name:expr) => {
+        /// There are no values of it.
+        pub(crate) struct $marker(());
+
+        // SAFETY: `make` gives a type whose instances begin with `Layout` (it checks the size).
+        unsafe impl pyo3::PyTypeInfo for $marker {
+            fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
+                static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                let size = size_of::<Layout<{ $words }>>();
+                let made = TYPE.get_or_try_init(py, || make(py, &$class, size, $new, $name));
+                made.expect("asked for only where asyncio's classes have the known size")
+                    .as_ptr()
+                    .cast()
+            }
+        }
+
+        // SAFETY: see `Layout`.
+        unsafe impl pyo3::type_object::PyLayout<$marker> for Layout<{ $words }> {}
+        impl pyo3::type_object::PySizedLayout<$marker> for Layout<{ $words }> {}
+
+        impl pyo3::impl_::pyclass::PyClassBaseType for $marker {
+            type LayoutAsBase = pyo3::impl_::pycell::PyClassObjectBase<Layout<{ $words }>>;
+            type BaseNativeType = Self;
+            type Initializer = pyo3::impl_::pyclass_init::PyNativeTypeInitializer<Self>;
+            type PyClassMutability =
+                <PyAny as pyo3::impl_::pyclass::PyClassBaseType>::PyClassMutability;
+            type Layout<T: pyo3::impl_::pyclass::PyClassImpl> =
+                pyo3::impl_::pycell::PyStaticClassObject<T>;
+        }
+    };
+}
+
+base!(
+    FutureBase,
+    names::C_FUTURE,
+    FUTURE_WORDS,
+    new,
+    c"oxlip._native.FutureBase"
+);
+base!(
+    TaskBase,
+    names::C_TASK,
+    TASK_WORDS,
+    new_task,
+    c"oxlip._native.TaskBase"
+);
+
+/// Whether the running Python's classes are those that our types are made for.
+///
+/// # Errors
+/// asyncio cannot be imported.
+pub(super) fn fits(py: Python<'_>) -> PyResult<bool> {
+    let future = size_of::<Layout<FUTURE_WORDS>>();
+    let task = size_of::<Layout<TASK_WORDS>>();
+    Ok(size(names::C_FUTURE.get(py)?.cast()?) == future
+        && size(names::C_TASK.get(py)?.cast()?) == task)
+}
+
+fn size(class: &Bound<'_, PyType>) -> usize {
+    // SAFETY: the pointer is a live type object; `tp_basicsize` is set since the type is ready.
+    unsafe { (*class.as_type_ptr()).tp_basicsize }.unsigned_abs()
+}
+
+fn make(
+    py: Python<'_>,
+    class: &'static names::Imported,
+    expected: usize,
+    new: ffi::newfunc,
+    name: &'static CStr,
+) -> PyResult<Py<PyType>> {
+    let base = class.get(py)?.cast::<PyType>()?;
+    if size(base) != expected {
+        return Err(PyTypeError::new_err(format!(
+            "{base} has instances of {} bytes, {expected} were expected",
+            size(base)
+        )));
+    }
+    let bases = PyTuple::new(py, [base])?;
+    // The traversal and `tp_clear` are inherited: asyncio's pass over what is zeroed.
+    let slots = [
+        (ffi::Py_tp_new, new as *mut c_void),
+        (ffi::Py_tp_finalize, end::finalize as *mut c_void),
+        (ffi::Py_tp_dealloc, dealloc as *mut c_void),
+    ];
+    let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE;
+    // SAFETY: the functions are for instances of this size, which is that of the base.
+    unsafe { crate::ffi::type_over(&bases, name, expected, flags, &slots) }
+}
+
+/// Makes an instance for PyO3, which then writes the Rust part. A program that finds this class gets none: it
+/// would have no such part.
+unsafe extern "C" fn new(
+    class: *mut ffi::PyTypeObject,
+    _args: *mut ffi::PyObject,
+    _kwargs: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: `class` is a ready type, which has a `tp_alloc`; it gives zeroed memory, or NULL with an
+    // error. The interpreter is attached.
+    unsafe {
+        if !end::is_ours(Python::assume_attached(), class) {
+            let message = c"only oxlip.Future and oxlip.Task can be made";
+            ffi::PyErr_SetString(ffi::PyExc_TypeError, message.as_ptr());
+            return std::ptr::null_mut();
+        }
+        let alloc = (*class).tp_alloc.expect("a ready type has tp_alloc");
+        alloc(class, 0)
+    }
+}
+
+/// As [`new`].
+unsafe extern "C" fn new_task(
+    class: *mut ffi::PyTypeObject,
+    args: *mut ffi::PyObject,
+    kwargs: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as in `new`; an instance has these words, which hold references that asyncio's part gives up.
+    unsafe {
+        let object = new(class, args, kwargs);
+        if !object.is_null() {
+            let words = (&raw mut (*object.cast::<Layout<TASK_WORDS>>()).asyncios).cast();
+            for index in TASK_OBJECTS {
+                let word: *mut *mut ffi::PyObject = words;
+                word.add(index).write(ffi::Py_NewRef(ffi::Py_None()));
+            }
+        }
+        object
+    }
+}
+
+/// Frees the instance. The deallocator in end.rs, which calls it, has untracked it and dropped the Rust
+/// part, and releases the type afterwards.
+pub(super) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
+    // SAFETY: `object` is an instance of a type over asyncio's, whose references are gone: weak ones, and
+    // what asyncio's part holds (its `__dict__`, and more only if a program has called asyncio's
+    // `__init__` on it), are given up as asyncio's deallocator does, and the memory as the type says.
+    unsafe {
+        ffi::PyObject_ClearWeakRefs(object);
+        asyncios_clear(object);
+        let free = (*ffi::Py_TYPE(object))
+            .tp_free
+            .expect("a ready type has tp_free");
+        free(object.cast());
+    }
+}
+
+/// `tp_clear` of asyncio's class in C that `object` is an instance of.
+///
+/// # Safety
+/// `object` is an instance of a type over asyncio's.
+unsafe fn asyncios_clear(object: *mut ffi::PyObject) {
+    // SAFETY: live types, each with a base down to the one made here, whose deallocator is ours and which has
+    // inherited asyncio's `tp_clear`.
+    unsafe {
+        let mut class = ffi::Py_TYPE(object);
+        let ours = dealloc as ffi::destructor as usize;
+        while (*class).tp_dealloc.map(|it| it as usize) != Some(ours) {
+            class = (*class).tp_base;
+        }
+        if let Some(clear) = (*class).tp_clear {
+            clear(object);
+        }
+    }
+}

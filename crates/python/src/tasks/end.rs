@@ -1,0 +1,189 @@
+//! The end of a future: what is said when nobody has looked at its exception, or a task was still pending.
+//!
+//! PyO3 knows no finalizers. The class over asyncio's has one, which ours inherit; the interpreter calls it for
+//! objects of derived classes, and our deallocator for those of exactly our class, if there is anything to say.
+
+use pyo3::impl_::trampoline::get_trampoline_function;
+use pyo3::pyclass::boolean_struct::True;
+use pyo3::types::PyDict;
+use pyo3::{Borrowed, PyClass, PyTypeInfo as _, ffi, intern, prelude::*};
+
+use super::core::{Core, Life, Native};
+use super::{Future, Task, base};
+
+/// One of our two classes.
+pub(super) trait Ours: PyClass<Frozen = True> + Sync {
+    /// Gives up all references.
+    fn release(&mut self, py: Python<'_>);
+    fn core(&self) -> &Core;
+    /// Whether there is anything to say now.
+    fn speaks(object: &Bound<'_, Self>) -> bool;
+}
+
+/// Whether this is one of the two classes, or derived from one.
+pub(super) fn is_ours(py: Python<'_>, class: *mut ffi::PyTypeObject) -> bool {
+    let ours = [Future::type_object_raw(py), Task::type_object_raw(py)];
+    // SAFETY: three live types.
+    ours.contains(&class)
+        || ours
+            .iter()
+            .any(|ours| unsafe { ffi::PyType_IsSubtype(class, *ours) } != 0)
+}
+
+/// Before objects are made.
+pub(super) fn install<T: Ours>(py: Python<'_>) {
+    let class = T::type_object_raw(py);
+    // SAFETY: the class's own type object, which nobody has used yet; ours does what PyO3's does, and more.
+    unsafe { (*class).tp_dealloc = Some(dealloc::<T>) };
+}
+
+unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
+    // SAFETY: called by the interpreter, attached, with an object of `T` or a derived class that nobody refers
+    // to; only for the former nobody has called the finalizer. It may bring the object back to life, which the
+    // call tells. Otherwise the Rust part is dropped once, where it lies, and the memory given back by the
+    // class below; an instance of a heap type refers to it.
+    unsafe {
+        let py = Python::assume_attached();
+        let class = ffi::Py_TYPE(object);
+        let rust = {
+            let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+            if class == T::type_object_raw(py)
+                && T::speaks(&borrowed)
+                && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
+            {
+                return;
+            }
+            // Where it lies, through the pointer that may write there.
+            let offset = std::ptr::from_ref(borrowed.get()).addr() - object.addr();
+            object.byte_add(offset).cast::<T>()
+        };
+        ffi::PyObject_GC_UnTrack(object.cast());
+        (*rust).release(py);
+        std::ptr::drop_in_place(rust);
+        base::dealloc(object);
+        ffi::Py_DECREF(class.cast());
+    }
+}
+
+/// `tp_finalize` of the classes over asyncio's.
+pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+    let speak = get_trampoline_function!(unaryfunc, speak);
+    // SAFETY: called by the interpreter, attached, with a live object, also when it is about to end. Only a
+    // panic comes out of it as an exception.
+    unsafe {
+        if speak(object).is_null() {
+            ffi::PyErr_WriteUnraisable(object);
+        }
+    }
+}
+
+/// # Safety
+/// `object` is live.
+unsafe fn speak(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<*mut ffi::PyObject> {
+    // SAFETY: see above.
+    let speaker = unsafe { Bound::from_borrowed_ptr(py, object) };
+    // What is on its way stays so.
+    let raised = PyErr::take(py);
+    if let Err(error) = last_words(&speaker) {
+        error.write_unraisable(py, Some(&speaker));
+    }
+    if let Some(raised) = raised {
+        raised.restore(py);
+    }
+    // Not a new reference: only whether it is NULL is looked at.
+    Ok(object)
+}
+
+fn last_words(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let Some(native) = Native::derived(object) else {
+        return Ok(());
+    };
+    if let Ok(task) = object.cast::<Task>()
+        && task.get().was_destroyed_pending(task)
+    {
+        let message = "Task was destroyed but it is pending!";
+        report(
+            native,
+            message.to_owned(),
+            intern!(object.py(), "task"),
+            None,
+        )?;
+    }
+    let unseen = native.with(|slots| {
+        let unseen = std::mem::replace(&mut slots.logs, false);
+        let exception = slots.rare.as_ref()?.exception.as_ref()?;
+        unseen.then(|| exception.bind(object.py()).as_any().clone())
+    });
+    if let Some(exception) = unseen {
+        let class = object.get_type().name()?;
+        let message = format!("{class} exception was never retrieved");
+        let key = intern!(object.py(), "future");
+        report(native, message, key, Some(exception))?;
+    }
+    Ok(())
+}
+
+fn report<'py>(
+    native: Native<'_, 'py>,
+    message: String,
+    key: &Bound<'py, pyo3::types::PyString>,
+    exception: Option<Bound<'py, PyAny>>,
+) -> PyResult<()> {
+    let py = native.object.py();
+    let context = PyDict::new(py);
+    context.set_item(intern!(py, "message"), message)?;
+    if let Some(exception) = exception {
+        context.set_item(intern!(py, "exception"), exception)?;
+    }
+    context.set_item(key, native.object)?;
+    let source = native.with(|slots| {
+        let source = slots.rare.as_ref()?.source_traceback.as_ref()?;
+        Some(source.bind(py).clone())
+    });
+    if let Some(source) = source {
+        context.set_item(intern!(py, "source_traceback"), source)?;
+    }
+    native
+        .event_loop()?
+        .call_method1(intern!(py, "call_exception_handler"), (context,))
+        .map(drop)
+}
+
+impl Ours for Future {
+    fn release(&mut self, py: Python<'_>) {
+        self.core.release(py);
+    }
+
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn speaks(object: &Bound<'_, Self>) -> bool {
+        Native::of(object).with(|slots| slots.logs)
+    }
+}
+
+impl Ours for Task {
+    fn release(&mut self, py: Python<'_>) {
+        self.release_all(py);
+    }
+
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn speaks(object: &Bound<'_, Self>) -> bool {
+        Native::of(object).with(|slots| slots.logs || slots.life == Life::Pending)
+    }
+}
+
+impl<'a, 'py> Native<'a, 'py> {
+    /// Of an object of one of our classes, or a derived one.
+    #[inline]
+    pub(super) fn of<T: Ours>(object: &'a Bound<'py, T>) -> Self {
+        Self {
+            object: object.as_any(),
+            core: object.get().core(),
+        }
+    }
+}

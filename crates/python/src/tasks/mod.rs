@@ -1,0 +1,123 @@
+//! `Future` and `Task` in the place of asyncio's own in C, for loops of ours: what they do over and over is
+//! native to the loop's end, without objects that only carry a step from the one to the other (ADR 12).
+//!
+//! `core.rs` is what both have: state and outcome; `callbacks.rs` who is told. `awaiting.rs` is what `await` iterates, `step.rs`
+//! how a task goes on, `current.rs` what `asyncio.current_task()` reads, `end.rs` what is said of those that nobody
+//! has looked at. All of it is asyncio's in meaning, and runs on the thread of the future's loop, of any class.
+
+mod awaiting;
+mod base;
+mod callbacks;
+mod calls;
+mod core;
+pub(crate) mod current;
+mod end;
+mod future;
+pub(crate) mod step;
+mod task;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::types::PyModule;
+
+use self::core::{Life, Native};
+use crate::names;
+
+pub(crate) use self::future::Future;
+pub(crate) use self::task::Task;
+
+type Any<'py> = Bound<'py, PyAny>;
+
+/// Whether there are the classes.
+static EXPORTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether loops of ours make ours.
+static SWITCHED: AtomicBool = AtomicBool::new(false);
+
+/// Puts the classes into the module, where the running Python's are known.
+///
+/// # Errors
+/// asyncio cannot be imported; out of memory.
+pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    if !supported(py)? {
+        return Ok(());
+    }
+    // At the interpreter's end nothing can be imported any more, and futures still have something to say.
+    for name in [
+        &names::FUTURE_REPR,
+        &names::TASK_REPR,
+        &names::TASK_GET_STACK,
+        &names::TASK_PRINT_STACK,
+        &names::INVALID_STATE_ERROR,
+        &names::CANCELLED_ERROR,
+        &names::EXTRACT,
+        &names::IS_FINALIZING,
+        &names::IS_COROUTINE,
+        &names::IS_GENERATOR,
+        &names::PYTHON_FUTURE,
+        &names::GET_EVENT_LOOP,
+        &names::CURRENT_TASKS,
+        &names::SCHEDULED_TASKS,
+        &names::SWAP_CURRENT_TASK,
+        &names::REGISTER_EAGER_TASK,
+        &names::UNREGISTER_EAGER_TASK,
+    ] {
+        name.get(py)?;
+    }
+    end::install::<Future>(py);
+    end::install::<Task>(py);
+    awaiting::install(py);
+    calls::install(py)?;
+    module.add_class::<Future>()?;
+    module.add_class::<Task>()?;
+    EXPORTED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether this Python's classes are those that ours are made for.
+///
+/// # Errors
+/// asyncio cannot be imported.
+pub(crate) fn supported(py: Python<'_>) -> PyResult<bool> {
+    let version = py.version_info();
+    let known =
+        (3, 12) <= (version.major, version.minor) && (version.major, version.minor) <= (3, 13);
+    Ok(known && cfg!(not(Py_GIL_DISABLED)) && base::fits(py)?)
+}
+
+/// From here on, or no longer, loops of ours make ours.
+///
+/// # Errors
+/// asyncio has no set of its tasks.
+pub(crate) fn switch(py: Python<'_>, on: bool) -> PyResult<()> {
+    let on = on && EXPORTED.load(Ordering::Relaxed);
+    if on || switched() {
+        task::find_task_set(py, on)?;
+    }
+    SWITCHED.store(on, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Gives a future of exactly our class its result; false if it is done. None: it is another future.
+///
+/// # Errors
+/// What `call_soon()` raises.
+#[inline]
+pub(crate) fn wake<'py>(future: &Any<'py>, result: &Any<'py>) -> Option<PyResult<bool>> {
+    // Without the classes nobody can ask for them.
+    if !EXPORTED.load(Ordering::Relaxed) {
+        return None;
+    }
+    let native = Native::of(future.cast_exact::<Future>().ok()?);
+    if native.with(|slots| slots.life != Life::Pending) {
+        return Some(Ok(false));
+    }
+    Some(native.set_result(result.clone()).map(|()| true))
+}
+
+#[inline]
+pub(crate) fn switched() -> bool {
+    SWITCHED.load(Ordering::Relaxed)
+}
