@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::EventLoop;
 use crate::names;
-use crate::tasks::{Future, Task};
+use crate::tasks::{Future, Task, current};
 
 pub(super) fn create_future<'py>(
     event_loop: &Bound<'py, EventLoop>,
@@ -17,7 +17,8 @@ pub(super) fn create_future<'py>(
     let py = event_loop.py();
     let class = names::FUTURE.get(py)?;
     let is_asyncios = class.is(names::C_FUTURE.get(py)?);
-    if is_asyncios && makes_ours(event_loop) {
+    // A task of asyncio's, such as a library makes by itself, waits faster for a future of asyncio's.
+    if is_asyncios && makes_ours(event_loop) && !current::is_asyncios(event_loop)? {
         return Future::make(event_loop).map(Bound::into_any);
     }
     if is_asyncios && let Some(keywords) = kept_keywords(event_loop)? {

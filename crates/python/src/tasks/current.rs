@@ -44,6 +44,18 @@ pub(super) fn leave(event_loop: &Any<'_>, task: &Any<'_>) -> PyResult<()> {
     current.del_item(event_loop)
 }
 
+/// Whether the running task is of asyncio's C class.
+///
+/// # Errors
+/// Those of a loop's `__hash__`.
+#[inline]
+pub(crate) fn is_asyncios(event_loop: &Bound<'_, EventLoop>) -> PyResult<bool> {
+    let py = event_loop.py();
+    let running = current_tasks(py)?.get_item(event_loop)?;
+    let class = names::C_TASK.get(py)?;
+    Ok(running.is_some_and(|task| task.get_type().is(class)))
+}
+
 /// As [`enter`], for a step in the queue of a loop of ours.
 ///
 /// # Errors
