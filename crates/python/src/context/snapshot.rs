@@ -8,9 +8,9 @@
 //!
 //! Whether two contexts are equal CPython does not tell. Its contexts point to an immutable map of
 //! their variables, which copies share until one of them sets a variable: the same map means the
-//! same contents. That pointer, and the one to the context below, are read from the object. Where
-//! they are is checked once by what they do ([`Layout::probe`]); where that fails, each handle gets
-//! its own copy.
+//! same contents. That pointer is read from the context, and the current context from the thread's
+//! state. Where they are is found once by what they do ([`Layout::probe`]); where that fails, each
+//! handle gets its own copy.
 //!
 //! Belongs to whoever holds the interpreter; a snapshot is used by one thread at a time.
 
@@ -31,17 +31,23 @@ impl Snapshot {
     /// Out of memory.
     #[inline(always)]
     pub(crate) fn of_current(&mut self, py: Python<'_>) -> PyResult<Chosen> {
-        let Some(layout) = Layout::known(py) else {
+        if Layout::known(py).is_none() {
             return copy_current(py).map(Chosen::Own);
-        };
-        if let Some(last) = &self.0
-            && layout.equals_current(last)
-        {
-            return Ok(Chosen::Shared(last.clone_ref(py)));
+        }
+        if let Some(last) = self.if_current(py) {
+            return Ok(last);
         }
         let fresh = copy_current(py)?;
         self.0 = Some(fresh.clone_ref(py));
         Ok(Chosen::Shared(fresh))
+    }
+
+    /// The last copy, if it is equal to the current context. Runs no Python code.
+    #[inline(always)]
+    pub(crate) fn if_current(&self, py: Python<'_>) -> Option<Chosen> {
+        let last = self.0.as_ref()?;
+        let is_current = Layout::known(py)?.equals_current(last, py);
+        is_current.then(|| Chosen::Shared(last.clone_ref(py)))
     }
 
     /// Nothing is kept alive by it any more.
@@ -97,15 +103,20 @@ impl Runner {
 
 type Pointer = *mut ffi::PyObject;
 
-/// Where a `contextvars.Context` has its pointers (`_pycontextobject`, pycore_context.h): offsets in
-/// bytes, the same in CPython 3.7 to 3.14.
+/// Where CPython keeps what no function of its tells: offsets in bytes.
 struct Layout {
-    below: usize,
+    /// Of the current context in a `PyThreadState` (cpython/pystate.h), which differs with the release.
+    current: usize,
+    /// Of the variables in a `contextvars.Context` (`_pycontextobject`, pycore_context.h), the same
+    /// in CPython 3.7 to 3.14.
     variables: usize,
 }
 
+/// How much of a thread's state is searched: the least that any release has is 280 bytes (3.10).
+const SEARCHED: usize = 256;
+
 impl Layout {
-    /// The layout, if this interpreter's contexts are as expected.
+    /// The layout, if this interpreter's is as expected.
     #[inline]
     fn known(py: Python<'_>) -> Option<&'static Self> {
         static LAYOUT: PyOnceLock<Option<Layout>> = PyOnceLock::new();
@@ -114,66 +125,74 @@ impl Layout {
             .as_ref()
     }
 
-    /// Reads both pointers of contexts whose contents are known.
+    /// Reads both pointers where it is known what they must be.
     fn probe(py: Python<'_>) -> PyResult<Option<Self>> {
-        let head = size_of::<ffi::PyObject>();
-        let layout = Self {
-            below: head,
-            variables: head + size_of::<Pointer>(),
-        };
         let module = py.import(intern!(py, "contextvars"))?;
         let outer = module.getattr("Context")?.call0()?.unbind();
         let inner = copy(py, &outer)?;
+        let variables = size_of::<ffi::PyObject>() + size_of::<Pointer>();
         // SAFETY: a live object's type, which is ready.
         let size = unsafe { (*ffi::Py_TYPE(outer.as_ptr())).tp_basicsize };
-        if size.unsigned_abs() < layout.variables + size_of::<Pointer>() {
+        if size.unsigned_abs() < variables + size_of::<Pointer>() {
             return Ok(None);
         }
+        let place = super::run(py, &outer, || {
+            Ok((0..SEARCHED)
+                .step_by(size_of::<Pointer>())
+                .find(|&place| current_at(py, place) == outer.as_ptr()))
+        })?;
+        let Some(current) = place else {
+            return Ok(None);
+        };
+        let layout = Self { current, variables };
         let variable = module.getattr("ContextVar")?.call1(("oxlip",))?;
         let copies_share = layout.variables(&outer) == layout.variables(&inner)
             && !layout.variables(&outer).is_null();
-        let nested = super::run(py, &outer, || {
-            let below = super::run(py, &inner, || {
+        let follows = super::run(py, &outer, || {
+            let within = super::run(py, &inner, || {
                 variable.call_method1("set", (1,))?;
-                Ok(layout.below(&inner))
+                Ok(layout.current(py) == inner.as_ptr())
             })?;
-            Ok(below == outer.as_ptr())
+            Ok(within && layout.current(py) == outer.as_ptr())
         })?;
         let changed = layout.variables(&outer) != layout.variables(&inner);
         let again = copy(py, &inner)?;
         let share_again = layout.variables(&again) == layout.variables(&inner);
-        Ok((copies_share && nested && changed && share_again).then_some(layout))
+        Ok((copies_share && follows && changed && share_again).then_some(layout))
     }
 
-    /// Whether `snapshot` is equal to this thread's current context. It is entered for a moment:
-    /// only then does a context say which one is below it.
+    /// Whether `snapshot` is equal to this thread's current context.
     #[inline]
-    fn equals_current(&self, snapshot: &Py<PyAny>) -> bool {
-        // SAFETY: a Context that nobody else enters (see `Snapshot`); entered and left here with
-        // nothing between that could fail. `current` is what the thread runs in, so it is alive.
-        unsafe {
-            if ffi::PyContext_Enter(snapshot.as_ptr()) != 0 {
-                ffi::PyErr_Clear();
-                return false;
-            }
-            let current = self.below(snapshot);
-            if ffi::PyContext_Exit(snapshot.as_ptr()) != 0 {
-                ffi::PyErr_Clear();
-                return false;
-            }
-            !current.is_null() && read(current, self.variables) == self.variables(snapshot)
-        }
+    fn equals_current(&self, snapshot: &Py<PyAny>, py: Python<'_>) -> bool {
+        let current = self.current(py);
+        // SAFETY: what a thread runs in is a live Context, and the pointer is inside it, by `probe`.
+        !current.is_null()
+            && unsafe { read(current, self.variables) } == self.variables(snapshot)
     }
 
-    fn below(&self, context: &Py<PyAny>) -> Pointer {
-        // SAFETY: inside the object, by `probe`.
-        unsafe { read(context.as_ptr(), self.below) }
+    /// The context that this thread runs in, borrowed; NULL until it has one.
+    #[inline]
+    fn current(&self, py: Python<'_>) -> Pointer {
+        current_at(py, self.current)
     }
 
     #[inline]
     fn variables(&self, context: &Py<PyAny>) -> Pointer {
         // SAFETY: inside the object, by `probe`.
         unsafe { read(context.as_ptr(), self.variables) }
+    }
+}
+
+/// The pointer at `place`, below [`SEARCHED`], of this thread's state.
+#[inline]
+fn current_at(_attached: Python<'_>, place: usize) -> Pointer {
+    // SAFETY: a thread that is attached has a state, it alone writes to this part of it, and
+    // `place` is a multiple of a pointer's size inside it.
+    unsafe {
+        ffi::PyThreadState_Get()
+            .byte_add(place)
+            .cast::<Pointer>()
+            .read()
     }
 }
 

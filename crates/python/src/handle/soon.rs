@@ -58,12 +58,23 @@ impl Handle {
         args: Args,
         context: Chosen,
     ) -> PyResult<Bound<'py, Self>> {
-        spare.get().0.set_takes_turns(false);
-        refill(&spare, callback, args, context);
+        Self::stand_for(&spare, callback, args, context);
         if spare.get().0.event_loop.get().is_debug() {
             remember_source(&spare)?;
         }
         Ok(spare)
+    }
+
+    /// As [`Handle::reuse`] outside debug mode; runs no Python code.
+    #[inline]
+    pub(crate) fn stand_for(
+        spare: &Bound<'_, Self>,
+        callback: Bound<'_, PyAny>,
+        args: Args,
+        context: Chosen,
+    ) {
+        spare.get().0.set_takes_turns(false);
+        refill(spare, callback, args, context);
     }
 
     /// Runs a handle that the queue has given up; what may be used again comes back.

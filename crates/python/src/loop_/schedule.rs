@@ -157,7 +157,8 @@ pub(super) fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyRes
 }
 
 impl EventLoop {
-    /// Makes a handle, or takes one that is spare, has it prepared, and queues it.
+    /// Makes a handle, or takes one that is spare, has it prepared, and queues it. `prepare` must not run
+    /// Python code.
     #[inline]
     fn schedule<'py>(
         &self,
@@ -165,7 +166,51 @@ impl EventLoop {
         callback: Bound<'py, PyAny>,
         args: Args,
         context: Option<Bound<'py, PyAny>>,
-        prepare: impl FnOnce(&Handle),
+        prepare: impl Fn(&Handle),
+    ) -> PyResult<Bound<'py, Handle>> {
+        let mut call = Some((callback, args));
+        if context.is_none()
+            && !self.is_debug()
+            && let Some(handle) = self.schedule_spare(event_loop.py(), &mut call, &prepare)
+        {
+            return Ok(handle);
+        }
+        let (callback, args) = call.expect("taken only by a handle that was given back");
+        self.schedule_other(event_loop, callback, args, context, prepare)
+    }
+
+    /// The usual case of [`EventLoop::schedule`]: a spare handle, and the context that others have.
+    /// Nothing is made or freed, so no Python code runs, and the state is borrowed once.
+    #[inline]
+    fn schedule_spare<'py>(
+        &self,
+        py: Python<'py>,
+        call: &mut Option<(Bound<'py, PyAny>, Args)>,
+        prepare: impl Fn(&Handle),
+    ) -> Option<Bound<'py, Handle>> {
+        let scheduled = self.state.with(|state| {
+            let context = state.snapshot.if_current(py)?;
+            let spare = state.spare.handle()?.into_bound(py);
+            let (callback, args) = call.take()?;
+            Handle::stand_for(&spare, callback, args, context);
+            prepare(spare.get());
+            state
+                .scheduler
+                .push(Runnable::Call(spare.clone().unbind()));
+            Some(spare)
+        });
+        scheduled.ok().flatten()
+    }
+
+    /// As [`EventLoop::schedule`], where something has to be made, or this thread does not own the
+    /// state.
+    fn schedule_other<'py>(
+        &self,
+        event_loop: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Args,
+        context: Option<Bound<'py, PyAny>>,
+        prepare: impl Fn(&Handle),
     ) -> PyResult<Bound<'py, Handle>> {
         let py = event_loop.py();
         let lent = self
@@ -207,7 +252,7 @@ impl EventLoop {
         callback: Bound<'py, PyAny>,
         args: Args,
         context: Option<Bound<'py, PyAny>>,
-        prepare: impl FnOnce(&Handle),
+        prepare: impl Fn(&Handle),
     ) -> PyResult<Bound<'py, Handle>> {
         let context = self.choose_elsewhere(context, event_loop.py())?;
         let handle = Handle::new(event_loop, callback, args, context)?;
