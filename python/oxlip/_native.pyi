@@ -5,6 +5,7 @@ from asyncio.constants import _SendfileMode
 from asyncio.events import _TaskFactory
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context
+from inspect import Signature
 from socket import socket
 from ssl import SSLContext
 from typing import Any, Protocol, TypeVar, final
@@ -19,10 +20,12 @@ _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
     "DatagramTransport",
+    "Event",
     "EventLoop",
     "Future",
     "Handle",
     "Lock",
+    "Maker",
     "Pending",
     "Queue",
     "ReadPipeTransport",
@@ -38,6 +41,7 @@ __all__ = [
     "TlsProtocol",
     "WritePipeTransport",
     "__version__",
+    "adopt_methods",
     "drivers",
     "has_tasks",
     "live_objects",
@@ -47,7 +51,6 @@ __all__ = [
     "switch_tasks",
     "timeout",
     "tls_codec",
-    "type_version",
 ]
 
 __version__: str
@@ -288,6 +291,23 @@ class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
     def _sock(self) -> socket | None: ...
 
 @disjoint_base
+class Event:
+    """The native half of `oxlip.Event`, over attributes of asyncio's names."""
+
+    _value: bool
+    _waiters: Any
+    _loop: asyncio.AbstractEventLoop | None
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
+    def is_set(self) -> Any: ...
+    def set(self) -> None: ...
+    def clear(self) -> None: ...
+    def _arrival(self) -> asyncio.Future[Any] | None:
+        """A future that is the last of the waiters; `None` if the object is of a derived class."""
+
+    def _leave(self, waiter: asyncio.Future[Any]) -> None: ...
+
+@disjoint_base
 class Lock:
     """The native half of `oxlip.Lock`, over attributes of asyncio's names."""
 
@@ -295,7 +315,7 @@ class Lock:
     _waiters: Any
     _loop: asyncio.AbstractEventLoop | None
 
-    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def __new__(cls, *args: object, **kwargs: object) -> Self: ...
     def _take(self) -> bool:
         """Takes it if it is free and nobody has waited longer."""
 
@@ -362,6 +382,23 @@ class Timeout:
     def _leave(self) -> bool: ...
 
 @final
+class Maker:
+    """The `__new__` of a class of asyncio's, which makes an object of ours."""
+
+    def __new__(
+        cls,
+        stock: type[Any],
+        ours: type[Any],
+        is_asyncios: Callable[[], bool],
+        others: Callable[..., Any],
+        takes_arguments: bool,
+        signature: Signature,
+    ) -> Self: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    @property
+    def __signature__(self) -> Signature: ...
+
+@final
 class TaskSet:
     """Functions to take the place of two that a `WeakSet` of tasks has in Python."""
 
@@ -402,6 +439,8 @@ class StreamWriter:
     _transport: asyncio.WriteTransport
     _protocol: asyncio.BaseProtocol
     _reader: asyncio.StreamReader | None
+    _loop: asyncio.AbstractEventLoop
+    _complete_fut: asyncio.Future[None]
 
     def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
     def write(self, data: ReadableBuffer) -> None: ...
@@ -468,9 +507,6 @@ def drivers() -> list[str]:
 def tls_codec() -> dict[str, str]:
     """Which codec TLS connections get here (`codec`), and why (`reason`)."""
 
-def type_version(class_: type, /) -> int:
-    """A number that a class has until it or one of its bases changes; 0 if it has none."""
-
 def read_file_now(fd: int, size: int, offset: int) -> bytes | None: ...
 def live_objects() -> dict[str, int]:
     """How many native objects of each class exist; empty unless built with debug assertions."""
@@ -513,5 +549,6 @@ class Task(asyncio.Task[_T_co]):
     def get_context(self) -> Context: ...
 
 def timeout(delay: float | None) -> Any: ...
+def adopt_methods(class_: type[Any], base: type[Any], /) -> None: ...
 def own_scheduling(class_: type[EventLoop], /) -> None:
     """Gives a class its own `call_soon` and kin, which are called faster than inherited ones."""

@@ -45,11 +45,13 @@ def _is_of(function: Any, modules: set[str]) -> bool:
 
 # What is behind the names, whoever has replaced them or will.
 if TYPE_CHECKING:
+    _Event = asyncio.Event
     _Lock = asyncio.Lock
     _Semaphore = asyncio.Semaphore
     _BoundedSemaphore = asyncio.BoundedSemaphore
     _Queue = asyncio.Queue
 else:
+    _Event = _stock_class(asyncio.locks, "Event")
     _Lock = _stock_class(asyncio.locks, "Lock")
     _Semaphore = _stock_class(asyncio.locks, "Semaphore")
     _BoundedSemaphore = _stock_class(asyncio.locks, "BoundedSemaphore")
@@ -95,11 +97,32 @@ class _Copied:
                 setattr(self, name, value)
 
 
+class Event(_Copied, _native.Event, _Event):
+    """As `asyncio.Event`."""
+
+    __module__ = "oxlip"
+    _ATTRIBUTES = ("_waiters", "_value")
+    __init__ = object.__init__  # All is set when it is made.
+
+    async def wait(self) -> Any:
+        if self._value:
+            return True
+        waiter = self._arrival()
+        if waiter is None:
+            return await super().wait()
+        try:
+            await waiter
+            return True
+        finally:
+            self._leave(waiter)
+
+
 class Lock(_Copied, _native.Lock, _Lock):
     """As `asyncio.Lock`."""
 
     __module__ = "oxlip"
     _ATTRIBUTES = ("_waiters", "_locked")
+    __init__ = object.__init__
 
     async def acquire(self) -> Any:
         if not self._take():
@@ -207,8 +230,18 @@ class Queue(_Copied, _native.Queue, _Queue[_T]):
             pass  # Its turn had come too.
 
 
+for _ours, _half in (
+    (Event, _native.Event),
+    (Lock, _native.Lock),
+    (Semaphore, _native.Semaphore),
+    (BoundedSemaphore, _native.Semaphore),
+    (Queue, _native.Queue),
+):
+    _native.adopt_methods(_ours, _half)
+
 # asyncio's class → ours.
 REPLACEMENTS: dict[type[Any], type[Any]] = {
+    _Event: Event,
     _Lock: Lock,
     _Semaphore: Semaphore,
     _BoundedSemaphore: BoundedSemaphore,
@@ -246,6 +279,7 @@ if sys.version_info >= (3, 11):
                 return None
             return await super().__aexit__(exc_type, exc_val, exc_tb)
 
+    _native.adopt_methods(Timeout, _native.Timeout)
     timeout = _native.timeout
 
     def timeout_at(when: float | None) -> asyncio.Timeout:
@@ -380,26 +414,18 @@ _METHODS = {stock: _methods(stock) for stock in REPLACEMENTS}
 def _maker(stock: type[Any], ours: type[Any]) -> Callable[..., Any]:
     """A `__new__` of asyncio's class, for itself and for what derives from it."""
     methods, own = _METHODS[stock]
-    type_version = _native.type_version
-    # Of the class when the methods were asyncio's. Comparing it spares comparing them.
-    version = 0
-    make_ours: Any = ours.__new__
-    is_initialized = ours.__init__ is not object.__init__
 
-    def is_asyncios() -> bool:
-        nonlocal version
-        if methods(stock) != own:
-            return False
-        version = type_version(stock)
-        return True
-
-    def __new__(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
-        # Who has replaced one of asyncio's methods means it: the native ones would not call it.
-        if cls is stock and (type_version(stock) == version != 0 or is_asyncios()):
-            return make_ours(ours) if is_initialized else make_ours(ours, *args, **kwargs)
+    def others(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
         make = super(stock, cls).__new__
         return make(cls) if make is object.__new__ else make(cls, *args, **kwargs)
 
-    # Who asks for the arguments of the class gets those of its `__init__`, as before.
-    __new__.__signature__ = inspect.signature(stock.__init__)  # type: ignore[attr-defined]
-    return __new__
+    return _native.Maker(
+        stock,
+        ours,
+        # Who has replaced one of asyncio's methods means it: the native ones would not call it.
+        lambda: methods(stock) == own,
+        others,
+        ours.__init__ is object.__init__,
+        # Who asks for the arguments of the class gets those of its `__init__`, as before.
+        inspect.signature(stock.__init__),
+    )

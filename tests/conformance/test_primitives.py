@@ -13,6 +13,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from types import MethodDescriptorType
 from typing import Any
 from unittest import mock
 
@@ -28,7 +29,7 @@ if STOCK_ONLY:
     pytest.skip("without oxlip", allow_module_level=True)
 
 import oxlip
-from oxlip import _primitives
+from oxlip import _native, _primitives
 
 Loop = asyncio.AbstractEventLoop
 # Before the switch and after it.
@@ -100,7 +101,8 @@ async def test_generic_classes(loop: Loop, switched: None) -> None:
 
 
 def test_arguments_as_before(switched: None) -> None:
-    for stock in (asyncio.Queue, asyncio.PriorityQueue, asyncio.Semaphore, asyncio.Lock):
+    kinds = (asyncio.Queue, asyncio.PriorityQueue, asyncio.Semaphore, asyncio.Lock, asyncio.Event)
+    for stock in kinds:
         own, *others = inspect.signature(stock.__init__).parameters.values()  # type: ignore[misc]
         assert own.name == "self"
         assert list(inspect.signature(stock).parameters.values()) == others
@@ -108,12 +110,18 @@ def test_arguments_as_before(switched: None) -> None:
         asyncio.Queue(1, 2)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match=">= 0"):
         asyncio.BoundedSemaphore(-1)
+    for without in (asyncio.Lock, asyncio.Event, oxlip.Lock, oxlip.Event):
+        with pytest.raises(TypeError, match="takes 1 positional argument"):
+            without(1)  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="unexpected keyword argument 'value'"):
+            without(value=1)  # type: ignore[call-arg]
 
 
 async def test_calls_are_coroutines(loop: Loop) -> None:
     """To asyncio, to `inspect` and to mocks."""
     lock: Any = oxlip.Lock()
-    for method in (lock.acquire, oxlip.Queue.get, oxlip.Queue.put, oxlip.Semaphore.acquire):
+    methods = (oxlip.Queue.get, oxlip.Queue.put, oxlip.Semaphore.acquire, oxlip.Event.wait)
+    for method in (lock.acquire, *methods):
         assert inspect.iscoroutinefunction(method)
     assert isinstance(mock.MagicMock(spec=oxlip.Lock).acquire, mock.AsyncMock)
     assert isinstance(mock.Mock(spec=oxlip.Lock), asyncio.Lock)
@@ -123,6 +131,22 @@ async def test_calls_are_coroutines(loop: Loop) -> None:
     assert "Lock.acquire()" in repr(task)
     lock.release()
     assert await task is True
+
+
+@pytest.mark.parametrize("ours", [*OURS, oxlip.StreamReader, oxlip.StreamWriter])
+def test_native_methods_are_of_the_class_itself(ours: Any) -> None:
+    """The interpreter calls those fastest."""
+    halves = [cls for cls in ours.__mro__ if cls.__module__ == "oxlip._native"]
+    native = {
+        name
+        for half in halves
+        for name, value in vars(half).items()
+        if type(value) is MethodDescriptorType
+    }
+    assert native
+    assert all(vars(ours)[name].__objclass__ is ours for name in native)
+    with pytest.raises(TypeError, match="does not derive from"):
+        _native.adopt_methods(int, halves[0])
 
 
 # `async with`.
@@ -195,6 +219,22 @@ async def test_derived_classes_get_asyncios_methods(loop: Loop) -> None:
         def _get(self) -> int:
             return self.numbers.pop(0)
 
+    class Named(oxlip.Event):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def _get_loop(self) -> Loop:
+            calls.append(self.name)
+            return super()._get_loop()  # type: ignore[misc, no-any-return]
+
+    event = Named("ready")
+    waiting = loop.create_task(event.wait())
+    await pause()
+    assert calls.pop() == "ready"
+    event.set()
+    assert await waiting is True
+
     queue = Numbers(2)
     await queue.put(1)
     queue.put_nowait(2)
@@ -224,6 +264,26 @@ async def test_attributes_are_asyncios(loop: Loop) -> None:
     semaphore._value = 0
     assert semaphore.locked()
     assert not hasattr(oxlip.Semaphore(), "_bound_value")
+
+    event: Any = oxlip.Event()
+    assert (list(event._waiters), event._loop, event._value) == ([], None, False)
+    assert event._waiters is event._waiters
+    event._value = ["anything"]
+    assert event.is_set() == ["anything"]
+    assert await event.wait() is True
+    event._value = 0
+    task = loop.create_task(event.wait())
+    await pause()
+    assert len(event._waiters) == 1
+    assert repr(event).endswith("[unset, waiters:1]>")
+    event.set()
+    assert (event._value, await task, len(event._waiters)) == (True, True, 0)
+    del event._value
+    for call in (event.is_set, event.set):
+        with pytest.raises(AttributeError, match="_value"):
+            call()
+    event.clear()
+    assert event.is_set() is False
 
     queue: Any = oxlip.Queue(3)
     queue._queue.extend([1, 2])
@@ -261,6 +321,14 @@ async def test_attributes_whose_end_runs_code(loop: Loop) -> None:
             queue.put_nowait(1)
             semaphore.release()
 
+    event: Any = oxlip.Event()
+    event._value = event._waiters = Ending()
+    event.clear()
+    event._waiters = []
+    assert (queue.qsize(), semaphore._value) == (1, 2)
+    queue.get_nowait()
+    semaphore._value = 1
+
     queue._finished, finished = Ending(), queue._finished
     queue._finished = finished
     semaphore._value = Ending()
@@ -271,13 +339,15 @@ async def test_attributes_whose_end_runs_code(loop: Loop) -> None:
 async def test_on_another_loop(loop: Loop) -> None:
     lock: Any = oxlip.Lock()
     queue: Any = oxlip.Queue()
-    lock._loop = queue._loop = object()
+    event: Any = oxlip.Event()
+    lock._loop = queue._loop = event._loop = object()
     await lock.acquire()
-    for call in (lock.acquire(), queue.get()):
+    for call in (lock.acquire(), queue.get(), event.wait()):
         with pytest.raises(RuntimeError, match="is bound to a different event loop"):
             await call
     assert not lock._waiters
     assert not queue._getters
+    assert not event._waiters
 
 
 @pytest.mark.parametrize("ours", OURS)
@@ -374,6 +444,9 @@ OF_LOCKS = st.one_of(
     CANCEL,
     st.sampled_from([("acquire",), ("release",), ("with", 0), ("with", 1), ("with", 2)]),
 )
+OF_EVENTS = st.one_of(
+    TICKS, CANCEL, st.sampled_from([("wait",), ("wait",), ("set",), ("clear",), ("is_set",)])
+)
 OF_QUEUES = st.one_of(
     TICKS,
     CANCEL,
@@ -387,6 +460,7 @@ PASSED_ON = st.sampled_from(
         [("put_nowait", 1), ("cancel", 0), ("pause", 2)],
         [("get_nowait",), ("cancel", 0), ("pause", 2)],
         [("release",), ("cancel", 0), ("pause", 2)],
+        [("set",), ("clear",), ("cancel", 0), ("pause", 2)],
     ]
 )
 
@@ -471,6 +545,11 @@ def compare(make_stock: Callable[[], Any], make_ours: Callable[[], Any], acts: l
 @given(CROWD, sequences(OF_LOCKS))
 def test_same_lock_as_asyncios(crowd: int, acts: list[Any]) -> None:
     compare(asyncio.Lock, oxlip.Lock, [*[("acquire",)] * crowd, ("pause", 1), *acts])
+
+
+@given(CROWD, sequences(OF_EVENTS))
+def test_same_event_as_asyncios(crowd: int, acts: list[Any]) -> None:
+    compare(asyncio.Event, oxlip.Event, [*[("wait",)] * crowd, ("pause", 1), *acts])
 
 
 @given(CROWD, st.integers(0, 3), st.booleans(), sequences(OF_LOCKS))

@@ -45,13 +45,19 @@ def filled() -> list[Any]:
     for queue in queues:
         queue.put_nowait(1)
         queue.put_nowait(2)
-    return [lock, semaphore, bounded, *queues]
+    event = asyncio.Event()
+    event.set()
+    return [lock, event, semaphore, bounded, *queues]
 
 
-async def check(lock: Any, semaphore: Any, bounded: Any, *queues: Any) -> None:
+async def check(lock: Any, event: Any, semaphore: Any, bounded: Any, *queues: Any) -> None:
     assert lock.locked()
     assert lock.name == "mine"
     lock.release()
+    assert event.is_set()
+    assert await event.wait() is True
+    event.clear()
+    assert not event.is_set()
     for several in (semaphore, bounded):
         for _ in range(3):
             assert not several.locked()
@@ -136,7 +142,7 @@ async def test_by_our_own_names(loop: Loop) -> None:
     slotted: Any = Slotted(2)
     slotted.slot = "s"
     slotted.own = "o"
-    for made in (oxlip.Lock(), oxlip.Queue(2), oxlip.BoundedSemaphore(2), slotted):
+    for made in (oxlip.Lock(), oxlip.Event(), oxlip.Queue(2), oxlip.BoundedSemaphore(2), slotted):
         for other in (copy.copy(made), copy.deepcopy(made)):
             assert type(other) is type(made)
             assert vars(other) == vars(made)

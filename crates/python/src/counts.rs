@@ -18,6 +18,7 @@ pub(crate) enum Kind {
     DatagramTransport,
     StreamReader,
     StreamWriter,
+    Event,
     Lock,
     Semaphore,
     Queue,
@@ -28,7 +29,7 @@ pub(crate) enum Kind {
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 17] = [
+    pub(crate) const ALL: [(Self, &'static str); 18] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
@@ -40,6 +41,7 @@ impl Kind {
         (Self::DatagramTransport, "DatagramTransport"),
         (Self::StreamReader, "StreamReader"),
         (Self::StreamWriter, "StreamWriter"),
+        (Self::Event, "Event"),
         (Self::Lock, "Lock"),
         (Self::Semaphore, "Semaphore"),
         (Self::Queue, "Queue"),

@@ -154,6 +154,63 @@ pub(crate) fn type_version(class: &Bound<'_, PyType>) -> u32 {
     unsafe { (*class.as_type_ptr()).tp_version_tag }
 }
 
+/// What the class's `__new__` makes of these arguments, by its slot. `__init__` is not called.
+///
+/// # Errors
+/// What it raises; `TypeError` if nobody can make such objects.
+#[inline]
+pub(crate) fn new_object<'py>(
+    class: &Bound<'py, PyType>,
+    arguments: &Bound<'py, PyTuple>,
+    keywords: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    let type_ = class.as_type_ptr();
+    let keywords = keywords.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    // SAFETY: a live type, whose slot gets live objects of the types that it wants, or no keywords,
+    // and gives a new reference or NULL with an error.
+    unsafe {
+        let Some(new) = (*type_).tp_new else {
+            let message = format!("cannot create {} instances", class.qualname()?);
+            return Err(pyo3::exceptions::PyTypeError::new_err(message));
+        };
+        Bound::from_owned_ptr_or_err(py, new(type_, arguments.as_ptr(), keywords))
+    }
+}
+
+/// Gives `class` the native methods of `base`, from which it derives, as its own: the interpreter calls
+/// a method fastest on an object of exactly the class whose it is. What `class` has itself stays.
+///
+/// # Errors
+/// `TypeError` if it does not derive from `base`; out of memory.
+pub(crate) fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyResult<()> {
+    let py = class.py();
+    if !class.is_subclass(base)? {
+        let message = format!("{} does not derive from {}", class.repr()?, base.repr()?);
+        return Err(pyo3::exceptions::PyTypeError::new_err(message));
+    }
+    let dict = pyo3::intern!(py, "__dict__");
+    let own = class.getattr(dict)?;
+    for item in base.getattr(dict)?.call_method0("items")?.try_iter()? {
+        let (name, method): (Bound<'_, PyString>, Bound<'_, PyAny>) = item?.extract()?;
+        // SAFETY: the two type objects are live.
+        let is_method =
+            unsafe { ffi::Py_TYPE(method.as_ptr()) == &raw mut ffi::PyMethodDescr_Type };
+        if !is_method || own.contains(&name)? {
+            continue;
+        }
+        // SAFETY: a descriptor of that type, whose definition outlives `base`, which `class` refers to;
+        // objects of `class` are such as its function expects.
+        let adopted = unsafe {
+            let definition = (*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
+            let adopted = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);
+            Bound::from_owned_ptr_or_err(py, adopted)?
+        };
+        class.setattr(name, adopted)?;
+    }
+    Ok(())
+}
+
 /// A class in C over others, whose instances have `size` bytes.
 ///
 /// # Errors

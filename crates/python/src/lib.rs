@@ -39,7 +39,7 @@ mod _native {
     #[pymodule_export]
     use super::loop_::{EventLoop, Pending};
     #[pymodule_export]
-    use super::primitives::{Lock, Queue, Semaphore, TaskSet, Timeout};
+    use super::primitives::{Event, Lock, Maker, Queue, Semaphore, TaskSet, Timeout};
     #[pymodule_export]
     use super::streams::{StreamReader, StreamWriter};
     #[pymodule_export]
@@ -63,6 +63,13 @@ mod _native {
         super::loop_::fastcall::install(class_)
     }
 
+    /// Gives the class the native methods of a base as its own, which are called faster.
+    #[pyfunction]
+    #[pyo3(signature = (class_, base, /))]
+    fn adopt_methods(class_: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyResult<()> {
+        super::ffi::adopt_methods(class_, base)
+    }
+
     /// Tells which classes stand on `StreamReader` and `StreamWriter`, and the protocols of streams.
     #[pyfunction]
     #[pyo3(signature = (reader, writer, protocol, stock_protocol, /))]
@@ -79,13 +86,6 @@ mod _native {
     #[pyfunction]
     fn timeout<'py>(delay: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         super::primitives::timeout(delay)
-    }
-
-    /// A number that a class has until it or one of its bases changes; 0 if it has none.
-    #[pyfunction]
-    #[pyo3(signature = (class_, /))]
-    fn type_version(class_: &Bound<'_, PyType>) -> u32 {
-        super::ffi::type_version(class_)
     }
 
     /// As `os.pread`, of what the system has in memory; `None` if it would have to wait.
@@ -131,6 +131,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::loop_::fastcall::install(module.getattr("EventLoop")?.cast()?)?;
+        super::primitives::export(module)?;
         super::tasks::export(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

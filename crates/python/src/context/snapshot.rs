@@ -166,8 +166,7 @@ impl Layout {
     fn equals_current(&self, snapshot: &Py<PyAny>, py: Python<'_>) -> bool {
         let current = self.current(py);
         // SAFETY: what a thread runs in is a live Context, and the pointer is inside it, by `probe`.
-        !current.is_null()
-            && unsafe { read(current, self.variables) } == self.variables(snapshot)
+        !current.is_null() && unsafe { read(current, self.variables) } == self.variables(snapshot)
     }
 
     /// The context that this thread runs in, borrowed; NULL until it has one.

@@ -143,7 +143,7 @@ impl TimerHandle {
     }
 
     /// Prevents the callback from being run; harmless if it has run or was cancelled before.
-    fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(crate) fn cancel(slf: &Bound<'_, Self>) -> PyResult<()> {
         if !cancel(slf)? {
             return Ok(());
         }

@@ -194,9 +194,7 @@ impl EventLoop {
             let (callback, args) = call.take()?;
             Handle::stand_for(&spare, callback, args, context);
             prepare(spare.get());
-            state
-                .scheduler
-                .push(Runnable::Call(spare.clone().unbind()));
+            state.scheduler.push(Runnable::Call(spare.clone().unbind()));
             Some(spare)
         });
         scheduled.ok().flatten()

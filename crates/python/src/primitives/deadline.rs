@@ -4,10 +4,13 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyTuple, PyType};
 
 use super::{Any, Slot, held, is_exactly, read, shown, write};
 use crate::counts::{Counted, Kind};
+use crate::handle::TimerHandle;
 use crate::loop_::fastcall;
+use crate::tasks::Task;
 use crate::{ffi, names};
 
 /// asyncio's states, in its order.
@@ -52,12 +55,14 @@ pub(crate) fn timeout<'py>(delay: &Any<'py>) -> PyResult<Any<'py>> {
     if event_loop.is_none() {
         return Err(PyRuntimeError::new_err("no running event loop"));
     }
-    let class = names::OUR_TIMEOUT.get(py)?;
-    if delay.is_none() {
-        return ffi::vectorcall(class, [delay], None);
-    }
-    let now = fastcall::time(&event_loop)?;
-    ffi::vectorcall(class, [&now.add(delay)?], None)
+    let when = if delay.is_none() {
+        delay.clone()
+    } else {
+        fastcall::time(&event_loop)?.add(delay)?
+    };
+    // Its `__init__` would do nothing.
+    let class = names::OUR_TIMEOUT.get(py)?.cast::<PyType>()?;
+    ffi::new_object(class, &PyTuple::new(py, [when])?, None)
 }
 
 #[pymethods]
@@ -84,7 +89,10 @@ impl Timeout {
         if task.is_none() {
             return Ok(false);
         }
-        let cancelling = ffi::call_method(intern!(py, "cancelling"), [&task])?;
+        let cancelling = match task.cast_exact::<Task>() {
+            Ok(task) => PyInt::new(py, Task::cancelling(task)).into_any(),
+            Err(_) => ffi::call_method(intern!(py, "cancelling"), [&task])?,
+        };
         let when = {
             let mut this = write(slf);
             this.state = State::Entered;
@@ -115,7 +123,10 @@ impl Timeout {
         }
         let handler = write(slf).handler.take();
         if let Some(handler) = handler {
-            ffi::call_method(intern!(py, "cancel"), [handler.bind(py)])?;
+            match handler.bind(py).cast_exact::<TimerHandle>() {
+                Ok(handler) => TimerHandle::cancel(handler)?,
+                Err(_) => drop(ffi::call_method(intern!(py, "cancel"), [handler.bind(py)])?),
+            }
         }
         write(slf).state = State::Exited;
         Ok(true)

@@ -4,9 +4,12 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::{Any, Slot, filled, held, is_exactly, new_waiter, read, shown, wake, write, yes};
+use super::{
+    Any, Slot, filled, held, is_exactly, new_waiter, no_arguments, nothing, read, shown, wake,
+    write,
+};
 use crate::counts::{Counted, Kind};
 use crate::{ffi, names};
 
@@ -22,15 +25,22 @@ pub(crate) struct Lock {
 
 #[pymethods]
 impl Lock {
+    /// Arguments are those of a derived class.
     #[new]
-    #[pyo3(signature = (*_args, **_kwargs))]
-    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        Self {
+    #[classmethod]
+    #[pyo3(signature = (*args, **kwargs))]
+    fn new(
+        cls: &Bound<'_, PyType>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        no_arguments(cls, &names::OUR_LOCK, &names::STOCK_LOCK, args, kwargs)?;
+        Ok(Self {
             locked: false,
             waiters: None,
             event_loop: None,
             _counted: Counted::new(Kind::Lock),
-        }
+        })
     }
 
     /// Takes it if it is free and nobody has waited longer. Never of a derived class.
@@ -143,7 +153,7 @@ impl Lock {
         }
         write(slf).locked = false;
         if let Some(waiters) = Self::waiting(slf)? {
-            wake(&waiters.get_item(0)?, &yes(slf.py()))?;
+            wake(&waiters.get_item(0)?, &nothing(slf.py()))?;
         }
         Ok(())
     }

@@ -8,23 +8,37 @@
 //! All of it runs on the thread of the running loop, as asyncio's must, on any loop.
 
 mod deadline;
+mod event;
 mod lock;
+mod maker;
+mod member;
 mod queue;
 mod semaphore;
 mod task_set;
 
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::False;
+use pyo3::types::{PyDict, PyTuple, PyType};
 use pyo3::{PyClass, intern};
 
 use crate::loop_::fastcall;
 use crate::{ffi, names};
 
 pub(crate) use deadline::{Timeout, timeout};
+pub(crate) use event::Event;
 pub(crate) use lock::Lock;
+pub(crate) use maker::Maker;
 pub(crate) use queue::Queue;
 pub(crate) use semaphore::Semaphore;
 pub(crate) use task_set::TaskSet;
+
+/// Makes known to the interpreter what it can reach without us.
+///
+/// # Errors
+/// Out of memory.
+pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Event::export(module.py())
+}
 
 type Any<'py> = Bound<'py, PyAny>;
 type Slot = Option<Py<PyAny>>;
@@ -62,6 +76,27 @@ fn write<'a, T: PyClass<Frozen = False>>(object: &'a Bound<'_, T>) -> PyRefMut<'
 #[inline]
 fn is_exactly(object: &Any<'_>, class: &'static names::Imported) -> PyResult<bool> {
     Ok(object.get_type().is(class.get(object.py())?))
+}
+
+/// A class without arguments gets none, which asyncio's `__init__` says; what derives from it may have
+/// some.
+#[inline]
+fn no_arguments(
+    cls: &Bound<'_, PyType>,
+    ours: &'static names::Imported,
+    stock: &'static names::Imported,
+    args: &Bound<'_, PyTuple>,
+    kwargs: Option<&Bound<'_, PyDict>>,
+) -> PyResult<()> {
+    let py = cls.py();
+    let any = !args.is_empty() || kwargs.is_some_and(|kwargs| !kwargs.is_empty());
+    if any && cls.is(ours.get(py)?) {
+        let init = stock.get(py)?.getattr(intern!(py, "__init__"))?;
+        let bare = ffi::new_object(cls, &PyTuple::empty(py), None)?;
+        let own = PyTuple::new(py, [bare])?.add(args)?;
+        init.call(own.cast::<PyTuple>()?, kwargs)?;
+    }
+    Ok(())
 }
 
 /// What a slot holds, to be used when nothing is borrowed any more.
@@ -117,7 +152,8 @@ fn wake<'py>(waiter: &Any<'py>, result: &Any<'py>) -> PyResult<bool> {
     }
 }
 
-/// `True`, as asyncio's waiters get it.
-fn yes(py: Python<'_>) -> Any<'_> {
-    pyo3::types::PyBool::new(py, true).to_owned().into_any()
+/// What waiters of a lock or an event get, where asyncio's get `True`: nobody looks at it, and the end of
+/// an `await` that gives something is an exception.
+fn nothing(py: Python<'_>) -> Any<'_> {
+    py.None().into_bound(py)
 }

@@ -359,7 +359,7 @@ methods!(#[pymethods] Task {
     }
 
     /// How often `cancel()` was called and not taken back.
-    fn cancelling(slf: &Bound<'_, Self>) -> u32 {
+    pub(crate) fn cancelling(slf: &Bound<'_, Self>) -> u32 {
         Self::with(slf, |slots| slots.cancels_requested)
     }
 

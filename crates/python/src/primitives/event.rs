@@ -1,0 +1,177 @@
+//! `Event`: whether it has happened, and who waits for it.
+
+use pyo3::exceptions::PyAttributeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
+
+use super::member::Member;
+use super::{
+    Any, Slot, filled, held, is_exactly, new_waiter, no_arguments, nothing, read, shown, wake,
+    write,
+};
+use crate::counts::{Counted, Kind};
+use crate::{ffi, names};
+
+/// The native half of `oxlip.Event`.
+#[pyclass(subclass, module = "oxlip._native")]
+pub(crate) struct Event {
+    /// `_value`, true or false unless a program has set it to something else.
+    value: Member,
+    /// A deque of futures, none before somebody asks for it.
+    waiters: Slot,
+    event_loop: Slot,
+    _counted: Counted,
+}
+
+#[pymethods]
+impl Event {
+    /// Arguments are those of a derived class.
+    #[new]
+    #[classmethod]
+    #[pyo3(signature = (*args, **kwargs))]
+    fn new(
+        cls: &Bound<'_, PyType>,
+        args: &Bound<'_, PyTuple>,
+        kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
+        no_arguments(cls, &names::OUR_EVENT, &names::STOCK_EVENT, args, kwargs)?;
+        Ok(Self::unset(cls.py()))
+    }
+
+    fn is_set<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        let value = read(slf).value.get(slf);
+        value.ok_or_else(|| PyAttributeError::new_err("_value"))
+    }
+
+    /// It has happened: wakes everybody who waits for it.
+    fn set(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if Self::has_happened(slf)? {
+            return Ok(());
+        }
+        Self::put(slf, true);
+        let waiters = held(slf.py(), &read(slf).waiters);
+        if let Some(waiters) = filled(waiters)? {
+            let result = nothing(slf.py());
+            for waiter in waiters.try_iter()? {
+                wake(&waiter?, &result)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// It has not happened (again).
+    fn clear(slf: &Bound<'_, Self>) {
+        Self::put(slf, false);
+    }
+
+    /// What to wait for: a future that is the last of the waiters; `None` if this object is of a derived
+    /// class, which may see to that otherwise.
+    fn _arrival<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
+        let py = slf.py();
+        if !is_exactly(slf, &names::OUR_EVENT)? {
+            return Ok(None);
+        }
+        let bound = held(py, &read(slf).event_loop);
+        let waiter = new_waiter(slf, bound)?;
+        ffi::call_method(intern!(py, "append"), [&Self::waiters(slf)?, &waiter])?;
+        Ok(Some(waiter))
+    }
+
+    /// Somebody waits no longer.
+    fn _leave(slf: &Bound<'_, Self>, waiter: &Any<'_>) -> PyResult<()> {
+        let waiters = Self::waiters(slf)?;
+        ffi::call_method(intern!(slf.py(), "remove"), [&waiters, waiter]).map(drop)
+    }
+
+    // asyncio's attributes.
+
+    #[getter(_waiters)]
+    fn waiters<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        let py = slf.py();
+        let waiters = held(py, &read(slf).waiters);
+        match waiters {
+            Some(waiters) => Ok(waiters),
+            None => {
+                let waiters = names::DEQUE.get(py)?.call0()?;
+                // Making one may have run code that asked for it, too.
+                let first = write(slf)
+                    .waiters
+                    .get_or_insert_with(|| waiters.clone().unbind())
+                    .clone_ref(py);
+                Ok(first.into_bound(py))
+            }
+        }
+    }
+
+    #[setter(_waiters)]
+    fn set_waiters(slf: &Bound<'_, Self>, waiters: Py<PyAny>) {
+        let _before = write(slf).waiters.replace(waiters);
+    }
+
+    #[getter(_loop)]
+    fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        shown(slf.py(), &read(slf).event_loop)
+    }
+
+    #[setter(_loop)]
+    fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Py<PyAny>>) {
+        let _before = std::mem::replace(&mut write(slf).event_loop, event_loop);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.value.traverse(&visit)?;
+        visit.call(&self.waiters)?;
+        visit.call(&self.event_loop)
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let _held = {
+            let mut this = write(slf);
+            (
+                this.value.replace(slf, truth(slf.py(), false)),
+                this.waiters.take(),
+                this.event_loop.take(),
+            )
+        };
+    }
+}
+
+impl Event {
+    /// Lets the interpreter read and write `_value`.
+    pub(super) fn export(py: Python<'_>) -> PyResult<()> {
+        let event = Bound::new(py, Self::unset(py))?;
+        let this = event.borrow();
+        // SAFETY: a field of this object of this class.
+        unsafe { this.value.export(&event, &event.get_type(), c"_value") }
+    }
+
+    fn unset(py: Python<'_>) -> Self {
+        Self {
+            value: Member::new(truth(py, false)),
+            waiters: None,
+            event_loop: None,
+            _counted: Counted::new(Kind::Event),
+        }
+    }
+
+    #[inline]
+    fn has_happened(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let value = Self::is_set(slf)?;
+        match value.cast_exact::<PyBool>() {
+            Ok(value) => Ok(value.is_true()),
+            Err(_) => value.is_truthy(),
+        }
+    }
+
+    #[inline]
+    fn put(slf: &Bound<'_, Self>, happened: bool) {
+        let value = truth(slf.py(), happened);
+        let _before = read(slf).value.replace(slf, value);
+    }
+}
+
+fn truth(py: Python<'_>, value: bool) -> Any<'_> {
+    PyBool::new(py, value).to_owned().into_any()
+}
