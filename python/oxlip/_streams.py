@@ -37,8 +37,9 @@ class StreamReader(_native.StreamReader, _Reader):
             waiter = self._arrival("read")
             try:
                 await waiter
-            finally:
+            except:
                 self._waiter = None
+                raise
             data = self._some(n, False)
         if data is NotImplemented:
             return await super().read(n)
@@ -50,8 +51,9 @@ class StreamReader(_native.StreamReader, _Reader):
             waiter = self._arrival("readexactly")
             try:
                 await waiter
-            finally:
+            except:
                 self._waiter = None
+                raise
             data = self._exactly(n, False)
         if type(data) is bytes:
             return data
@@ -65,8 +67,9 @@ class StreamReader(_native.StreamReader, _Reader):
             waiter = self._arrival("readuntil")
             try:
                 await waiter
-            finally:
+            except:
                 self._waiter = None
+                raise
             data = self._until(separator, data, False)
         if type(data) is bytes:
             return data
@@ -80,8 +83,9 @@ class StreamReader(_native.StreamReader, _Reader):
             waiter = self._arrival("readuntil")
             try:
                 await waiter
-            finally:
+            except:
                 self._waiter = None
+                raise
             data = self._line(data, False)
         if type(data) is bytes:
             return data
@@ -162,6 +166,10 @@ class StreamReaderProtocol(_Protocol):
             }
         )
         transport.close()
+
+
+_native.adopt_methods(StreamReader, _native.StreamReader)
+_native.adopt_methods(StreamWriter, _native.StreamWriter)
 
 
 def _is_asyncios(function: Any) -> bool:

@@ -12,6 +12,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyNotImplemented, PyTuple
 use super::slots::{Slot, look, put};
 use super::{CLASSES, bytes};
 use crate::counts::{Counted, Kind};
+use crate::loop_::fastcall;
 use crate::{ffi, names};
 
 type Any<'py> = Bound<'py, PyAny>;
@@ -145,12 +146,12 @@ impl StreamReader {
         }
     }
 
-    /// What to wait on for data or the end. Whoever does sets `_waiter` to `None` afterwards.
+    /// What to wait on for data or the end. Whoever does asks again afterwards, or sets `_waiter` to
+    /// `None`.
     ///
     /// # Errors
     /// asyncio's `RuntimeError` if another call waits already.
     fn _arrival<'py>(slf: &Bound<'py, Self>, caller: &str) -> PyResult<Any<'py>> {
-        let py = slf.py();
         let (waits, paused) = {
             let this = slf.borrow();
             (this.waiter.is_some(), this.paused)
@@ -165,7 +166,7 @@ impl StreamReader {
             Self::resume(slf)?;
         }
         let event_loop = look(slf, |this| &this.event_loop);
-        let waiter = ffi::call_method(intern!(py, "create_future"), [&event_loop])?;
+        let waiter = fastcall::create_future(&event_loop)?;
         put(slf, |this| &mut this.waiter, Some(waiter.clone()));
         Ok(waiter)
     }
@@ -313,10 +314,13 @@ impl StreamReader {
         })
     }
 
-    /// The same for a reading method, which only looks for an error at first.
+    /// The same for a reading method, which only looks for an error at first, and has waited if this is
+    /// not the first time.
     #[inline]
     fn ask<'py>(slf: &Bound<'py, Self>, first: bool) -> Option<Held<'py>> {
-        if first && slf.borrow().exception.is_some() {
+        if !first {
+            put(slf, |this| &mut this.waiter, None);
+        } else if slf.borrow().exception.is_some() {
             return None;
         }
         Self::held(slf)

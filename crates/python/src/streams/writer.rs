@@ -21,6 +21,10 @@ pub(crate) struct StreamWriter {
     transport: Slot,
     protocol: Slot,
     reader: Slot,
+    // Not for us. In a dict of the object they would be all that is there, and the interpreter finds
+    // methods faster on an object that has none.
+    event_loop: Slot,
+    complete_future: Slot,
     _counted: Counted,
 }
 
@@ -33,6 +37,8 @@ impl StreamWriter {
             transport: None,
             protocol: None,
             reader: None,
+            event_loop: None,
+            complete_future: None,
             _counted: Counted::new(Kind::StreamWriter),
         }
     }
@@ -94,10 +100,32 @@ impl StreamWriter {
         put(slf, |this| &mut this.reader, reader);
     }
 
+    #[getter(_loop)]
+    fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        look(slf, |this| &this.event_loop)
+    }
+
+    #[setter(_loop)]
+    fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Any<'_>>) {
+        put(slf, |this| &mut this.event_loop, event_loop);
+    }
+
+    #[getter(_complete_fut)]
+    fn complete_future<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
+        look(slf, |this| &this.complete_future)
+    }
+
+    #[setter(_complete_fut)]
+    fn set_complete_future(slf: &Bound<'_, Self>, future: Option<Any<'_>>) {
+        put(slf, |this| &mut this.complete_future, future);
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.transport)?;
         visit.call(&self.protocol)?;
-        visit.call(&self.reader)
+        visit.call(&self.reader)?;
+        visit.call(&self.event_loop)?;
+        visit.call(&self.complete_future)
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
@@ -108,6 +136,8 @@ impl StreamWriter {
                 this.transport.take(),
                 this.protocol.take(),
                 this.reader.take(),
+                this.event_loop.take(),
+                this.complete_future.take(),
             ]
         };
         drop(taken);
