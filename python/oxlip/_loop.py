@@ -49,6 +49,7 @@ class EventLoop(UnixSockets, Datagrams, Sendfile, Subprocesses, StartTls, _nativ
 
 
 _native.own_scheduling(EventLoop)
+_native.adopt_methods(EventLoop, _native.EventLoop)
 
 
 def new_event_loop(driver: str | None = None) -> EventLoop:

@@ -231,14 +231,18 @@ class EventLoop:
     def _file_write(
         self, fd: int, offset: int | None, data: bytes
     ) -> asyncio.Future[int | None] | None: ...
-    def _sock_recv(self, sock: socket, n: int) -> bytes | None:
-        """One attempt to receive: `None` if nothing is there."""
+    def _sock_recv(self, sock: socket, n: int) -> bytes | tuple[asyncio.Future[None], int]:
+        """One attempt to receive; as `_wait_readable` if nothing is there."""
 
-    def _sock_recv_into(self, sock: socket, buf: WriteableBuffer) -> int | None:
-        """One attempt to receive: how many bytes, `None` if nothing is there."""
+    def _sock_recv_into(
+        self, sock: socket, buf: WriteableBuffer
+    ) -> int | tuple[asyncio.Future[None], int]:
+        """One attempt to receive: how many bytes; as `_wait_readable` if nothing is there."""
 
-    def _sock_send(self, sock: socket, data: ReadableBuffer) -> int | None:
-        """One attempt to send: how many bytes went, `None` if there is no room."""
+    def _sock_send(
+        self, sock: socket, data: ReadableBuffer
+    ) -> tuple[memoryview, asyncio.Future[None], int] | None:
+        """One attempt to send: `None` if all went, else what is left, and as `_wait_writable`."""
 
     def _only_wakes(self, fd: int) -> None:
         """The reader of this descriptor only ends sleeps."""

@@ -35,41 +35,32 @@ class SocketCalls(Resolve):
 
     async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
         """Receives up to `nbytes` bytes; `b""` at the end of the stream."""
-        self._check_socket(sock)
-        while (data := self._sock_recv(sock, nbytes)) is None:
-            ready, watch = self._wait_readable(sock)
+        while type(data := self._sock_recv(sock, nbytes)) is tuple:
+            ready, watch = data
             try:
                 await ready
             finally:
                 self._unwait(ready, watch)
-        return data
+        return data  # type: ignore[return-value]
 
     async def sock_recv_into(self, sock: socket.socket, buf: WriteableBuffer) -> int:
         """Receives into `buf`; how many bytes, 0 at the end of the stream."""
-        self._check_socket(sock)
-        while (count := self._sock_recv_into(sock, buf)) is None:
-            ready, watch = self._wait_readable(sock)
+        while type(count := self._sock_recv_into(sock, buf)) is tuple:
+            ready, watch = count
             try:
                 await ready
             finally:
                 self._unwait(ready, watch)
-        return count
+        return count  # type: ignore[return-value]
 
     async def sock_sendall(self, sock: socket.socket, data: ReadableBuffer) -> None:
         """Sends all of `data`. After an error it is unknown how much went."""
-        self._check_socket(sock)
-        sent = self._sock_send(sock, data) or 0
-        whole = memoryview(data)
-        if sent == whole.nbytes:
-            return
-        rest = whole.cast("B")[sent:]
-        while rest:
-            ready, watch = self._wait_writable(sock)
+        while (left := self._sock_send(sock, data)) is not None:
+            data, ready, watch = left
             try:
                 await ready
             finally:
                 self._unwait(ready, watch)
-            rest = rest[self._sock_send(sock, rest) or 0 :]
 
     async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
         """The next connection, as a non-blocking socket, and the peer's address."""

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from . import _primitives, _streams, _tasks
 from ._loop import EventLoop
-from ._native import __version__, own_scheduling
+from ._native import __version__, adopt_methods, own_scheduling
 
 _T = TypeVar("_T")
 
@@ -52,6 +52,7 @@ class SelectorEventLoop(EventLoop):
 
 
 own_scheduling(SelectorEventLoop)
+adopt_methods(SelectorEventLoop, EventLoop)
 
 
 def take_over() -> None:

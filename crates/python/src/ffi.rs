@@ -179,7 +179,7 @@ pub(crate) fn new_object<'py>(
 }
 
 /// Gives `class` the native methods of `base`, from which it derives, as its own: the interpreter calls
-/// a method fastest on an object of exactly the class whose it is. What `class` has itself stays.
+/// a method fastest on an object of exactly the class whose it is. What has been replaced on the way stays so.
 ///
 /// # Errors
 /// `TypeError` if it does not derive from `base`; out of memory.
@@ -189,14 +189,16 @@ pub(crate) fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>)
         let message = format!("{} does not derive from {}", class.repr()?, base.repr()?);
         return Err(pyo3::exceptions::PyTypeError::new_err(message));
     }
-    let dict = pyo3::intern!(py, "__dict__");
-    let own = class.getattr(dict)?;
-    for item in base.getattr(dict)?.call_method0("items")?.try_iter()? {
+    for item in base
+        .getattr("__dict__")?
+        .call_method0("items")?
+        .try_iter()?
+    {
         let (name, method): (Bound<'_, PyString>, Bound<'_, PyAny>) = item?.extract()?;
         // SAFETY: the two type objects are live.
         let is_method =
             unsafe { ffi::Py_TYPE(method.as_ptr()) == &raw mut ffi::PyMethodDescr_Type };
-        if !is_method || own.contains(&name)? {
+        if !is_method || !class.getattr(&name)?.is(&method) {
             continue;
         }
         // SAFETY: a descriptor of that type, whose definition outlives `base`, which `class` refers to;

@@ -129,6 +129,7 @@ pub(crate) static TRANSPORT: Imported = Imported::new("asyncio", "Transport");
 pub(crate) static DATAGRAM_TRANSPORT: Imported = Imported::new("asyncio", "DatagramTransport");
 pub(crate) static READ_TRANSPORT: Imported = Imported::new("asyncio", "ReadTransport");
 pub(crate) static BUFFERED_PROTOCOL: Imported = Imported::new("asyncio", "BufferedProtocol");
+pub(crate) static SOCKET: Imported = Imported::new("socket", "socket");
 pub(crate) static TRANSPORT_SOCKET: Imported = Imported::new("asyncio.trsock", "TransportSocket");
 pub(crate) static FORMAT_SOURCE: Imported =
     Imported::new("asyncio.format_helpers", "_format_callback_source");

@@ -247,27 +247,23 @@ impl EventLoop {
 
     // One attempt on the program's own socket: sock.rs
 
-    fn _sock_recv<'py>(
-        slf: &Bound<'py, Self>,
-        sock: &Any<'py>,
-        n: isize,
-    ) -> PyResult<Option<Any<'py>>> {
+    fn _sock_recv<'py>(slf: &Bound<'py, Self>, sock: &Any<'py>, n: isize) -> PyResult<Any<'py>> {
         sock::recv(slf, sock, n)
     }
 
-    fn _sock_recv_into(
-        slf: &Bound<'_, Self>,
-        sock: &Any<'_>,
-        buf: &Any<'_>,
-    ) -> PyResult<Option<usize>> {
+    fn _sock_recv_into<'py>(
+        slf: &Bound<'py, Self>,
+        sock: &Any<'py>,
+        buf: &Any<'py>,
+    ) -> PyResult<Any<'py>> {
         sock::recv_into(slf, sock, buf)
     }
 
-    fn _sock_send(
-        slf: &Bound<'_, Self>,
-        sock: &Any<'_>,
-        data: &Any<'_>,
-    ) -> PyResult<Option<usize>> {
+    fn _sock_send<'py>(
+        slf: &Bound<'py, Self>,
+        sock: &Any<'py>,
+        data: &Any<'py>,
+    ) -> PyResult<Option<sock::Left<'py>>> {
         sock::send(slf, sock, data)
     }
 

@@ -1,5 +1,6 @@
 //! One attempt on a socket that the program owns: the coroutines `sock_recv` and its kin try, wait
-//! (`watch.rs`) and try again.
+//! (`watch.rs`) and try again. An attempt that would block gives what to wait for: a future, and what its
+//! watch is known by.
 //!
 //! The socket object is asked for its descriptor at every attempt: a number that was kept over a
 //! wait might by then be somebody else's.
@@ -8,16 +9,18 @@ use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 
 use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView, PySlice};
+use pyo3::{IntoPyObjectExt as _, intern};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::EventLoop;
+use super::watch::Side;
+use super::{EventLoop, watch};
 use crate::buffer::Data;
 use crate::errors::os_error;
 use crate::ffi::Buffer;
+use crate::names;
 
 /// One read is at most this long, in bytes: stream sockets seldom hold more, and may always give
 /// less than was asked for.
@@ -26,13 +29,17 @@ const LONGEST_READ: usize = 256 * 1024;
 /// Reads of at most this many bytes need no buffer of the loop's.
 const SHORT_READ: usize = 4096;
 
-/// As `sock.recv(n)`; `None` if it would block.
+/// What has not been sent yet, a future to wait for, and what its watch is known by.
+pub(super) type Left<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>, u64);
+
+/// As `sock.recv(n)`, or what to wait for.
 pub(super) fn recv<'py>(
     event_loop: &Bound<'py, EventLoop>,
     sock: &Bound<'py, PyAny>,
     n: isize,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
+    check(event_loop, sock)?;
     let Ok(n) = usize::try_from(n) else {
         return Err(PyValueError::new_err("negative buffersize in recv"));
     };
@@ -40,8 +47,10 @@ pub(super) fn recv<'py>(
     let into_bytes = |received: &[u8]| PyBytes::new(py, received).into_any();
     if n <= SHORT_READ {
         let mut buffer = [0; SHORT_READ];
-        let received = receive(fd, &mut buffer[..n])?;
-        return Ok(received.map(|received| into_bytes(&buffer[..received])));
+        return match receive(fd, &mut buffer[..n])? {
+            Some(received) => Ok(into_bytes(&buffer[..received])),
+            None => would_block(event_loop, fd, Side::Read),
+        };
     }
     let mut buffer = event_loop
         .get()
@@ -54,33 +63,74 @@ pub(super) fn recv<'py>(
         .get()
         .state
         .with(|state| state.scratch = buffer)?;
-    bytes
+    match bytes? {
+        Some(bytes) => Ok(bytes),
+        None => would_block(event_loop, fd, Side::Read),
+    }
 }
 
-/// As `sock.recv_into(buf)`; `None` if it would block.
-pub(super) fn recv_into(
-    _event_loop: &Bound<'_, EventLoop>,
-    sock: &Bound<'_, PyAny>,
-    buffer: &Bound<'_, PyAny>,
-) -> PyResult<Option<usize>> {
+/// As `sock.recv_into(buf)`, or what to wait for.
+pub(super) fn recv_into<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    sock: &Bound<'py, PyAny>,
+    buffer: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    check(event_loop, sock)?;
     let fd = number(sock)?;
-    receive(fd, Buffer::writable(buffer)?.as_mut_slice())
+    // The buffer is let go before anything else is done.
+    let received = receive(fd, Buffer::writable(buffer)?.as_mut_slice())?;
+    match received {
+        Some(received) => received.into_bound_py_any(event_loop.py()),
+        None => would_block(event_loop, fd, Side::Read),
+    }
 }
 
-/// As `sock.send(data)`; `None` if it would block.
-pub(super) fn send(
-    _event_loop: &Bound<'_, EventLoop>,
-    sock: &Bound<'_, PyAny>,
-    data: &Bound<'_, PyAny>,
-) -> PyResult<Option<usize>> {
+/// As `sock.send(data)`: `None` if all of it went, else what is left, and what to wait for.
+pub(super) fn send<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    sock: &Bound<'py, PyAny>,
+    data: &Bound<'py, PyAny>,
+) -> PyResult<Option<Left<'py>>> {
+    let py = event_loop.py();
+    check(event_loop, sock)?;
     let fd = number(sock)?;
-    let data = Data::any_buffer(data)?;
-    let sent = rustix::net::send(
-        borrow(fd),
-        data.as_slice(),
-        SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-    );
-    answer(sent)
+    let sent = {
+        let bytes = Data::any_buffer(data)?;
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let sent = answer(rustix::net::send(borrow(fd), bytes.as_slice(), flags))?.unwrap_or(0);
+        if sent == bytes.as_slice().len() {
+            return Ok(None);
+        }
+        sent
+    };
+    // Not copied: the program must not change it until it has gone.
+    let whole = PyMemoryView::from(data)?.call_method1(intern!(py, "cast"), ("B",))?;
+    let left = whole.get_item(PySlice::new(py, sent.cast_signed(), isize::MAX, 1))?;
+    let (ready, watch) = watch::wait_for(event_loop, fd, Side::Write)?;
+    Ok(Some((left, ready, watch)))
+}
+
+fn would_block<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    fd: RawFd,
+    side: Side,
+) -> PyResult<Bound<'py, PyAny>> {
+    watch::wait_for(event_loop, fd, side)?.into_bound_py_any(event_loop.py())
+}
+
+/// asyncio's checks, which nearly all sockets pass by their class.
+///
+/// # Errors
+/// `TypeError` for a socket of the `ssl` module; in debug mode `ValueError` for one that blocks.
+#[inline]
+fn check(event_loop: &Bound<'_, EventLoop>, sock: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event_loop.py();
+    if sock.get_type().is(names::SOCKET.get(py)?) && !event_loop.get().is_debug() {
+        return Ok(());
+    }
+    event_loop
+        .call_method1(intern!(py, "_check_socket"), (sock,))
+        .map(drop)
 }
 
 fn receive(fd: RawFd, buffer: &mut [u8]) -> PyResult<Option<usize>> {

@@ -22,7 +22,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyInt, PyTuple};
 
 use super::{EventLoop, Resource, schedule};
 use crate::context::{self, Chosen};
@@ -225,7 +225,16 @@ pub(super) fn wait<'py>(
     side: Side,
 ) -> PyResult<(Bound<'py, PyAny>, u64)> {
     event_loop.get().check_open()?;
-    let fd = descriptor(fd)?;
+    wait_for(event_loop, descriptor(fd)?, side)
+}
+
+/// As [`wait`], for the number of a descriptor.
+pub(super) fn wait_for<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    fd: RawFd,
+    side: Side,
+) -> PyResult<(Bound<'py, PyAny>, u64)> {
+    event_loop.get().check_open()?;
     check_no_transport(event_loop, fd)?;
     let future = super::tasks::create_future(event_loop)?;
     let (id, _) = watch(event_loop, fd, side, &Watcher::Future(&future))?;
@@ -538,7 +547,8 @@ pub(crate) fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -
 /// The number behind an integer or an object with `fileno()`, as `selectors` takes them.
 pub(super) fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     let py = object.py();
-    let number = if let Ok(number) = object.extract::<RawFd>() {
+    let integer = object.cast::<PyInt>().ok();
+    let number = if let Some(number) = integer.and_then(|it| it.extract::<RawFd>().ok()) {
         number
     } else {
         let fileno = object
