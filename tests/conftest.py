@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import expectations, leaks, limits, loops, patience
+from support import expectations, leaks, limits, loops, patience, tasks
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected.toml"
@@ -195,6 +195,16 @@ def new_loop(kind: str, contexts: list[dict[str, Any]]) -> Iterator[NewLoop]:
 def loop(new_loop: NewLoop) -> asyncio.AbstractEventLoop:
     """The loop under test, not running."""
     return new_loop()
+
+
+@pytest.fixture(params=["asyncio", "oxlip"])
+def classes(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Whose futures and tasks loops of ours make; ours where the running Python's are known to us."""
+    if request.param == "oxlip" and tasks.native_tasks():
+        with tasks.switched_tasks():
+            yield request.param
+    else:
+        yield request.param
 
 
 def _drop_without_loop(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -8,25 +8,17 @@ import dataclasses
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support import loops
-from support.tasks import native_tasks, switched_tasks
 from support.ticks import pause
 
 Loop = asyncio.AbstractEventLoop
 
 
-@pytest.fixture(params=["asyncio", "oxlip"], autouse=True)
-def classes(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Whose futures and tasks loops of ours make."""
-    if request.param == "oxlip" and native_tasks():
-        with switched_tasks():
-            yield request.param
-    else:
-        yield request.param
+pytestmark = pytest.mark.usefixtures("classes")
 
 
 def test_primitives_wake(classes: str) -> None:

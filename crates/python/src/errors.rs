@@ -47,6 +47,15 @@ pub(crate) fn ends_the_loop(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py)
 }
 
+/// `repr(object)` as text. To format a Python object, also a string, may run a signal handler, and loses what that
+/// raises.
+///
+/// # Errors
+/// Those of `repr()`.
+pub(crate) fn shown(object: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(object.repr()?.to_string_lossy().into_owned())
+}
+
 /// `loop.call_exception_handler(context)`.
 ///
 /// # Errors

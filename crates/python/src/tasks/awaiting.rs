@@ -129,8 +129,11 @@ fn stop_at_once(result: Any<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The end of an iterator that has a value.
+/// The end of an iterator that has a value, or None.
 fn stop(result: Any<'_>) -> PyErr {
+    if result.is_none() {
+        return PyStopIteration::new_err(());
+    }
     // A tuple as the only argument, not as all of them.
     match PyTuple::new(result.py(), [result]) {
         Ok(arguments) => PyStopIteration::new_err(arguments.unbind()),
@@ -214,7 +217,6 @@ impl FutureIter {
                             use the single-arg signature instead.";
             PyErr::warn(py, &category, message, 1)?;
         }
-        drop(with_future(slf, Option::take));
         if traceback
             .as_ref()
             .is_some_and(|it| !it.is_instance_of::<PyTraceback>())
@@ -249,6 +251,7 @@ impl FutureIter {
         if let Some(traceback) = traceback {
             crate::ffi::set_traceback(error.cast()?, Some(&traceback))?;
         }
+        drop(with_future(slf, Option::take));
         Err(PyErr::from_value(error))
     }
 

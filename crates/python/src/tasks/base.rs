@@ -162,14 +162,13 @@ unsafe extern "C" fn new_task(
     }
 }
 
-/// Frees the instance. The deallocator in end.rs, which calls it, has untracked it and dropped the Rust
-/// part, and releases the type afterwards.
+/// Frees the instance. The deallocator in end.rs, which calls it, has untracked it, cleared the weak references
+/// to it and dropped the Rust part, and releases the type afterwards.
 pub(super) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
-    // SAFETY: `object` is an instance of a type over asyncio's, whose references are gone: weak ones, and
-    // what asyncio's part holds (its `__dict__`, and more only if a program has called asyncio's
-    // `__init__` on it), are given up as asyncio's deallocator does, and the memory as the type says.
+    // SAFETY: `object` is an instance of a type over asyncio's, whose references are gone: what asyncio's part
+    // holds (its `__dict__`, and more only if a program has called asyncio's `__init__` on it) is given up
+    // as asyncio's deallocator does, and the memory as the type says.
     unsafe {
-        ffi::PyObject_ClearWeakRefs(object);
         asyncios_clear(object);
         let free = (*ffi::Py_TYPE(object))
             .tp_free

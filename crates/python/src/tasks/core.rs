@@ -26,6 +26,12 @@ pub(super) enum Life {
     Finished,
 }
 
+/// What a future that is done and not cancelled has ended with.
+pub(super) enum Outcome<'py> {
+    Result(Any<'py>),
+    Exception(Bound<'py, PyBaseException>),
+}
+
 /// The changing part of a future.
 pub(super) struct Slots {
     /// None before `__init__()`.
@@ -236,7 +242,19 @@ impl<'a, 'py> Native<'a, 'py> {
     ///
     /// # Errors
     /// The future's exception, its cancellation, `InvalidStateError`.
+    #[inline]
     pub(super) fn result(self) -> PyResult<Any<'py>> {
+        match self.outcome()? {
+            Outcome::Result(result) => Ok(result),
+            Outcome::Exception(exception) => Err(crate::ffi::raise(exception.into_any())),
+        }
+    }
+
+    /// The same with an exception that is not raised yet.
+    ///
+    /// # Errors
+    /// The future's cancellation, `InvalidStateError`.
+    pub(super) fn outcome(self) -> PyResult<Outcome<'py>> {
         let py = self.object.py();
         let (life, result) = self.with(|slots| {
             if slots.life == Life::Finished {
@@ -246,9 +264,9 @@ impl<'a, 'py> Native<'a, 'py> {
             (slots.life, result)
         });
         match (life, result) {
-            (Life::Finished, Some(result)) => Ok(result),
-            (Life::Finished, None) => Err(self.raised()),
-            (Life::Cancelled, _) => Err(PyErr::from_value(self.make_cancelled_error()?)),
+            (Life::Finished, Some(result)) => Ok(Outcome::Result(result)),
+            (Life::Finished, None) => self.failure().map(Outcome::Exception),
+            (Life::Cancelled, _) => Err(crate::ffi::raise(self.make_cancelled_error()?)),
             (Life::Pending, _) => Err(self.not_done("Result is not set.")),
         }
     }
@@ -261,7 +279,7 @@ impl<'a, 'py> Native<'a, 'py> {
     }
 
     /// The exception of a future that has one, with the traceback it was set with.
-    fn raised(self) -> PyErr {
+    fn failure(self) -> PyResult<Bound<'py, PyBaseException>> {
         let py = self.object.py();
         let (exception, traceback) = self.with(|slots| {
             let rare = slots.rare();
@@ -271,13 +289,11 @@ impl<'a, 'py> Native<'a, 'py> {
         });
         let Some(exception) = exception else {
             // The collector has cleared it.
-            return invalid_state(py, "Result is not set.");
+            return Err(invalid_state(py, "Result is not set."));
         };
         // Not what was added to it by who has raised it since.
-        if let Err(error) = crate::ffi::set_traceback(&exception, traceback.as_ref()) {
-            return error;
-        }
-        PyErr::from_value(exception.into_any())
+        crate::ffi::set_traceback(&exception, traceback.as_ref())?;
+        Ok(exception)
     }
 
     /// `exception()`.
@@ -296,7 +312,7 @@ impl<'a, 'py> Native<'a, 'py> {
         });
         match life {
             Life::Finished => Ok(exception),
-            Life::Cancelled => Err(PyErr::from_value(self.make_cancelled_error()?)),
+            Life::Cancelled => Err(crate::ffi::raise(self.make_cancelled_error()?)),
             Life::Pending => Err(self.not_done("Exception is not set.")),
         }
     }
@@ -473,7 +489,7 @@ fn not_initialized() -> PyErr {
 pub(super) fn invalid_state(py: Python<'_>, message: &str) -> PyErr {
     let made = names::INVALID_STATE_ERROR.get(py);
     made.and_then(|class| class.call1((message,)))
-        .map_or_else(|error| error, PyErr::from_value)
+        .map_or_else(|error| error, crate::ffi::raise)
 }
 
 fn finalizing(py: Python<'_>) -> PyResult<bool> {

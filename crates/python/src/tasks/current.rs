@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::Any;
+use crate::errors::shown;
 use crate::loop_::EventLoop;
 use crate::names;
 
@@ -18,8 +19,8 @@ pub(super) fn enter(event_loop: &Any<'_>, task: &Any<'_>) -> PyResult<()> {
     if let Some(other) = current.get_item(event_loop)? {
         return Err(PyRuntimeError::new_err(format!(
             "Cannot enter into task {} while another task {} is being executed.",
-            task.repr()?,
-            other.repr()?
+            shown(task)?,
+            shown(&other)?
         )));
     }
     current.set_item(event_loop, task)
@@ -33,12 +34,12 @@ pub(super) fn leave(event_loop: &Any<'_>, task: &Any<'_>) -> PyResult<()> {
     let found = current.get_item(event_loop)?;
     if !found.as_ref().is_some_and(|found| found.is(task)) {
         let found = match found {
-            Some(found) => found.repr()?.to_string(),
+            Some(found) => shown(&found)?,
             None => "None".to_owned(),
         };
         return Err(PyRuntimeError::new_err(format!(
             "Leaving task {} does not match the current task {found}.",
-            task.repr()?
+            shown(task)?
         )));
     }
     current.del_item(event_loop)

@@ -58,6 +58,8 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
             object.byte_add(offset).cast::<T>()
         };
         ffi::PyObject_GC_UnTrack(object.cast());
+        // Before anything that it holds is gone.
+        ffi::PyObject_ClearWeakRefs(object);
         (*rust).release(py);
         std::ptr::drop_in_place(rust);
         base::dealloc(object);
@@ -95,58 +97,50 @@ unsafe fn speak(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<*mut ffi
 }
 
 fn last_words(object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = object.py();
     let Some(native) = Native::derived(object) else {
         return Ok(());
     };
     if let Ok(task) = object.cast::<Task>()
         && task.get().was_destroyed_pending(task)
     {
+        let context = PyDict::new(py);
+        context.set_item(intern!(py, "task"), object)?;
         let message = "Task was destroyed but it is pending!";
-        report(
-            native,
-            message.to_owned(),
-            intern!(object.py(), "task"),
-            None,
-        )?;
+        context.set_item(intern!(py, "message"), message)?;
+        report(native, &context)?;
     }
     let unseen = native.with(|slots| {
         let unseen = std::mem::replace(&mut slots.logs, false);
         let exception = slots.rare.as_ref()?.exception.as_ref()?;
-        unseen.then(|| exception.bind(object.py()).as_any().clone())
+        unseen.then(|| exception.bind(py).as_any().clone())
     });
     if let Some(exception) = unseen {
         let class = object.get_type().name()?;
+        let context = PyDict::new(py);
+        let class = class.to_string_lossy();
         let message = format!("{class} exception was never retrieved");
-        let key = intern!(object.py(), "future");
-        report(native, message, key, Some(exception))?;
+        context.set_item(intern!(py, "message"), message)?;
+        context.set_item(intern!(py, "exception"), exception)?;
+        context.set_item(intern!(py, "future"), object)?;
+        report(native, &context)?;
     }
     Ok(())
 }
 
-fn report<'py>(
-    native: Native<'_, 'py>,
-    message: String,
-    key: &Bound<'py, pyo3::types::PyString>,
-    exception: Option<Bound<'py, PyAny>>,
-) -> PyResult<()> {
+/// Tells the loop, if it listens.
+fn report<'py>(native: Native<'_, 'py>, context: &Bound<'py, PyDict>) -> PyResult<()> {
     let py = native.object.py();
-    let context = PyDict::new(py);
-    context.set_item(intern!(py, "message"), message)?;
-    if let Some(exception) = exception {
-        context.set_item(intern!(py, "exception"), exception)?;
-    }
-    context.set_item(key, native.object)?;
-    let source = native.with(|slots| {
-        let source = slots.rare.as_ref()?.source_traceback.as_ref()?;
-        Some(source.bind(py).clone())
-    });
-    if let Some(source) = source {
+    if let Some(source) = native.rare(|rare| &mut rare.source_traceback) {
         context.set_item(intern!(py, "source_traceback"), source)?;
     }
-    native
-        .event_loop()?
-        .call_method1(intern!(py, "call_exception_handler"), (context,))
-        .map(drop)
+    let handler = intern!(py, "call_exception_handler");
+    if let Ok(handler) = native.event_loop()?.getattr(handler)
+        && let Err(error) = handler.call1((context,))
+    {
+        error.write_unraisable(py, Some(&handler));
+    }
+    Ok(())
 }
 
 impl Ours for Future {

@@ -104,28 +104,34 @@ macro_rules! methods {
             }
 
             #[getter]
-            fn _state(slf: &Bound<'_, Self>) -> &'static str {
-                Native::of(slf).with(|slots| slots.life.name())
+            fn _state(slf: &Bound<'_, Self>) -> PyResult<&'static str> {
+                let native = Native::of(slf);
+                native.alive()?;
+                Ok(native.with(|slots| slots.life.name()))
             }
 
             #[getter]
             fn _callbacks<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, pyo3::types::PyList>>> {
-                Native::of(slf).callbacks()
+                let native = Native::of(slf);
+                native.alive()?;
+                native.callbacks()
             }
 
             #[getter]
-            fn _result<'py>(slf: &Bound<'py, Self>) -> Option<Any<'py>> {
-                let py = slf.py();
-                Native::of(slf).with(|slots| slots.result.as_ref().map(|it| it.bind(py).clone()))
+            fn _result<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
+                let (py, native) = (slf.py(), Native::of(slf));
+                native.alive()?;
+                Ok(native.with(|slots| slots.result.as_ref().map(|it| it.bind(py).clone())))
             }
 
             #[getter]
-            fn _exception<'py>(slf: &Bound<'py, Self>) -> Option<Any<'py>> {
-                let py = slf.py();
-                Native::of(slf).with(|slots| {
+            fn _exception<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
+                let (py, native) = (slf.py(), Native::of(slf));
+                native.alive()?;
+                Ok(native.with(|slots| {
                     let exception = slots.rare.as_ref()?.exception.as_ref()?;
                     Some(exception.bind(py).as_any().clone())
-                })
+                }))
             }
 
             #[getter]

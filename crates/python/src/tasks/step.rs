@@ -11,12 +11,13 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{ffi, intern, prelude::*};
 
 use super::callbacks::Callback;
-use super::core::{Life, Native, invalid_state};
+use super::core::{Life, Native, Outcome, invalid_state};
 use super::{Any, Task, current};
 use crate::context::{self, Chosen};
+use crate::errors::{self, shown};
 use crate::handle::{Args, Handle};
 use crate::loop_::{EventLoop, Runnable, fastcall};
-use crate::{errors, names};
+use crate::names;
 
 /// Has the loop begin the task, or go on after a bare `yield`.
 ///
@@ -245,15 +246,22 @@ fn wakeup<'py>(
     future: Any<'py>,
     queue: Option<&Bound<'py, EventLoop>>,
 ) -> PyResult<()> {
-    let result = match Native::exact(&future) {
-        Some(native) => native.result(),
-        None => future.call_method0(intern!(future.py(), "result")),
+    let outcome = match Native::exact(&future) {
+        Some(native) => native.outcome(),
+        None => {
+            let result = future.call_method0(intern!(future.py(), "result"));
+            result.map(Outcome::Result)
+        }
     };
-    let error = result.err().map(|error| {
-        let error = error.into_value(task.py());
-        error.into_bound(task.py()).into_any()
-    });
-    // Not after the step: what frees it is the program's, and `current::settle` has not been.
+    let error = match outcome {
+        Ok(Outcome::Result(result)) => {
+            drop(result);
+            None
+        }
+        Ok(Outcome::Exception(exception)) => Some(exception.into_any()),
+        Err(error) => Some(error.into_value(task.py()).into_bound(task.py()).into_any()),
+    };
+    // These two not after the step: what frees them is the program's, and `current::settle` has not been.
     drop(future);
     step(task, error, queue)
 }
@@ -274,7 +282,7 @@ pub(super) fn step<'py>(
     let native = Native::of(task);
     if native.with(|slots| slots.life != Life::Pending) {
         let error = error.unwrap_or_else(|| py.None().into_bound(py));
-        let message = format!("_step(): already done: {} {}", task.repr()?, error.repr()?);
+        let message = format!("_step(): already done: {} {}", shown(task)?, shown(&error)?);
         return Err(invalid_state(py, &message));
     }
     if let Some(queue) = queue {
@@ -438,11 +446,11 @@ fn wait_for_other<'py>(
         let message = if generator.is_truthy()? {
             format!(
                 "yield was used instead of yield from for generator in task {} with {}",
-                task.repr()?,
-                result.repr()?
+                shown(task)?,
+                shown(result)?
             )
         } else {
-            format!("Task got bad yield: {}", result.repr()?)
+            format!("Task got bad yield: {}", shown(result)?)
         };
         return queue_error(event_loop, task, message);
     };
@@ -481,7 +489,7 @@ fn now_waits_for<'py>(task: &Bound<'py, Task>, future: &Any<'py>) -> PyResult<()
     Ok(())
 }
 
-/// `future.cancel(msg=message)`.
+/// `future.cancel(message)`.
 ///
 /// # Errors
 /// What that raises.
@@ -495,12 +503,10 @@ pub(super) fn cancel_future(future: &Any<'_>, message: Option<&Any<'_>>) -> PyRe
             Err(_) => native.cancel(message.cloned()),
         };
     }
-    let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "msg"), message)?;
-    future
-        .getattr(intern!(py, "cancel"))?
-        .call((), Some(&keywords))?
-        .is_truthy()
+    // By its place, as asyncio in C does it: a class of the program's may name it otherwise.
+    let nothing = py.None().into_bound(py);
+    let message = message.unwrap_or(&nothing);
+    crate::ffi::call_method(intern!(py, "cancel"), [future, message])?.is_truthy()
 }
 
 /// What a coroutine has yielded cannot be waited for.
@@ -511,18 +517,18 @@ fn refuse<'py>(
     result: &Any<'py>,
     ours: bool,
 ) -> PyResult<()> {
-    let name = task.repr()?;
+    let name = shown(task)?;
     let message = if result.is(task) {
         format!("Task cannot await on itself: {name}")
     } else if !ours {
         format!(
             "Task {name} got Future {} attached to a different loop",
-            result.repr()?
+            shown(result)?
         )
     } else {
         format!(
             "yield was used instead of yield from in task {name} with {}",
-            result.repr()?
+            shown(result)?
         )
     };
     queue_error(event_loop, task, message)

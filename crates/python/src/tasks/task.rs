@@ -18,7 +18,7 @@ use super::{Any, step};
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
 use crate::primitives::TaskSet;
-use crate::{context, names};
+use crate::{context, errors, names};
 
 /// As `asyncio.Task`.
 #[pyclass(extends = TaskBase, subclass, frozen, module = "oxlip")]
@@ -99,7 +99,7 @@ impl Task {
         if !native && !names::IS_COROUTINE.get(py)?.call1((&coro,))?.is_truthy()? {
             return Err(PyTypeError::new_err(format!(
                 "a coroutine was expected, got {}",
-                coro.repr()?
+                errors::shown(&coro)?
             )));
         }
         let context = match context {
@@ -314,15 +314,16 @@ methods!(#[pymethods] Task {
         Self::empty(Core::new(None, Kind::Task))
     }
 
-    #[pyo3(signature = (coro, *, r#loop=None, name=None, context=None, eager_start=false))]
+    #[pyo3(signature = (coro, *, r#loop=None, name=None, context=None, eager_start=None))]
     fn __init__<'py>(
         slf: &Bound<'py, Self>,
         coro: Any<'py>,
         r#loop: Option<Any<'py>>,
         name: Option<&Any<'py>>,
         context: Option<Any<'py>>,
-        eager_start: bool,
+        eager_start: Option<Any<'py>>,
     ) -> PyResult<()> {
+        let eager_start = eager_start.map_or(Ok(false), |it| it.is_truthy())?;
         let native = Native::of(slf);
         native.init(r#loop)?;
         let before = Self::with(slf, std::mem::take);
@@ -468,6 +469,9 @@ methods!(#[pymethods] Task {
         let slots = unsafe { &*self.slots.get() };
         visit.call(&slots.coro)?;
         visit.call(&slots.context)?;
+        if let Name::Text(text) = &slots.name {
+            visit.call(text)?;
+        }
         visit.call(&slots.waits_for)
     }
 
