@@ -8,10 +8,10 @@ use std::cell::UnsafeCell;
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::PyDict;
+use pyo3::{ffi, intern};
 
 use super::callbacks::Callback;
 use super::{Any, Future, Task};
@@ -464,7 +464,7 @@ impl Core {
         let slots = self.slots.get_mut();
         let release = |held: Option<Py<PyAny>>| drop(held.map(|held| held.into_bound(py)));
         release(slots.event_loop.take());
-        release(slots.result.take());
+        release_result(py, slots.result.take());
         let callbacks = std::mem::take(&mut slots.rest);
         for callback in slots.first.take().into_iter().chain(callbacks) {
             callback.release(py);
@@ -476,6 +476,23 @@ impl Core {
             release(rare.cancelled_error);
             release(rare.source_traceback);
         }
+    }
+}
+
+/// Drops a future's result. If that is a future itself which nobody else has, its own result is taken out before:
+/// the end of a chain of them is no recursion.
+#[inline]
+fn release_result(py: Python<'_>, result: Option<Py<PyAny>>) {
+    let mut next = result.map(|result| result.into_bound(py));
+    while let Some(result) = next {
+        // SAFETY: a live object.
+        let alone = unsafe { ffi::Py_REFCNT(result.as_ptr()) } == 1;
+        next = None;
+        if alone && let Some(native) = Native::exact(&result) {
+            let taken = native.with(|slots| slots.result.take());
+            next = taken.map(|taken| taken.into_bound(py));
+        }
+        drop(result);
     }
 }
 
