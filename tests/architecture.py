@@ -121,6 +121,7 @@ UNSAFE = {
     "crates/python/src/handle/callback.rs": "a frozen object changes in its critical section",
     "crates/python/src/handle/collector.rs": "what the cycle collector follows has no safe call",
     "crates/python/src/handle/timer.rs": "as callback.rs",
+    "crates/python/src/native_base.rs": "types of known layout for PyO3 (ADR 4, ADR 12)",
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",
     "crates/python/src/loop_/files.rs": "a number of the user, and how much has been read",
     "crates/python/src/loop_/sock.rs": "system calls on numbers and buffers of the user",

@@ -1,7 +1,5 @@
 //! The few calls of the C API that PyO3 offers no safe form of.
 
-use std::ffi::{CStr, c_int, c_ulong, c_void};
-
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -220,43 +218,6 @@ pub(crate) fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>)
         class.setattr(name, adopted)?;
     }
     Ok(())
-}
-
-/// A class in C over others, whose instances have `size` bytes.
-///
-/// # Errors
-/// `TypeError` if the bases do not go together; out of memory.
-///
-/// # Safety
-/// The slots hold functions for what they say, which know instances of this size; it is not less than that
-/// of the bases.
-pub(crate) unsafe fn type_over(
-    bases: &Bound<'_, PyTuple>,
-    name: &'static CStr,
-    size: usize,
-    flags: c_ulong,
-    slots: &[(c_int, *mut c_void)],
-) -> PyResult<Py<PyType>> {
-    let end = (0, std::ptr::null_mut());
-    let slots = slots.iter().chain([&end]);
-    let mut slots: Vec<_> = slots
-        .map(|&(slot, pfunc)| ffi::PyType_Slot { slot, pfunc })
-        .collect();
-    let mut spec = ffi::PyType_Spec {
-        name: name.as_ptr(),
-        basicsize: c_int::try_from(size).expect("some words"),
-        itemsize: 0,
-        flags: flags.try_into().expect("type flags fit the field"),
-        slots: slots.as_mut_ptr(),
-    };
-    // SAFETY: `spec` and `slots` are complete and live through the call, which copies what it
-    // keeps (the name has static life); the rest is the caller's.
-    unsafe {
-        let made = ffi::PyType_FromSpecWithBases(&raw mut spec, bases.as_ptr());
-        Ok(Bound::from_owned_ptr_or_err(bases.py(), made)?
-            .cast_into_unchecked::<PyType>()
-            .unbind())
-    }
 }
 
 /// The tuple `("loop",)`.

@@ -17,6 +17,7 @@ mod ffi;
 mod handle;
 mod loop_;
 mod names;
+mod native_base;
 mod owner;
 mod primitives;
 mod room;

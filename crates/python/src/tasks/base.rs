@@ -7,14 +7,13 @@
 
 use std::ffi::{CStr, c_void};
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
 use super::end;
 use crate::names;
+use crate::native_base::{alloc, check_size, free, instance_size, native_base, type_over};
 
 /// Words of an instance behind its head, as the running Python's own class has them: see [`fits`].
 const FUTURE_WORDS: usize = if cfg!(Py_3_13) { 11 } else { 14 };
@@ -31,54 +30,16 @@ pub(crate) struct Layout<const WORDS: usize> {
     asyncios: [usize; WORDS],
 }
 
-/// A marker for the type over one class of asyncio's.
-macro_rules! base {
-    ($marker:ident, $class:expr, $words:expr, $new:expr, $name:expr) => {
-        /// There are no values of it.
-        pub(crate) struct $marker(());
-
-        // SAFETY: `make` gives a type whose instances begin with `Layout` (it checks the size).
-        unsafe impl pyo3::PyTypeInfo for $marker {
-            fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
-                static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-                let size = size_of::<Layout<{ $words }>>();
-                let made = TYPE.get_or_try_init(py, || make(py, &$class, size, $new, $name));
-                made.expect("asked for only where asyncio's classes have the known size")
-                    .as_ptr()
-                    .cast()
-            }
-        }
-
-        // SAFETY: see `Layout`.
-        unsafe impl pyo3::type_object::PyLayout<$marker> for Layout<{ $words }> {}
-        impl pyo3::type_object::PySizedLayout<$marker> for Layout<{ $words }> {}
-
-        impl pyo3::impl_::pyclass::PyClassBaseType for $marker {
-            type LayoutAsBase = pyo3::impl_::pycell::PyClassObjectBase<Layout<{ $words }>>;
-            type BaseNativeType = Self;
-            type Initializer = pyo3::impl_::pyclass_init::PyNativeTypeInitializer<Self>;
-            type PyClassMutability =
-                <PyAny as pyo3::impl_::pyclass::PyClassBaseType>::PyClassMutability;
-            type Layout<T: pyo3::impl_::pyclass::PyClassImpl> =
-                pyo3::impl_::pycell::PyStaticClassObject<T>;
-        }
-    };
-}
-
-base!(
-    FutureBase,
-    names::C_FUTURE,
-    FUTURE_WORDS,
-    new,
-    c"oxlip._native.FutureBase"
-);
-base!(
-    TaskBase,
-    names::C_TASK,
-    TASK_WORDS,
-    new_task,
-    c"oxlip._native.TaskBase"
-);
+native_base!(FutureBase, Layout<FUTURE_WORDS>, |py| {
+    let size = size_of::<Layout<FUTURE_WORDS>>();
+    let name = c"oxlip._native.FutureBase";
+    make(py, &names::C_FUTURE, size, new, name)
+});
+native_base!(TaskBase, Layout<TASK_WORDS>, |py| {
+    let size = size_of::<Layout<TASK_WORDS>>();
+    let name = c"oxlip._native.TaskBase";
+    make(py, &names::C_TASK, size, new_task, name)
+});
 
 /// Whether the running Python's classes are those that our types are made for.
 ///
@@ -87,13 +48,8 @@ base!(
 pub(super) fn fits(py: Python<'_>) -> PyResult<bool> {
     let future = size_of::<Layout<FUTURE_WORDS>>();
     let task = size_of::<Layout<TASK_WORDS>>();
-    Ok(size(names::C_FUTURE.get(py)?.cast()?) == future
-        && size(names::C_TASK.get(py)?.cast()?) == task)
-}
-
-fn size(class: &Bound<'_, PyType>) -> usize {
-    // SAFETY: the pointer is a live type object; `tp_basicsize` is set since the type is ready.
-    unsafe { (*class.as_type_ptr()).tp_basicsize }.unsigned_abs()
+    Ok(instance_size(names::C_FUTURE.get(py)?.cast()?) == future
+        && instance_size(names::C_TASK.get(py)?.cast()?) == task)
 }
 
 fn make(
@@ -104,12 +60,7 @@ fn make(
     name: &'static CStr,
 ) -> PyResult<Py<PyType>> {
     let base = class.get(py)?.cast::<PyType>()?;
-    if size(base) != expected {
-        return Err(PyTypeError::new_err(format!(
-            "{base} has instances of {} bytes, {expected} were expected",
-            size(base)
-        )));
-    }
+    check_size(base, expected)?;
     let bases = PyTuple::new(py, [base])?;
     // The traversal and `tp_clear` are inherited: asyncio's pass over what is zeroed.
     let slots = [
@@ -119,7 +70,7 @@ fn make(
     ];
     let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE;
     // SAFETY: the functions are for instances of this size, which is that of the base.
-    unsafe { crate::ffi::type_over(&bases, name, expected, flags, &slots) }
+    unsafe { type_over(&bases, name, expected, flags, &slots) }
 }
 
 /// Makes an instance for PyO3, which then writes the Rust part. A program that finds this class gets none: it
@@ -129,16 +80,14 @@ unsafe extern "C" fn new(
     _args: *mut ffi::PyObject,
     _kwargs: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: `class` is a ready type, which has a `tp_alloc`; it gives zeroed memory, or NULL with an
-    // error. The interpreter is attached.
+    // SAFETY: `class` is a ready type; the interpreter is attached.
     unsafe {
         if !end::is_ours(Python::assume_attached(), class) {
             let message = c"only oxlip.Future and oxlip.Task can be made";
             ffi::PyErr_SetString(ffi::PyExc_TypeError, message.as_ptr());
             return std::ptr::null_mut();
         }
-        let alloc = (*class).tp_alloc.expect("a ready type has tp_alloc");
-        alloc(class, 0)
+        alloc(class)
     }
 }
 
@@ -170,10 +119,7 @@ pub(super) unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // as asyncio's deallocator does, and the memory as the type says.
     unsafe {
         asyncios_clear(object);
-        let free = (*ffi::Py_TYPE(object))
-            .tp_free
-            .expect("a ready type has tp_free");
-        free(object.cast());
+        free(object);
     }
 }
 

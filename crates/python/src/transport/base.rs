@@ -10,13 +10,12 @@
 
 use std::ffi::{CStr, c_int, c_void};
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyTuple, PyType};
 
 use crate::names;
+use crate::native_base::{alloc, check_size, free, native_base, type_over};
 
 /// What an instance of `asyncio.Transport` and its kin looks like: `BaseTransport` has
 /// `__slots__ = ("_extra",)`, the classes derived from it have none. Checked when a type is made.
@@ -26,55 +25,18 @@ pub(crate) struct Layout {
     extra: *mut ffi::PyObject,
 }
 
-/// A marker for the type over one class of asyncio's, or several.
-macro_rules! base {
-    ($marker:ident, [$($class:expr),+], $name:expr) => {
-        /// There are no values of it.
-        pub(crate) struct $marker(());
-
-        // SAFETY: `make` gives a type whose instances begin with `Layout` (it checks the size).
-        unsafe impl pyo3::PyTypeInfo for $marker {
-            fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
-                static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-                let made = TYPE.get_or_try_init(py, || make(py, &[$(&$class),+], $name));
-                made.expect("asyncio can be imported and its transports have the known layout")
-                    .as_ptr()
-                    .cast()
-            }
-        }
-
-        // SAFETY: see `Layout`.
-        unsafe impl pyo3::type_object::PyLayout<$marker> for Layout {}
-        impl pyo3::type_object::PySizedLayout<$marker> for Layout {}
-
-        impl pyo3::impl_::pyclass::PyClassBaseType for $marker {
-            type LayoutAsBase = pyo3::impl_::pycell::PyClassObjectBase<Layout>;
-            type BaseNativeType = Self;
-            type Initializer = pyo3::impl_::pyclass_init::PyNativeTypeInitializer<Self>;
-            type PyClassMutability =
-                <PyAny as pyo3::impl_::pyclass::PyClassBaseType>::PyClassMutability;
-            type Layout<T: pyo3::impl_::pyclass::PyClassImpl> =
-                pyo3::impl_::pycell::PyStaticClassObject<T>;
-        }
-    };
-}
-
-base!(
-    TransportBase,
-    [names::TRANSPORT],
-    c"oxlip._native.TransportBase"
-);
-base!(
-    ReadTransportBase,
-    [names::READ_TRANSPORT],
-    c"oxlip._native.ReadTransportBase"
-);
+native_base!(TransportBase, Layout, |py| {
+    make(py, &[&names::TRANSPORT], c"oxlip._native.TransportBase")
+});
+native_base!(ReadTransportBase, Layout, |py| {
+    let name = c"oxlip._native.ReadTransportBase";
+    make(py, &[&names::READ_TRANSPORT], name)
+});
 // asyncio's own class is both.
-base!(
-    DatagramTransportBase,
-    [names::TRANSPORT, names::DATAGRAM_TRANSPORT],
-    c"oxlip._native.DatagramTransportBase"
-);
+native_base!(DatagramTransportBase, Layout, |py| {
+    let classes = [&names::TRANSPORT, &names::DATAGRAM_TRANSPORT];
+    make(py, &classes, c"oxlip._native.DatagramTransportBase")
+});
 
 fn make(
     py: Python<'_>,
@@ -84,15 +46,7 @@ fn make(
     let mut bases = Vec::with_capacity(classes.len());
     for class in classes {
         let base = class.get(py)?.cast::<PyType>()?;
-        // SAFETY: the pointer is a live type object; `tp_basicsize` is set since the type is ready.
-        let size = unsafe { (*base.as_type_ptr()).tp_basicsize };
-        if usize::try_from(size) != Ok(size_of::<Layout>()) {
-            return Err(PyTypeError::new_err(format!(
-                "{base} has instances of {size} bytes, {} were expected: \
-                 this Python is newer than this build of oxlip",
-                size_of::<Layout>()
-            )));
-        }
+        check_size(base, size_of::<Layout>())?;
         bases.push(base);
     }
     let bases = PyTuple::new(py, bases)?;
@@ -104,7 +58,7 @@ fn make(
     ];
     let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC;
     // SAFETY: the functions below are for instances of this layout, which is that of the bases.
-    unsafe { crate::ffi::type_over(&bases, name, size_of::<Layout>(), flags, &slots) }
+    unsafe { type_over(&bases, name, size_of::<Layout>(), flags, &slots) }
 }
 
 /// Makes an instance for PyO3, the only caller, which then writes the Rust part.
@@ -119,10 +73,7 @@ unsafe extern "C" fn new(
 ) -> *mut ffi::PyObject {
     // SAFETY: `class` is a ready type, which has a `tp_alloc`; it gives zeroed memory, and with it an
     // empty slot, or NULL with an error.
-    unsafe {
-        let alloc = (*class).tp_alloc.expect("a ready type has tp_alloc");
-        alloc(class, 0)
-    }
+    unsafe { alloc(class) }
 }
 
 /// Frees the instance. PyO3's deallocator, the only caller, has untracked it, dropped the Rust part
@@ -132,10 +83,7 @@ unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
     // slot may be cleared and the memory given back through the type's own `tp_free`.
     unsafe {
         clear(object);
-        let free = (*ffi::Py_TYPE(object))
-            .tp_free
-            .expect("a ready type has tp_free");
-        free(object.cast());
+        free(object);
     }
 }
 
