@@ -199,7 +199,7 @@ def loop(new_loop: NewLoop) -> asyncio.AbstractEventLoop:
 
 @pytest.fixture(params=["asyncio", "oxlip"])
 def classes(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Whose futures and tasks loops of ours make; ours where the running Python's are known to us."""
+    """Whose futures and tasks loops of ours make; asyncio's also where ours are not made."""
     if request.param == "oxlip" and tasks.native_tasks():
         with tasks.switched_tasks():
             yield request.param

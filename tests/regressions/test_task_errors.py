@@ -1,4 +1,4 @@
-"""Futures and tasks of ours: what they raise, what they ask of the program's objects, and whom they tell."""
+"""Futures and tasks of ours: what they raise, ask of the program's objects, and tell."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_it_is_so_of_what_is_awaited(loop: Loop, how: str) -> None:
 
 
 def test_a_loop_that_runs_while_something_is_handled(loop: Loop) -> None:
-    """A cancellation that has waited for the task's step is raised there, an exception is only passed on."""
+    """A cancellation is raised in the step of who waits, an exception only passed on."""
 
     async def contexts() -> list[type[BaseException] | None]:
         found = []
@@ -118,9 +118,10 @@ async def test_eager_start_is_a_truth_value(loop: Loop) -> None:
 
 
 async def test_cancel_gets_the_message_by_its_place(loop: Loop) -> None:
+    asked: list[Any] = []
+
     class Own:
         _asyncio_future_blocking = True
-        asked: list[Any] = []
 
         def get_loop(self) -> Loop:
             return loop
@@ -129,7 +130,7 @@ async def test_cancel_gets_the_message_by_its_place(loop: Loop) -> None:
             self.wake = callback
 
         def cancel(self, reason: Any) -> bool:
-            self.asked.append(reason)
+            asked.append(reason)
             loop.call_soon(self.wake, self)
             return True
 
@@ -152,7 +153,7 @@ async def test_cancel_gets_the_message_by_its_place(loop: Loop) -> None:
     for awaited in (task, loop.create_task(wait(cancels=True))):
         with pytest.raises(asyncio.CancelledError, match="own"):
             await awaited
-    assert Own.asked == ["waiting", "before"]
+    assert asked == ["waiting", "before"]
 
 
 async def test_what_cannot_be_thrown_leaves_the_iterator(loop: Loop) -> None:
@@ -216,14 +217,17 @@ async def test_a_name_in_a_cycle(loop: Loop) -> None:
         task: Any
 
     class Named:
+        def __init__(self, name: Name) -> None:
+            self.name = name
+
         def __str__(self) -> str:
-            return name
+            return self.name
 
     name = Name("name")
-    name.task = loop.create_task(pause(), name=Named())  # type: ignore[arg-type]
+    name.task = loop.create_task(pause(), name=Named(name))  # type: ignore[arg-type]
     await name.task
     gone = weakref.ref(name.task)
-    del name, Named
+    del name
     await pause()
     gc.collect()
     assert gone() is None

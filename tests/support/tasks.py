@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from .loops import STOCK_ONLY
+from .loops import STOCK_ONLY, is_ours
 
 
 def native_tasks() -> bool:
@@ -31,6 +31,22 @@ def switched_tasks() -> Iterator[None]:
         yield
     finally:
         _native.switch_tasks(False)
+
+
+def makes_ours(kind: str, classes: str) -> bool:
+    """Whether loops of this kind make our futures and tasks now."""
+    return is_ours(kind) and classes == "oxlip"
+
+
+async def nothing() -> None: ...
+
+
+async def fail(error: BaseException) -> None:
+    raise error
+
+
+async def awaits(awaitable: Any) -> Any:
+    return await awaitable
 
 
 def our_tasks() -> dict[tuple[ModuleType, str], type[Any]]:

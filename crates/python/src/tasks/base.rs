@@ -7,11 +7,11 @@
 
 use std::ffi::{CStr, c_void};
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
+use pyo3::{PyTypeInfo as _, ffi};
 
-use super::end;
+use super::{Future, Task, end};
 use crate::names;
 use crate::native_base::{alloc, check_size, free, instance_size, native_base, type_over};
 
@@ -73,6 +73,16 @@ fn make(
     unsafe { type_over(&bases, name, expected, flags, &slots) }
 }
 
+/// Whether this is one of the two classes, or derived from one.
+fn is_ours(py: Python<'_>, class: *mut ffi::PyTypeObject) -> bool {
+    let ours = [Future::type_object_raw(py), Task::type_object_raw(py)];
+    // SAFETY: three live types.
+    ours.contains(&class)
+        || ours
+            .iter()
+            .any(|ours| unsafe { ffi::PyType_IsSubtype(class, *ours) } != 0)
+}
+
 /// Makes an instance for PyO3, which then writes the Rust part. A program that finds this class gets none: it
 /// would have no such part.
 unsafe extern "C" fn new(
@@ -82,7 +92,7 @@ unsafe extern "C" fn new(
 ) -> *mut ffi::PyObject {
     // SAFETY: `class` is a ready type; the interpreter is attached.
     unsafe {
-        if !end::is_ours(Python::assume_attached(), class) {
+        if !is_ours(Python::assume_attached(), class) {
             let message = c"only oxlip.Future and oxlip.Task can be made";
             ffi::PyErr_SetString(ffi::PyExc_TypeError, message.as_ptr());
             return std::ptr::null_mut();

@@ -8,8 +8,7 @@ use pyo3::impl_::trampoline::get_trampoline_function;
 use pyo3::types::PyType;
 use pyo3::{Borrowed, ffi, prelude::*};
 
-use super::core::{Life, Native};
-use super::end::Ours;
+use super::core::{Life, Native, Ours};
 use super::{Future, Task};
 
 struct Methods<const N: usize>([ffi::PyMethodDef; N]);

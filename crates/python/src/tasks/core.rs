@@ -6,9 +6,11 @@
 
 use std::cell::UnsafeCell;
 
+use pyo3::PyClass;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::PyDict;
 use pyo3::{ffi, intern};
@@ -125,6 +127,15 @@ impl Core {
     }
 }
 
+/// One of our two classes.
+pub(super) trait Ours: PyClass<Frozen = True> + Sync {
+    /// Gives up all references.
+    fn release(&mut self, py: Python<'_>);
+    fn core(&self) -> &Core;
+    /// Whether there is anything to say now.
+    fn speaks(object: &Bound<'_, Self>) -> bool;
+}
+
 /// A future or a task of ours, to be worked on.
 #[derive(Clone, Copy)]
 pub(super) struct Native<'a, 'py> {
@@ -133,6 +144,15 @@ pub(super) struct Native<'a, 'py> {
 }
 
 impl<'a, 'py> Native<'a, 'py> {
+    /// Of an object of one of our classes, or a derived one.
+    #[inline]
+    pub(super) fn of<T: Ours>(object: &'a Bound<'py, T>) -> Self {
+        Self {
+            object: object.as_any(),
+            core: object.get().core(),
+        }
+    }
+
     /// The object's native part, if it is of exactly one of our classes: nothing of it is overridden.
     #[inline]
     pub(super) fn exact(object: &'a Any<'py>) -> Option<Self> {

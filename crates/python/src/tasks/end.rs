@@ -4,31 +4,11 @@
 //! objects of derived classes, and our deallocator for those of exactly our class, if there is anything to say.
 
 use pyo3::impl_::trampoline::get_trampoline_function;
-use pyo3::pyclass::boolean_struct::True;
 use pyo3::types::PyDict;
-use pyo3::{Borrowed, PyClass, PyTypeInfo as _, ffi, intern, prelude::*};
+use pyo3::{Borrowed, ffi, intern, prelude::*};
 
-use super::core::{Core, Life, Native};
-use super::{Future, Task, base};
-
-/// One of our two classes.
-pub(super) trait Ours: PyClass<Frozen = True> + Sync {
-    /// Gives up all references.
-    fn release(&mut self, py: Python<'_>);
-    fn core(&self) -> &Core;
-    /// Whether there is anything to say now.
-    fn speaks(object: &Bound<'_, Self>) -> bool;
-}
-
-/// Whether this is one of the two classes, or derived from one.
-pub(super) fn is_ours(py: Python<'_>, class: *mut ffi::PyTypeObject) -> bool {
-    let ours = [Future::type_object_raw(py), Task::type_object_raw(py)];
-    // SAFETY: three live types.
-    ours.contains(&class)
-        || ours
-            .iter()
-            .any(|ours| unsafe { ffi::PyType_IsSubtype(class, *ours) } != 0)
-}
+use super::core::{Native, Ours};
+use super::{Task, base};
 
 /// Before objects are made.
 pub(super) fn install<T: Ours>(py: Python<'_>) {
@@ -141,43 +121,4 @@ fn report<'py>(native: Native<'_, 'py>, context: &Bound<'py, PyDict>) -> PyResul
         error.write_unraisable(py, Some(&handler));
     }
     Ok(())
-}
-
-impl Ours for Future {
-    fn release(&mut self, py: Python<'_>) {
-        self.core.release(py);
-    }
-
-    fn core(&self) -> &Core {
-        &self.core
-    }
-
-    fn speaks(object: &Bound<'_, Self>) -> bool {
-        Native::of(object).with(|slots| slots.logs)
-    }
-}
-
-impl Ours for Task {
-    fn release(&mut self, py: Python<'_>) {
-        self.release_all(py);
-    }
-
-    fn core(&self) -> &Core {
-        &self.core
-    }
-
-    fn speaks(object: &Bound<'_, Self>) -> bool {
-        Native::of(object).with(|slots| slots.logs || slots.life == Life::Pending)
-    }
-}
-
-impl<'a, 'py> Native<'a, 'py> {
-    /// Of an object of one of our classes, or a derived one.
-    #[inline]
-    pub(super) fn of<T: Ours>(object: &'a Bound<'py, T>) -> Self {
-        Self {
-            object: object.as_any(),
-            core: object.get().core(),
-        }
-    }
 }

@@ -6,7 +6,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use super::Any;
 use super::base::FutureBase;
-use super::core::{Core, Native};
+use super::core::{Core, Native, Ours};
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
 use crate::names;
@@ -27,6 +27,20 @@ impl Future {
         let owner = event_loop.clone().into_any().unbind();
         let core = Core::new(Some(owner), Kind::Future);
         Bound::new(event_loop.py(), Self { core })
+    }
+}
+
+impl Ours for Future {
+    fn release(&mut self, py: Python<'_>) {
+        self.core.release(py);
+    }
+
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn speaks(object: &Bound<'_, Self>) -> bool {
+        Native::of(object).with(|slots| slots.logs)
     }
 }
 

@@ -107,41 +107,33 @@ fn of_task<'py>(task: &Bound<'py, Task>, function: &'static Function) -> PyResul
     }
 }
 
-/// # Safety
-/// As [`called`].
-unsafe fn task_wakeup(
-    py: Python<'_>,
-    task: *mut ffi::PyObject,
-    arguments: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> PyResult<*mut ffi::PyObject> {
-    // SAFETY: see above.
-    let (task, future) = unsafe { called(py, task, arguments, count, names)? };
+/// Defines one of them around what it does with the task and the argument.
+macro_rules! entry {
+    ($name:ident, $body:expr) => {
+        unsafe fn $name(
+            py: Python<'_>,
+            task: *mut ffi::PyObject,
+            arguments: *const *mut ffi::PyObject,
+            count: ffi::Py_ssize_t,
+            names: *mut ffi::PyObject,
+        ) -> PyResult<*mut ffi::PyObject> {
+            // SAFETY: called by what `of_task` has made, which lays the rest out as its flags say.
+            unsafe { called(py, task, arguments, count, names, $body) }
+        }
+    };
+}
+
+entry!(task_wakeup, |task, future| {
     let missing = || PyTypeError::new_err("task_wakeup() takes exactly one argument (0 given)");
-    wakeup(&task, future.ok_or_else(missing)?, None)?;
-    Ok(py.None().into_ptr())
-}
+    wakeup(task, future.ok_or_else(missing)?, None)
+});
 
-/// # Safety
-/// As [`called`].
-unsafe fn task_step(
-    py: Python<'_>,
-    task: *mut ffi::PyObject,
-    arguments: *const *mut ffi::PyObject,
-    count: ffi::Py_ssize_t,
-    names: *mut ffi::PyObject,
-) -> PyResult<*mut ffi::PyObject> {
-    // SAFETY: see above.
-    let (task, error) = unsafe { called(py, task, arguments, count, names)? };
-    step(&task, error, None)?;
-    Ok(py.None().into_ptr())
-}
+entry!(task_step, |task, error| step(task, error, None));
 
-/// The task and the argument.
+/// Runs a body with the task and the argument.
 ///
 /// # Errors
-/// `TypeError` for more than one.
+/// `TypeError` for more than one; those of the body.
 ///
 /// # Safety
 /// `task` is what [`of_task`] got; the rest is what `METH_FASTCALL | METH_KEYWORDS` gets.
@@ -151,17 +143,20 @@ unsafe fn called<'py>(
     arguments: *const *mut ffi::PyObject,
     count: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
-) -> PyResult<(Bound<'py, Task>, Option<Any<'py>>)> {
+    body: impl FnOnce(&Bound<'py, Task>, Option<Any<'py>>) -> PyResult<()>,
+) -> PyResult<*mut ffi::PyObject> {
     // SAFETY: see above; the names are a tuple or NULL.
-    unsafe {
+    let (task, argument) = unsafe {
         if count > 1 || (!names.is_null() && ffi::PyTuple_Size(names) > 0) {
             let message = "at most one argument was expected, without a name";
             return Err(PyTypeError::new_err(message));
         }
         let argument = (count > 0).then(|| Bound::from_borrowed_ptr(py, *arguments));
         let task = Bound::from_borrowed_ptr(py, task).cast_into_unchecked::<Task>();
-        Ok((task, argument))
-    }
+        (task, argument)
+    };
+    body(&task, argument)?;
+    Ok(py.None().into_ptr())
 }
 
 /// What the loop runs for a [`Runnable::Step`] or a [`Runnable::Wake`] (`wakes`).

@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{ffi, intern};
 
 use super::base::TaskBase;
-use super::core::{Core, Life, Native};
+use super::core::{Core, Life, Native, Ours};
 use super::future::methods;
 use super::{Any, step};
 use crate::counts::Kind;
@@ -131,18 +131,6 @@ impl Task {
         })
     }
 
-    /// Gives up all references while the interpreter is attached.
-    pub(super) fn release_all(&mut self, py: Python<'_>) {
-        self.core.release(py);
-        let slots = self.slots.get_mut();
-        for held in [&mut slots.coro, &mut slots.context, &mut slots.waits_for] {
-            drop(held.take().map(|held| held.into_bound(py)));
-        }
-        if let Name::Text(text) = std::mem::take(&mut slots.name) {
-            drop(text.into_bound(py));
-        }
-    }
-
     /// Its context, or None.
     pub(super) fn context<'py>(&self, slf: &Bound<'py, Self>) -> Any<'py> {
         let py = slf.py();
@@ -259,6 +247,27 @@ impl Task {
         ran?;
         unregistered?;
         swapped.map(drop)
+    }
+}
+
+impl Ours for Task {
+    fn release(&mut self, py: Python<'_>) {
+        self.core.release(py);
+        let slots = self.slots.get_mut();
+        for held in [&mut slots.coro, &mut slots.context, &mut slots.waits_for] {
+            drop(held.take().map(|held| held.into_bound(py)));
+        }
+        if let Name::Text(text) = std::mem::take(&mut slots.name) {
+            drop(text.into_bound(py));
+        }
+    }
+
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn speaks(object: &Bound<'_, Self>) -> bool {
+        Native::of(object).with(|slots| slots.logs || slots.life == Life::Pending)
     }
 }
 
