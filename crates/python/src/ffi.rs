@@ -78,7 +78,7 @@ pub(crate) fn has_own(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> 
 /// The exception as one that is raised here: what is being handled becomes its context, as `raise` does it.
 /// `PyErr::from_value` alone leaves that out.
 #[cold]
-pub(crate) fn raise(exception: Bound<'_, PyAny>) -> PyErr {
+pub(crate) fn raise(exception: &Bound<'_, PyAny>) -> PyErr {
     // SAFETY: a live object, and its class; what is no exception is refused with another one.
     unsafe { ffi::PyErr_SetObject(ffi::Py_TYPE(exception.as_ptr()).cast(), exception.as_ptr()) };
     PyErr::fetch(exception.py())

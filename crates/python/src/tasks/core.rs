@@ -266,7 +266,7 @@ impl<'a, 'py> Native<'a, 'py> {
     pub(super) fn result(self) -> PyResult<Any<'py>> {
         match self.outcome()? {
             Outcome::Result(result) => Ok(result),
-            Outcome::Exception(exception) => Err(crate::ffi::raise(exception.into_any())),
+            Outcome::Exception(exception) => Err(crate::ffi::raise(exception.as_any())),
         }
     }
 
@@ -286,7 +286,7 @@ impl<'a, 'py> Native<'a, 'py> {
         match (life, result) {
             (Life::Finished, Some(result)) => Ok(Outcome::Result(result)),
             (Life::Finished, None) => self.failure().map(Outcome::Exception),
-            (Life::Cancelled, _) => Err(crate::ffi::raise(self.make_cancelled_error()?)),
+            (Life::Cancelled, _) => Err(crate::ffi::raise(&self.make_cancelled_error()?)),
             (Life::Pending, _) => Err(self.not_done("Result is not set.")),
         }
     }
@@ -332,7 +332,7 @@ impl<'a, 'py> Native<'a, 'py> {
         });
         match life {
             Life::Finished => Ok(exception),
-            Life::Cancelled => Err(crate::ffi::raise(self.make_cancelled_error()?)),
+            Life::Cancelled => Err(crate::ffi::raise(&self.make_cancelled_error()?)),
             Life::Pending => Err(self.not_done("Exception is not set.")),
         }
     }
@@ -526,7 +526,7 @@ fn not_initialized() -> PyErr {
 pub(super) fn invalid_state(py: Python<'_>, message: &str) -> PyErr {
     let made = names::INVALID_STATE_ERROR.get(py);
     made.and_then(|class| class.call1((message,)))
-        .map_or_else(|error| error, crate::ffi::raise)
+        .map_or_else(|error| error, |error| crate::ffi::raise(&error))
 }
 
 fn finalizing(py: Python<'_>) -> PyResult<bool> {
