@@ -9,7 +9,7 @@ use super::callback::{
     Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, remember_source,
     report, repr, run, source_traceback, with_slots,
 };
-use super::spare::{Used, refill, run_queued};
+use super::spare::{Used, refill, reuse, run_queued};
 use crate::context::{Chosen, Runner};
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
@@ -58,11 +58,7 @@ impl Handle {
         args: Args,
         context: Chosen,
     ) -> PyResult<Bound<'py, Self>> {
-        Self::stand_for(&spare, callback, args, context);
-        if spare.get().0.event_loop.get().is_debug() {
-            remember_source(&spare)?;
-        }
-        Ok(spare)
+        reuse(spare, callback, args, context)
     }
 
     /// As [`Handle::reuse`] outside debug mode; runs no Python code.
@@ -73,7 +69,6 @@ impl Handle {
         args: Args,
         context: Chosen,
     ) {
-        spare.get().0.set_takes_turns(false);
         refill(spare, callback, args, context);
     }
 

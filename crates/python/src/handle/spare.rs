@@ -9,7 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::args::Args;
-use super::callback::{HasCallback, report, run, with_slots};
+use super::callback::{HasCallback, remember_source, report, run, with_slots};
 use super::collector::{self, is_alone};
 use super::{Handle, TimerHandle};
 use crate::context::{self, Chosen, Runner};
@@ -121,7 +121,7 @@ pub(super) fn run_queued<'py, H: HasCallback>(
     }
 }
 
-/// Makes a spare handle stand for another call.
+/// Makes a spare handle, one of the same loop, stand for another call; runs no Python code.
 #[inline]
 pub(super) fn refill<H: HasCallback>(
     spare: &Bound<'_, H>,
@@ -129,8 +129,27 @@ pub(super) fn refill<H: HasCallback>(
     args: Args,
     context: Chosen,
 ) {
+    spare.get().callback().set_takes_turns(false);
     with_slots(spare, |slots| {
         slots.call = Some((callback.unbind(), args));
         slots.context = Some(context);
     });
+}
+
+/// The same, also in debug mode.
+///
+/// # Errors
+/// Those of remembering where it was scheduled.
+#[inline]
+pub(super) fn reuse<'py, H: HasCallback>(
+    spare: Bound<'py, H>,
+    callback: Bound<'py, PyAny>,
+    args: Args,
+    context: Chosen,
+) -> PyResult<Bound<'py, H>> {
+    refill(&spare, callback, args, context);
+    if spare.get().callback().event_loop.get().is_debug() {
+        remember_source(&spare)?;
+    }
+    Ok(spare)
 }

@@ -14,7 +14,7 @@ use super::callback::{
     Callback, HasCallback, args_of, call_of, cancel, context_of, remember_source, repr, run,
     source_traceback, with_slots,
 };
-use super::spare::{Used, refill, run_queued};
+use super::spare::{Used, reuse, run_queued};
 use crate::context::{Chosen, Runner};
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
@@ -84,11 +84,7 @@ impl TimerHandle {
         context: Chosen,
     ) -> PyResult<Bound<'py, Self>> {
         spare.get().when.store(when.to_bits(), Ordering::Relaxed);
-        refill(&spare, callback, args, context);
-        if spare.get().callback.event_loop.get().is_debug() {
-            remember_source(&spare)?;
-        }
-        Ok(spare)
+        reuse(spare, callback, args, context)
     }
 
     /// As [`super::Handle::run_queued`].
