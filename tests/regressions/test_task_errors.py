@@ -66,6 +66,17 @@ async def test_what_is_being_handled_is_the_context(loop: Loop) -> None:
     assert context_of(lambda: done.set_exception(OSError())) is KeyError
 
 
+async def test_it_is_so_of_queues(loop: Loop) -> None:
+    if loops.STOCK_ONLY:
+        pytest.skip("of ours only")
+    import oxlip
+
+    queue = oxlip.Queue[int](1)
+    assert context_of(queue.get_nowait) is KeyError
+    queue.put_nowait(1)
+    assert context_of(lambda: queue.put_nowait(2)) is KeyError
+
+
 @pytest.mark.parametrize("how", ["fails", "cancelled"])
 async def test_it_is_so_of_what_is_awaited(loop: Loop, how: str) -> None:
     early = ended(loop.create_future(), how)

@@ -63,7 +63,7 @@ impl Queue {
         let py = slf.py();
         match Self::put_in(slf, item)? {
             Outcome::Done(()) => Ok(()),
-            Outcome::NotNow => Err(PyErr::from_value(names::QUEUE_FULL.get(py)?.call0()?)),
+            Outcome::NotNow => Err(crate::ffi::raise(&names::QUEUE_FULL.get(py)?.call0()?)),
             Outcome::Stock => {
                 let stock = names::STOCK_QUEUE.get(py)?;
                 stock
@@ -78,7 +78,7 @@ impl Queue {
         let py = slf.py();
         match Self::take_out(slf)? {
             Outcome::Done(item) => Ok(item),
-            Outcome::NotNow => Err(PyErr::from_value(names::QUEUE_EMPTY.get(py)?.call0()?)),
+            Outcome::NotNow => Err(crate::ffi::raise(&names::QUEUE_EMPTY.get(py)?.call0()?)),
             Outcome::Stock => {
                 let stock = names::STOCK_QUEUE.get(py)?;
                 stock.call_method1(intern!(py, "get_nowait"), (slf,))
