@@ -25,6 +25,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
+from ._executor import outcome_of
 from ._file_threads import end_threads_of
 from ._inside import Inside
 from ._signals import Signals, iscoroutinefunction
@@ -254,7 +255,7 @@ class Lifecycle(Signals, Inside):
             if executor is None:
                 executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
                 self._default_executor = executor
-        return asyncio.wrap_future(executor.submit(func, *args), loop=self)
+        return outcome_of(executor.submit(func, *args), self)  # type: ignore[arg-type]
 
     def set_default_executor(self, executor: Executor) -> None:
         """What `run_in_executor(None, …)` uses: a `ThreadPoolExecutor`."""

@@ -9,7 +9,6 @@ Runs on the loop's thread; only the look-up of names leaves it.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import socket
 import time
@@ -17,6 +16,7 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from ._executor import outcome_of
 from ._lifecycle import Lifecycle
 from ._lookups import Lookups
 
@@ -67,7 +67,7 @@ class Resolve(Lifecycle):
         self._check_closed()
         if _is_numeric(host, port):
             return look_up(*query)
-        return await asyncio.wrap_future(self._lookups.submit(look_up, *query), loop=self)
+        return await outcome_of(self._lookups.submit(look_up, *query), self)  # type: ignore[arg-type]
 
     async def getnameinfo(
         self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int = 0
@@ -77,7 +77,7 @@ class Resolve(Lifecycle):
         if flags & _NUMERIC_NAME == _NUMERIC_NAME:
             return socket.getnameinfo(sockaddr, flags)
         answer = self._lookups.submit(socket.getnameinfo, sockaddr, flags)
-        return await asyncio.wrap_future(answer, loop=self)
+        return await outcome_of(answer, self)  # type: ignore[arg-type]
 
     async def _ensure_resolved(
         self,

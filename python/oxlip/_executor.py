@@ -1,0 +1,66 @@
+"""What becomes of a call that was handed to an executor: from its future to one of the loop.
+
+`asyncio.wrap_future` does this for futures of all kinds, in both directions, and costs as much as a
+short call in a thread. Here is what one kind in one direction needs, with the same meaning.
+
+`outcome_of` runs on the loop's thread, `_tell` on that of the executor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from ._loop import EventLoop
+
+_T = TypeVar("_T")
+_Call = concurrent.futures.Future
+
+
+def outcome_of(call: _Call[_T], loop: EventLoop) -> asyncio.Future[_T]:
+    """A future of `loop` with what comes of the call. Cancelling it cancels the call."""
+    if type(call) is not _Call:
+        return asyncio.wrap_future(call, loop=loop)
+    future = loop.create_future()
+    future.add_done_callback(partial(_cancel, call))
+    call.add_done_callback(partial(_tell, loop, future))
+    return future
+
+
+def _cancel(call: _Call[Any], future: asyncio.Future[Any]) -> None:
+    if future.cancelled():
+        call.cancel()
+
+
+def _tell(loop: EventLoop, future: asyncio.Future[Any], call: _Call[Any]) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(_settle, future, call)
+
+
+def _settle(future: asyncio.Future[Any], call: _Call[Any]) -> None:
+    if future.cancelled():
+        return
+    assert not future.done()
+    try:
+        error = call.exception()
+    except concurrent.futures.CancelledError:
+        future.cancel()
+        return
+    if error is None:
+        future.set_result(call.result())
+    else:
+        future.set_exception(_asyncios(error))
+
+
+def _asyncios(error: BaseException) -> BaseException:
+    """asyncio's class of an error that `concurrent.futures` has, too."""
+    for theirs, ours in (
+        (concurrent.futures.CancelledError, asyncio.CancelledError),
+        (concurrent.futures.InvalidStateError, asyncio.InvalidStateError),
+    ):
+        if type(error) is theirs:
+            return ours(*error.args).with_traceback(error.__traceback__)
+    return error
