@@ -26,13 +26,13 @@ pub(crate) struct Spare {
 
 impl Spare {
     #[inline]
-    pub(crate) fn handle(&mut self) -> Option<Py<Handle>> {
-        self.handles.pop()
+    pub(crate) fn handle(&mut self, py: Python<'_>) -> Option<Py<Handle>> {
+        next(py, &mut self.handles)
     }
 
     #[inline]
-    pub(crate) fn timer(&mut self) -> Option<Py<TimerHandle>> {
-        self.timers.pop()
+    pub(crate) fn timer(&mut self, py: Python<'_>) -> Option<Py<TimerHandle>> {
+        next(py, &mut self.timers)
     }
 
     /// Keeps a handle that has run, unless there are enough: then it comes back.
@@ -50,6 +50,19 @@ impl Spare {
         self.handles.iter().try_for_each(|it| visit.call(it))?;
         self.timers.iter().try_for_each(|it| visit.call(it))
     }
+}
+
+/// The next, unless a program has found it meanwhile, while it ran or here: the collector shows its objects to
+/// who asks for them. Such a one stays, since its end may run Python code, and is not looked at soon again.
+#[inline]
+fn next<H: HasCallback>(py: Python<'_>, kept: &mut Vec<Py<H>>) -> Option<Py<H>> {
+    let handle = kept.last()?.bind(py);
+    if is_alone(handle) && !handle.get().callback().is_cancelled() {
+        return kept.pop();
+    }
+    let last = kept.len() - 1;
+    kept.swap(0, last);
+    None
 }
 
 /// A handle that has run, is empty, and that nobody else refers to.

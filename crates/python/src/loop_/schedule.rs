@@ -109,7 +109,8 @@ fn schedule_at<'py>(
         check_callback(&callback, "call_at")?;
     }
     let context = this.choose(context, event_loop.py())?;
-    let spare = this.state.with(|state| state.spare.timer());
+    let py = event_loop.py();
+    let spare = this.state.with(|state| state.spare.timer(py));
     let handle = match spare {
         Ok(Some(spare)) => {
             let spare = spare.into_bound(event_loop.py());
@@ -190,7 +191,7 @@ impl EventLoop {
     ) -> Option<Bound<'py, Handle>> {
         let scheduled = self.state.with(|state| {
             let context = state.snapshot.if_current(py)?;
-            let spare = state.spare.handle()?.into_bound(py);
+            let spare = state.spare.handle(py)?.into_bound(py);
             let (callback, args) = call.take()?;
             Handle::stand_for(&spare, callback, args, context);
             prepare(spare.get());
@@ -213,7 +214,7 @@ impl EventLoop {
         let py = event_loop.py();
         let lent = self
             .state
-            .with(|state| (state.spare.handle(), state.snapshot.take()));
+            .with(|state| (state.spare.handle(py), state.snapshot.take()));
         let Ok((spare, mut snapshot)) = lent else {
             return self.schedule_from_elsewhere(event_loop, callback, args, context, prepare);
         };
