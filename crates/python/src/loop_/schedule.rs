@@ -61,6 +61,15 @@ pub(super) fn call_soon_threadsafe<'py>(
     if this.is_debug() {
         check_callback(&callback, "call_soon_threadsafe")?;
     }
+    if this.runs_elsewhere() {
+        return this.schedule_from_elsewhere(
+            event_loop,
+            callback,
+            args,
+            context,
+            Handle::take_turns,
+        );
+    }
     // On the loop's own thread this is call_soon, so that both keep one order, as in asyncio.
     this.schedule(event_loop, callback, args, context, Handle::take_turns)
 }
