@@ -110,7 +110,8 @@ def test_arguments_as_before(switched: None) -> None:
         asyncio.Queue(1, 2)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match=">= 0"):
         asyncio.BoundedSemaphore(-1)
-    for without in (asyncio.Lock, asyncio.Event, oxlip.Lock, oxlip.Event):
+    derived = [type("Derived", (cls,), {}) for cls in (oxlip.Lock, oxlip.Event)]
+    for without in (asyncio.Lock, asyncio.Event, oxlip.Lock, oxlip.Event, *derived):
         with pytest.raises(TypeError, match="takes 1 positional argument"):
             without(1)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="unexpected keyword argument 'value'"):

@@ -78,8 +78,8 @@ fn is_exactly(object: &Any<'_>, class: &'static names::Imported) -> PyResult<boo
     Ok(object.get_type().is(class.get(object.py())?))
 }
 
-/// A class without arguments gets none, which asyncio's `__init__` says; what derives from it may have
-/// some.
+/// A class without arguments gets none, which asyncio's `__init__` says; what derives from it, with an
+/// `__init__` of its own, may have some.
 #[inline]
 fn no_arguments(
     cls: &Bound<'_, PyType>,
@@ -90,7 +90,8 @@ fn no_arguments(
 ) -> PyResult<()> {
     let py = cls.py();
     let any = !args.is_empty() || kwargs.is_some_and(|kwargs| !kwargs.is_empty());
-    if any && cls.is(ours.get(py)?) {
+    let own_init = intern!(py, "__init__");
+    if any && cls.getattr(own_init)?.is(&ours.get(py)?.getattr(own_init)?) {
         let init = stock.get(py)?.getattr(intern!(py, "__init__"))?;
         let bare = ffi::new_object(cls, &PyTuple::empty(py), None)?;
         let own = PyTuple::new(py, [bare])?.add(args)?;
