@@ -55,12 +55,19 @@ def _settle(future: asyncio.Future[Any], call: _Call[Any]) -> None:
         future.set_exception(_asyncios(error))
 
 
-def _asyncios(error: BaseException) -> BaseException:
-    """asyncio's class of an error that `concurrent.futures` has, too."""
+# Of two classes that are one since Python 3.11 nothing has to be made.
+_ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
+    theirs: ours
     for theirs, ours in (
         (concurrent.futures.CancelledError, asyncio.CancelledError),
         (concurrent.futures.InvalidStateError, asyncio.InvalidStateError),
-    ):
-        if type(error) is theirs:
-            return ours(*error.args).with_traceback(error.__traceback__)
-    return error
+        (concurrent.futures.TimeoutError, asyncio.TimeoutError),
+    )
+    if not issubclass(ours, theirs)
+}
+
+
+def _asyncios(error: BaseException) -> BaseException:
+    """asyncio's class of an error that `concurrent.futures` has, too."""
+    ours = _ASYNCIOS.get(type(error))
+    return error if ours is None else ours(*error.args).with_traceback(error.__traceback__)
