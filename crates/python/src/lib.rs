@@ -14,6 +14,7 @@ mod context;
 mod counts;
 mod errors;
 mod ffi;
+mod fields;
 mod handle;
 mod loop_;
 mod names;

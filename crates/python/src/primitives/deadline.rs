@@ -6,8 +6,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple, PyType};
 
-use super::{Any, Slot, held, is_exactly, read, shown, write};
+use super::{Any, Slot, held, is_exactly, shown};
 use crate::counts::{Counted, Kind};
+use crate::fields::{Fields, has_fields, hold};
 use crate::handle::TimerHandle;
 use crate::loop_::fastcall;
 use crate::tasks::Task;
@@ -34,16 +35,22 @@ impl State {
 }
 
 /// The native half of `oxlip.Timeout`.
-#[pyclass(subclass, module = "oxlip._native")]
+#[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct Timeout {
+    fields: Fields<TimeoutFields>,
+    _counted: Counted,
+}
+
+pub(crate) struct TimeoutFields {
     state: State,
     when: Slot,
     handler: Slot,
     task: Slot,
     /// How often the task was cancelled before.
     cancelling: Slot,
-    _counted: Counted,
 }
+
+has_fields!(Timeout, TimeoutFields);
 
 /// A [`Timeout`] so many seconds from now.
 ///
@@ -70,11 +77,13 @@ impl Timeout {
     #[new]
     fn new(when: Option<Py<PyAny>>) -> Self {
         Self {
-            state: State::Created,
-            when,
-            handler: None,
-            task: None,
-            cancelling: None,
+            fields: Fields::new(TimeoutFields {
+                state: State::Created,
+                when,
+                handler: None,
+                task: None,
+                cancelling: None,
+            }),
             _counted: Counted::new(Kind::Timeout),
         }
     }
@@ -82,7 +91,7 @@ impl Timeout {
     /// Begins, unless that is an error or for a derived class.
     fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
-        if !is_exactly(slf, &names::OUR_TIMEOUT)? || read(slf).state != State::Created {
+        if !is_exactly(slf, &names::OUR_TIMEOUT)? || hold(slf).state != State::Created {
             return Ok(false);
         }
         let task = names::CURRENT_TASK.get(py)?.call0()?;
@@ -94,7 +103,7 @@ impl Timeout {
             Err(_) => ffi::call_method(intern!(py, "cancelling"), [&task])?,
         };
         let when = {
-            let mut this = write(slf);
+            let mut this = hold(slf);
             this.state = State::Entered;
             // Nothing has been there before.
             this.task = Some(task.unbind());
@@ -110,7 +119,7 @@ impl Timeout {
             } else {
                 fastcall::timer(&event_loop, &when, &expire)?
             };
-            let _before = write(slf).handler.replace(handler.unbind());
+            let _before = hold(slf).handler.replace(handler.unbind());
         }
         Ok(true)
     }
@@ -118,17 +127,17 @@ impl Timeout {
     /// Ends, unless it was due, or is an error, or of a derived class: that is asyncio's to do.
     fn _leave(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
-        if !is_exactly(slf, &names::OUR_TIMEOUT)? || read(slf).state != State::Entered {
+        if !is_exactly(slf, &names::OUR_TIMEOUT)? || hold(slf).state != State::Entered {
             return Ok(false);
         }
-        let handler = write(slf).handler.take();
+        let handler = hold(slf).handler.take();
         if let Some(handler) = handler {
             match handler.bind(py).cast_exact::<TimerHandle>() {
                 Ok(handler) => TimerHandle::cancel(handler)?,
                 Err(_) => drop(ffi::call_method(intern!(py, "cancel"), [handler.bind(py)])?),
             }
         }
-        write(slf).state = State::Exited;
+        hold(slf).state = State::Exited;
         Ok(true)
     }
 
@@ -136,7 +145,7 @@ impl Timeout {
 
     #[getter(_state)]
     fn state<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let state = read(slf).state;
+        let state = hold(slf).state;
         names::TIMEOUT_STATES
             .get(slf.py())?
             .get_item(state as usize)
@@ -147,7 +156,7 @@ impl Timeout {
         let states = names::TIMEOUT_STATES.get(slf.py())?;
         for (known, shown) in State::ALL.into_iter().zip(states.try_iter()?) {
             if shown?.is(state) {
-                write(slf).state = known;
+                hold(slf).state = known;
                 return Ok(());
             }
         }
@@ -159,54 +168,56 @@ impl Timeout {
 
     #[getter(_when)]
     fn get_when<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).when)
+        shown(slf.py(), &hold(slf).when)
     }
 
     #[setter(_when)]
     fn set_when(slf: &Bound<'_, Self>, when: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).when, when);
+        let _before = std::mem::replace(&mut hold(slf).when, when);
     }
 
     #[getter(_timeout_handler)]
     fn handler<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).handler)
+        shown(slf.py(), &hold(slf).handler)
     }
 
     #[setter(_timeout_handler)]
     fn set_handler(slf: &Bound<'_, Self>, handler: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).handler, handler);
+        let _before = std::mem::replace(&mut hold(slf).handler, handler);
     }
 
     #[getter(_task)]
     fn task<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).task)
+        shown(slf.py(), &hold(slf).task)
     }
 
     #[setter(_task)]
     fn set_task(slf: &Bound<'_, Self>, task: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).task, task);
+        let _before = std::mem::replace(&mut hold(slf).task, task);
     }
 
     #[getter(_cancelling)]
     fn cancelling<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).cancelling)
+        shown(slf.py(), &hold(slf).cancelling)
     }
 
     #[setter(_cancelling)]
     fn set_cancelling(slf: &Bound<'_, Self>, cancelling: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).cancelling, cancelling);
+        let _before = std::mem::replace(&mut hold(slf).cancelling, cancelling);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.when)?;
-        visit.call(&self.handler)?;
-        visit.call(&self.task)?;
-        visit.call(&self.cancelling)
+        self.fields.traverse(visit, |fields, visit| {
+            visit.call(&fields.when)?;
+            visit.call(&fields.handler)?;
+            visit.call(&fields.task)?;
+            visit.call(&fields.cancelling)
+        })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let _taken = {
-            let this = &mut *write(slf);
+            let this = &mut *hold(slf);
             [
                 this.when.take(),
                 this.handler.take(),

@@ -7,23 +7,27 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 
 use super::member::Member;
-use super::{
-    Any, Slot, filled, held, is_exactly, new_waiter, no_arguments, nothing, read, shown, wake,
-    write,
-};
+use super::{Any, Slot, filled, held, is_exactly, new_waiter, no_arguments, nothing, shown, wake};
 use crate::counts::{Counted, Kind};
+use crate::fields::{Fields, has_fields, hold};
 use crate::{ffi, names};
 
 /// The native half of `oxlip.Event`.
-#[pyclass(subclass, module = "oxlip._native")]
+#[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct Event {
+    fields: Fields<EventFields>,
+    _counted: Counted,
+}
+
+pub(crate) struct EventFields {
     /// `_value`, true or false unless a program has set it to something else.
     value: Member,
     /// A deque of futures, none before somebody asks for it.
     waiters: Slot,
     event_loop: Slot,
-    _counted: Counted,
 }
+
+has_fields!(Event, EventFields);
 
 #[pymethods]
 impl Event {
@@ -41,7 +45,7 @@ impl Event {
     }
 
     fn is_set<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let value = read(slf).value.get(slf);
+        let value = hold(slf).value.get(slf);
         value.ok_or_else(|| PyAttributeError::new_err("_value"))
     }
 
@@ -51,7 +55,7 @@ impl Event {
             return Ok(());
         }
         Self::put(slf, true);
-        let waiters = held(slf.py(), &read(slf).waiters);
+        let waiters = held(slf.py(), &hold(slf).waiters);
         if let Some(waiters) = filled(waiters)? {
             let result = nothing(slf.py());
             for waiter in waiters.try_iter()? {
@@ -73,7 +77,7 @@ impl Event {
         if !is_exactly(slf, &names::OUR_EVENT)? {
             return Ok(None);
         }
-        let bound = held(py, &read(slf).event_loop);
+        let bound = held(py, &hold(slf).event_loop);
         let waiter = new_waiter(slf, bound)?;
         ffi::call_method(intern!(py, "append"), [&Self::waiters(slf)?, &waiter])?;
         Ok(Some(waiter))
@@ -90,13 +94,13 @@ impl Event {
     #[getter(_waiters)]
     fn waiters<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
         let py = slf.py();
-        let waiters = held(py, &read(slf).waiters);
+        let waiters = held(py, &hold(slf).waiters);
         match waiters {
             Some(waiters) => Ok(waiters),
             None => {
                 let waiters = names::DEQUE.get(py)?.call0()?;
                 // Making one may have run code that asked for it, too.
-                let first = write(slf)
+                let first = hold(slf)
                     .waiters
                     .get_or_insert_with(|| waiters.clone().unbind())
                     .clone_ref(py);
@@ -107,28 +111,30 @@ impl Event {
 
     #[setter(_waiters)]
     fn set_waiters(slf: &Bound<'_, Self>, waiters: Py<PyAny>) {
-        let _before = write(slf).waiters.replace(waiters);
+        let _before = hold(slf).waiters.replace(waiters);
     }
 
     #[getter(_loop)]
     fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).event_loop)
+        shown(slf.py(), &hold(slf).event_loop)
     }
 
     #[setter(_loop)]
     fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).event_loop, event_loop);
+        let _before = std::mem::replace(&mut hold(slf).event_loop, event_loop);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.value.traverse(&visit)?;
-        visit.call(&self.waiters)?;
-        visit.call(&self.event_loop)
+        self.fields.traverse(visit, |fields, visit| {
+            fields.value.traverse(visit)?;
+            visit.call(&fields.waiters)?;
+            visit.call(&fields.event_loop)
+        })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let _held = {
-            let mut this = write(slf);
+            let mut this = hold(slf);
             (
                 this.value.replace(slf, truth(slf.py(), false)),
                 this.waiters.take(),
@@ -142,16 +148,21 @@ impl Event {
     /// Lets the interpreter read and write `_value`.
     pub(super) fn export(py: Python<'_>) -> PyResult<()> {
         let event = Bound::new(py, Self::unset(py))?;
-        let this = event.borrow();
         // SAFETY: a field of this object of this class.
-        unsafe { this.value.export(&event, &event.get_type(), c"_value") }
+        unsafe {
+            hold(&event)
+                .value
+                .export(&event, &event.get_type(), c"_value")
+        }
     }
 
     fn unset(py: Python<'_>) -> Self {
         Self {
-            value: Member::new(truth(py, false)),
-            waiters: None,
-            event_loop: None,
+            fields: Fields::new(EventFields {
+                value: Member::new(truth(py, false)),
+                waiters: None,
+                event_loop: None,
+            }),
             _counted: Counted::new(Kind::Event),
         }
     }
@@ -168,7 +179,7 @@ impl Event {
     #[inline]
     fn put(slf: &Bound<'_, Self>, happened: bool) {
         let value = truth(slf.py(), happened);
-        let _before = read(slf).value.replace(slf, value);
+        let _before = hold(slf).value.replace(slf, value);
     }
 }
 

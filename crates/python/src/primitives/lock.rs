@@ -6,22 +6,26 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::{
-    Any, Slot, filled, held, is_exactly, new_waiter, no_arguments, nothing, read, shown, wake,
-    write,
-};
+use super::{Any, Slot, filled, held, is_exactly, new_waiter, no_arguments, nothing, shown, wake};
 use crate::counts::{Counted, Kind};
+use crate::fields::{Fields, has_fields, hold};
 use crate::{ffi, names};
 
 /// The native half of `oxlip.Lock`.
-#[pyclass(subclass, module = "oxlip._native")]
+#[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct Lock {
+    fields: Fields<LockFields>,
+    _counted: Counted,
+}
+
+pub(crate) struct LockFields {
     locked: bool,
     /// A deque of futures, none before the first.
     waiters: Slot,
     event_loop: Slot,
-    _counted: Counted,
 }
+
+has_fields!(Lock, LockFields);
 
 #[pymethods]
 impl Lock {
@@ -36,16 +40,18 @@ impl Lock {
     ) -> PyResult<Self> {
         no_arguments(cls, &names::OUR_LOCK, &names::STOCK_LOCK, args, kwargs)?;
         Ok(Self {
-            locked: false,
-            waiters: None,
-            event_loop: None,
+            fields: Fields::new(LockFields {
+                locked: false,
+                waiters: None,
+                event_loop: None,
+            }),
             _counted: Counted::new(Kind::Lock),
         })
     }
 
     /// Takes it if it is free and nobody has waited longer. Never of a derived class.
     fn _take(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        if !is_exactly(slf, &names::OUR_LOCK)? || read(slf).locked {
+        if !is_exactly(slf, &names::OUR_LOCK)? || hold(slf).locked {
             return Ok(false);
         }
         if let Some(waiters) = Self::waiting(slf)? {
@@ -55,7 +61,7 @@ impl Lock {
                 }
             }
         }
-        write(slf).locked = true;
+        hold(slf).locked = true;
         Ok(true)
     }
 
@@ -63,14 +69,14 @@ impl Lock {
     fn _arrival<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
         let py = slf.py();
         let (waiters, bound) = {
-            let this = read(slf);
+            let this = hold(slf);
             (held(py, &this.waiters), held(py, &this.event_loop))
         };
         let waiters = match waiters {
             Some(waiters) => waiters,
             None => {
                 let waiters = names::DEQUE.get(py)?.call0()?;
-                write(slf).waiters = Some(waiters.clone().unbind());
+                hold(slf).waiters = Some(waiters.clone().unbind());
                 waiters
             }
         };
@@ -80,7 +86,7 @@ impl Lock {
     }
 
     fn locked(slf: &Bound<'_, Self>) -> bool {
-        read(slf).locked
+        hold(slf).locked
     }
 
     /// Gives it back, and wakes who has waited longest.
@@ -98,44 +104,46 @@ impl Lock {
 
     #[getter(_locked)]
     fn get_locked(slf: &Bound<'_, Self>) -> bool {
-        read(slf).locked
+        hold(slf).locked
     }
 
     #[setter(_locked)]
     fn set_locked(slf: &Bound<'_, Self>, locked: &Any<'_>) -> PyResult<()> {
         let locked = locked.is_truthy()?;
-        write(slf).locked = locked;
+        hold(slf).locked = locked;
         Ok(())
     }
 
     #[getter(_waiters)]
     fn waiters<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).waiters)
+        shown(slf.py(), &hold(slf).waiters)
     }
 
     #[setter(_waiters)]
     fn set_waiters(slf: &Bound<'_, Self>, waiters: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).waiters, waiters);
+        let _before = std::mem::replace(&mut hold(slf).waiters, waiters);
     }
 
     #[getter(_loop)]
     fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).event_loop)
+        shown(slf.py(), &hold(slf).event_loop)
     }
 
     #[setter(_loop)]
     fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).event_loop, event_loop);
+        let _before = std::mem::replace(&mut hold(slf).event_loop, event_loop);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.waiters)?;
-        visit.call(&self.event_loop)
+        self.fields.traverse(visit, |fields, visit| {
+            visit.call(&fields.waiters)?;
+            visit.call(&fields.event_loop)
+        })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let _held = {
-            let mut this = write(slf);
+            let mut this = hold(slf);
             (this.waiters.take(), this.event_loop.take())
         };
     }
@@ -143,15 +151,15 @@ impl Lock {
 
 impl Lock {
     fn waiting<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
-        let waiters = held(slf.py(), &read(slf).waiters);
+        let waiters = held(slf.py(), &hold(slf).waiters);
         filled(waiters)
     }
 
     fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if !read(slf).locked {
+        if !hold(slf).locked {
             return Err(PyRuntimeError::new_err("Lock is not acquired."));
         }
-        write(slf).locked = false;
+        hold(slf).locked = false;
         if let Some(waiters) = Self::waiting(slf)? {
             wake(&waiters.get_item(0)?, &nothing(slf.py()))?;
         }

@@ -16,10 +16,9 @@ mod queue;
 mod semaphore;
 mod task_set;
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pyclass::boolean_struct::False;
 use pyo3::types::{PyDict, PyTuple, PyType};
-use pyo3::{PyClass, intern};
 
 use crate::loop_::fastcall;
 use crate::{ffi, names};
@@ -42,35 +41,6 @@ pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 type Any<'py> = Bound<'py, PyAny>;
 type Slot = Option<Py<PyAny>>;
-
-/// What the object holds, to look at. Nobody runs Python code or drops a Python object meanwhile, so
-/// that another thread, where no GIL keeps it out, has not long to wait.
-#[inline]
-fn read<'a, T: PyClass>(object: &'a Bound<'_, T>) -> PyRef<'a, T> {
-    #[cfg(Py_GIL_DISABLED)]
-    loop {
-        match object.try_borrow() {
-            Ok(this) => break this,
-            Err(_) => std::thread::yield_now(),
-        }
-    }
-    #[cfg(not(Py_GIL_DISABLED))]
-    object.borrow()
-}
-
-/// The same to change.
-#[inline]
-fn write<'a, T: PyClass<Frozen = False>>(object: &'a Bound<'_, T>) -> PyRefMut<'a, T> {
-    #[cfg(Py_GIL_DISABLED)]
-    loop {
-        match object.try_borrow_mut() {
-            Ok(this) => break this,
-            Err(_) => std::thread::yield_now(),
-        }
-    }
-    #[cfg(not(Py_GIL_DISABLED))]
-    object.borrow_mut()
-}
 
 /// Whether an object is of exactly this class.
 #[inline]

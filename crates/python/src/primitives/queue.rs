@@ -6,13 +6,19 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
-use super::{Any, Slot, filled, held, is_exactly, new_waiter, read, shown, wake, write};
+use super::{Any, Slot, filled, held, is_exactly, new_waiter, shown, wake};
 use crate::counts::{Counted, Kind};
+use crate::fields::{Fields, has_fields, hold};
 use crate::{ffi, names};
 
 /// The native half of `oxlip.Queue`.
-#[pyclass(subclass, module = "oxlip._native")]
+#[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct Queue {
+    fields: Fields<QueueFields>,
+    _counted: Counted,
+}
+
+pub(crate) struct QueueFields {
     /// A deque, unless the program knows better.
     items: Slot,
     /// Deques of futures.
@@ -27,8 +33,9 @@ pub(crate) struct Queue {
     capacity: Option<usize>,
     unfinished: i64,
     shut_down: bool,
-    _counted: Counted,
 }
+
+has_fields!(Queue, QueueFields);
 
 /// What the native methods answer with for asyncio's to do.
 enum Outcome<T> {
@@ -45,15 +52,17 @@ impl Queue {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
-            items: None,
-            getters: None,
-            putters: None,
-            finished: None,
-            event_loop: None,
-            maxsize: None,
-            capacity: None,
-            unfinished: 0,
-            shut_down: false,
+            fields: Fields::new(QueueFields {
+                items: None,
+                getters: None,
+                putters: None,
+                finished: None,
+                event_loop: None,
+                maxsize: None,
+                capacity: None,
+                unfinished: 0,
+                shut_down: false,
+            }),
             _counted: Counted::new(Kind::Queue),
         }
     }
@@ -96,7 +105,7 @@ impl Queue {
                 .map(drop);
         }
         let finished = {
-            let mut this = write(slf);
+            let mut this = hold(slf);
             if this.unfinished <= 0 {
                 return Err(PyValueError::new_err("task_done() called too many times"));
             }
@@ -136,57 +145,57 @@ impl Queue {
 
     #[getter(_queue)]
     fn items<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).items)
+        shown(slf.py(), &hold(slf).items)
     }
 
     #[setter(_queue)]
     fn set_items(slf: &Bound<'_, Self>, items: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).items, items);
+        let _before = std::mem::replace(&mut hold(slf).items, items);
     }
 
     #[getter(_getters)]
     fn getters<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).getters)
+        shown(slf.py(), &hold(slf).getters)
     }
 
     #[setter(_getters)]
     fn set_getters(slf: &Bound<'_, Self>, getters: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).getters, getters);
+        let _before = std::mem::replace(&mut hold(slf).getters, getters);
     }
 
     #[getter(_putters)]
     fn putters<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).putters)
+        shown(slf.py(), &hold(slf).putters)
     }
 
     #[setter(_putters)]
     fn set_putters(slf: &Bound<'_, Self>, putters: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).putters, putters);
+        let _before = std::mem::replace(&mut hold(slf).putters, putters);
     }
 
     #[getter(_finished)]
     fn finished<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).finished)
+        shown(slf.py(), &hold(slf).finished)
     }
 
     #[setter(_finished)]
     fn set_finished(slf: &Bound<'_, Self>, finished: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).finished, finished);
+        let _before = std::mem::replace(&mut hold(slf).finished, finished);
     }
 
     #[getter(_loop)]
     fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).event_loop)
+        shown(slf.py(), &hold(slf).event_loop)
     }
 
     #[setter(_loop)]
     fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).event_loop, event_loop);
+        let _before = std::mem::replace(&mut hold(slf).event_loop, event_loop);
     }
 
     #[getter(_maxsize)]
     fn maxsize<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).maxsize)
+        shown(slf.py(), &hold(slf).maxsize)
     }
 
     #[setter(_maxsize)]
@@ -200,7 +209,7 @@ impl Queue {
             Ok(size) => size,
         });
         let _before = {
-            let mut this = write(slf);
+            let mut this = hold(slf);
             this.capacity = capacity;
             this.maxsize.replace(maxsize.unbind())
         };
@@ -208,36 +217,38 @@ impl Queue {
 
     #[getter(_unfinished_tasks)]
     fn unfinished(slf: &Bound<'_, Self>) -> i64 {
-        read(slf).unfinished
+        hold(slf).unfinished
     }
 
     #[setter(_unfinished_tasks)]
     fn set_unfinished(slf: &Bound<'_, Self>, unfinished: i64) {
-        write(slf).unfinished = unfinished;
+        hold(slf).unfinished = unfinished;
     }
 
     #[getter(_is_shutdown)]
     fn shut_down(slf: &Bound<'_, Self>) -> bool {
-        read(slf).shut_down
+        hold(slf).shut_down
     }
 
     #[setter(_is_shutdown)]
     fn set_shut_down(slf: &Bound<'_, Self>, shut_down: bool) {
-        write(slf).shut_down = shut_down;
+        hold(slf).shut_down = shut_down;
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.items)?;
-        visit.call(&self.getters)?;
-        visit.call(&self.putters)?;
-        visit.call(&self.finished)?;
-        visit.call(&self.event_loop)?;
-        visit.call(&self.maxsize)
+        self.fields.traverse(visit, |fields, visit| {
+            visit.call(&fields.items)?;
+            visit.call(&fields.getters)?;
+            visit.call(&fields.putters)?;
+            visit.call(&fields.finished)?;
+            visit.call(&fields.event_loop)?;
+            visit.call(&fields.maxsize)
+        })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let _taken = {
-            let this = &mut *write(slf);
+            let this = &mut *hold(slf);
             [
                 this.items.take(),
                 this.getters.take(),
@@ -255,10 +266,10 @@ impl Queue {
     #[inline]
     fn ours<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
         let py = slf.py();
-        if !is_exactly(slf, &names::OUR_QUEUE)? || read(slf).shut_down {
+        if !is_exactly(slf, &names::OUR_QUEUE)? || hold(slf).shut_down {
             return Ok(None);
         }
-        let items = held(py, &read(slf).items);
+        let items = held(py, &hold(slf).items);
         match items {
             Some(items) if is_exactly(&items, &names::DEQUE)? => Ok(Some(items)),
             _ => Ok(None),
@@ -267,7 +278,7 @@ impl Queue {
 
     fn put_in(slf: &Bound<'_, Self>, item: &Any<'_>) -> PyResult<Outcome<()>> {
         let py = slf.py();
-        let (Some(items), Some(capacity)) = (Self::ours(slf)?, read(slf).capacity) else {
+        let (Some(items), Some(capacity)) = (Self::ours(slf)?, hold(slf).capacity) else {
             return Ok(Outcome::Stock);
         };
         if items.len()? >= capacity {
@@ -275,7 +286,7 @@ impl Queue {
         }
         ffi::call_method(intern!(py, "append"), [&items, item])?;
         let (getters, finished) = {
-            let mut this = write(slf);
+            let mut this = hold(slf);
             this.unfinished += 1;
             // While there are unfinished tasks, it is clear already.
             let finished = (this.unfinished <= 1).then(|| shown(py, &this.finished));
@@ -297,21 +308,21 @@ impl Queue {
             return Ok(Outcome::NotNow);
         }
         let item = ffi::call_method(intern!(py, "popleft"), [&items])?;
-        let putters = held(py, &read(slf).putters);
+        let putters = held(py, &hold(slf).putters);
         wake_first(putters)?;
         Ok(Outcome::Done(item))
     }
 
     fn arrival<'py>(
         slf: &Bound<'py, Self>,
-        waiters: impl FnOnce(&Self) -> &Slot,
+        waiters: impl FnOnce(&QueueFields) -> &Slot,
     ) -> PyResult<Option<Any<'py>>> {
         let py = slf.py();
         if Self::ours(slf)?.is_none() {
             return Ok(None);
         }
         let (waiters, bound) = {
-            let this = read(slf);
+            let this = hold(slf);
             if this.capacity.is_none() {
                 return Ok(None);
             }

@@ -6,8 +6,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
-use super::{Any, Slot, filled, held, read, shown, write};
+use super::{Any, Slot, filled, held, shown};
 use crate::counts::{Counted, Kind};
+use crate::fields::{Fields, has_fields, hold};
 use crate::{ffi, names};
 
 /// A number as the program gave it: an `int` of usual size, or something else that counts.
@@ -34,16 +35,22 @@ impl Number {
 }
 
 /// The native half of `oxlip.Semaphore` and `oxlip.BoundedSemaphore`.
-#[pyclass(subclass, module = "oxlip._native")]
+#[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct Semaphore {
+    fields: Fields<SemaphoreFields>,
+    _counted: Counted,
+}
+
+pub(crate) struct SemaphoreFields {
     value: Number,
     /// Only of a bounded one.
     bound: Option<Number>,
     /// A deque of futures, none before the first.
     waiters: Slot,
     event_loop: Slot,
-    _counted: Counted,
 }
+
+has_fields!(Semaphore, SemaphoreFields);
 
 #[pymethods]
 impl Semaphore {
@@ -51,10 +58,12 @@ impl Semaphore {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
-            value: Number::Small(0),
-            bound: None,
-            waiters: None,
-            event_loop: None,
+            fields: Fields::new(SemaphoreFields {
+                value: Number::Small(0),
+                bound: None,
+                waiters: None,
+                event_loop: None,
+            }),
             _counted: Counted::new(Kind::Semaphore),
         }
     }
@@ -64,7 +73,7 @@ impl Semaphore {
         if !Self::is_ours(slf)? || Self::waiting(slf)?.is_some() {
             return Ok(false);
         }
-        match &mut write(slf).value {
+        match &mut hold(slf).value {
             Number::Small(value) if *value != 0 => {
                 *value -= 1;
                 Ok(true)
@@ -87,18 +96,18 @@ impl Semaphore {
 
     #[getter(_value)]
     fn value<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        read(slf).value.shown(slf.py())
+        hold(slf).value.shown(slf.py())
     }
 
     #[setter(_value)]
     fn set_value(slf: &Bound<'_, Self>, value: Any<'_>) {
         let value = Number::new(value);
-        let _before = std::mem::replace(&mut write(slf).value, value);
+        let _before = std::mem::replace(&mut hold(slf).value, value);
     }
 
     #[getter(_bound_value)]
     fn bound_value<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let bound = &read(slf).bound;
+        let bound = &hold(slf).bound;
         let bound = bound.as_ref().map(|bound| bound.shown(slf.py()));
         bound.ok_or_else(|| PyAttributeError::new_err("_bound_value"))
     }
@@ -106,45 +115,47 @@ impl Semaphore {
     #[setter(_bound_value)]
     fn set_bound_value(slf: &Bound<'_, Self>, bound: Any<'_>) {
         let bound = Some(Number::new(bound));
-        let _before = std::mem::replace(&mut write(slf).bound, bound);
+        let _before = std::mem::replace(&mut hold(slf).bound, bound);
     }
 
     #[getter(_waiters)]
     fn waiters<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).waiters)
+        shown(slf.py(), &hold(slf).waiters)
     }
 
     #[setter(_waiters)]
     fn set_waiters(slf: &Bound<'_, Self>, waiters: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).waiters, waiters);
+        let _before = std::mem::replace(&mut hold(slf).waiters, waiters);
     }
 
     #[getter(_loop)]
     fn event_loop<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        shown(slf.py(), &read(slf).event_loop)
+        shown(slf.py(), &hold(slf).event_loop)
     }
 
     #[setter(_loop)]
     fn set_event_loop(slf: &Bound<'_, Self>, event_loop: Option<Py<PyAny>>) {
-        let _before = std::mem::replace(&mut write(slf).event_loop, event_loop);
+        let _before = std::mem::replace(&mut hold(slf).event_loop, event_loop);
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        for number in [Some(&self.value), self.bound.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            if let Number::Other(other) = number {
-                visit.call(other)?;
+        self.fields.traverse(visit, |fields, visit| {
+            for number in [Some(&fields.value), fields.bound.as_ref()]
+                .into_iter()
+                .flatten()
+            {
+                if let Number::Other(other) = number {
+                    visit.call(other)?;
+                }
             }
-        }
-        visit.call(&self.waiters)?;
-        visit.call(&self.event_loop)
+            visit.call(&fields.waiters)?;
+            visit.call(&fields.event_loop)
+        })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let _taken = {
-            let this = &mut *write(slf);
+            let this = &mut *hold(slf);
             let value = std::mem::replace(&mut this.value, Number::Small(0));
             (
                 value,
@@ -175,14 +186,14 @@ impl Semaphore {
     }
 
     fn waiting<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
-        let waiters = held(slf.py(), &read(slf).waiters);
+        let waiters = held(slf.py(), &hold(slf).waiters);
         filled(waiters)
     }
 
     /// Whether that could be done here.
     fn give_back(slf: &Bound<'_, Self>) -> PyResult<bool> {
         {
-            let this = &mut *write(slf);
+            let this = &mut *hold(slf);
             let Number::Small(value) = &mut this.value else {
                 return Ok(false);
             };

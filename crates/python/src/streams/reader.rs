@@ -12,14 +12,20 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyNotImplemented, PyTuple
 use super::slots::{Slot, look, put};
 use super::{CLASSES, bytes};
 use crate::counts::{Counted, Kind};
+use crate::fields::{Fields, has_fields, hold};
 use crate::loop_::fastcall;
 use crate::{ffi, names};
 
 type Any<'py> = Bound<'py, PyAny>;
 
 /// The native half of `oxlip.StreamReader`.
-#[pyclass(subclass, module = "oxlip._native")]
+#[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct StreamReader {
+    fields: Fields<StreamReaderFields>,
+    _counted: Counted,
+}
+
+pub(crate) struct StreamReaderFields {
     /// A `bytearray`, unless the program knows better.
     buffer: Slot,
     waiter: Slot,
@@ -32,8 +38,9 @@ pub(crate) struct StreamReader {
     limit_size: Option<usize>,
     eof: bool,
     paused: bool,
-    _counted: Counted,
 }
+
+has_fields!(StreamReader, StreamReaderFields);
 
 /// What the native reading methods work on.
 struct Held<'py> {
@@ -49,15 +56,17 @@ impl StreamReader {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
-            buffer: None,
-            waiter: None,
-            exception: None,
-            transport: None,
-            event_loop: None,
-            limit: None,
-            limit_size: None,
-            eof: false,
-            paused: false,
+            fields: Fields::new(StreamReaderFields {
+                buffer: None,
+                waiter: None,
+                exception: None,
+                transport: None,
+                event_loop: None,
+                limit: None,
+                limit_size: None,
+                eof: false,
+                paused: false,
+            }),
             _counted: Counted::new(Kind::StreamReader),
         }
     }
@@ -153,7 +162,7 @@ impl StreamReader {
     /// asyncio's `RuntimeError` if another call waits already.
     fn _arrival<'py>(slf: &Bound<'py, Self>, caller: &str) -> PyResult<Any<'py>> {
         let (waits, paused) = {
-            let this = slf.borrow();
+            let this = hold(slf);
             (this.waiter.is_some(), this.paused)
         };
         if waits {
@@ -234,46 +243,48 @@ impl StreamReader {
             let exact = limit.cast_exact::<PyInt>().ok()?;
             exact.extract().ok()
         });
-        slf.borrow_mut().limit_size = size;
+        hold(slf).limit_size = size;
         put(slf, |this| &mut this.limit, limit);
     }
 
     #[getter(_eof)]
-    fn eof(&self) -> bool {
-        self.eof
+    fn eof(slf: &Bound<'_, Self>) -> bool {
+        hold(slf).eof
     }
 
     #[setter(_eof)]
     fn set_eof(slf: &Bound<'_, Self>, eof: &Any<'_>) -> PyResult<()> {
         let eof = eof.is_truthy()?;
-        slf.borrow_mut().eof = eof;
+        hold(slf).eof = eof;
         Ok(())
     }
 
     #[getter(_paused)]
-    fn paused(&self) -> bool {
-        self.paused
+    fn paused(slf: &Bound<'_, Self>) -> bool {
+        hold(slf).paused
     }
 
     #[setter(_paused)]
     fn set_paused(slf: &Bound<'_, Self>, paused: &Any<'_>) -> PyResult<()> {
         let paused = paused.is_truthy()?;
-        slf.borrow_mut().paused = paused;
+        hold(slf).paused = paused;
         Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.buffer)?;
-        visit.call(&self.waiter)?;
-        visit.call(&self.exception)?;
-        visit.call(&self.transport)?;
-        visit.call(&self.event_loop)?;
-        visit.call(&self.limit)
+        self.fields.traverse(visit, |fields, visit| {
+            visit.call(&fields.buffer)?;
+            visit.call(&fields.waiter)?;
+            visit.call(&fields.exception)?;
+            visit.call(&fields.transport)?;
+            visit.call(&fields.event_loop)?;
+            visit.call(&fields.limit)
+        })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let taken = {
-            let mut this = slf.borrow_mut();
+            let mut this = hold(slf);
             let this = &mut *this;
             [
                 this.buffer.take(),
@@ -303,7 +314,7 @@ impl StreamReader {
         if !Self::is_plain(slf) {
             return None;
         }
-        let this = slf.borrow();
+        let this = hold(slf);
         let buffer = this.buffer.as_ref()?.bind(py);
         let buffer = buffer.cast_exact::<PyByteArray>().ok()?.clone();
         Some(Held {
@@ -320,7 +331,7 @@ impl StreamReader {
     fn ask<'py>(slf: &Bound<'py, Self>, first: bool) -> Option<Held<'py>> {
         if !first {
             put(slf, |this| &mut this.waiter, None);
-        } else if slf.borrow().exception.is_some() {
+        } else if hold(slf).exception.is_some() {
             return None;
         }
         Self::held(slf)
@@ -328,13 +339,13 @@ impl StreamReader {
 
     /// Whether a `drain()` has nothing to ask this reader about.
     pub(super) fn is_fine(slf: &Bound<'_, Self>) -> bool {
-        Self::is_plain(slf) && slf.borrow().exception.is_none()
+        Self::is_plain(slf) && hold(slf).exception.is_none()
     }
 
     /// The first `n` bytes, or what there is; the transport goes on if that leaves little.
     fn take<'py>(slf: &Bound<'py, Self>, held: &Held<'py>, n: usize) -> PyResult<Any<'py>> {
         let data = bytes::take(&held.buffer, n)?;
-        let low = slf.borrow().paused && held.buffer.len() <= held.limit;
+        let low = hold(slf).paused && held.buffer.len() <= held.limit;
         if low {
             Self::resume(slf)?;
         }
@@ -344,7 +355,7 @@ impl StreamReader {
     /// asyncio's `_wakeup_waiter()`.
     fn wake(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
-        let Some(waiter) = slf.borrow_mut().waiter.take() else {
+        let Some(waiter) = hold(slf).waiter.take() else {
             return Ok(());
         };
         let waiter = waiter.into_bound(py);
@@ -361,12 +372,12 @@ impl StreamReader {
     fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let transport = look(slf, |this| &this.transport);
-        let paused = slf.borrow().paused;
+        let paused = hold(slf).paused;
         if paused || transport.is_none() {
             return Ok(());
         }
         match transport.call_method0(intern!(py, "pause_reading")) {
-            Ok(_) => slf.borrow_mut().paused = true,
+            Ok(_) => hold(slf).paused = true,
             // It can't, and is not asked again.
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
                 put(slf, |this| &mut this.transport, None);
@@ -377,7 +388,7 @@ impl StreamReader {
     }
 
     fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.borrow_mut().paused = false;
+        hold(slf).paused = false;
         let transport = look(slf, |this| &this.transport);
         transport
             .call_method0(intern!(slf.py(), "resume_reading"))

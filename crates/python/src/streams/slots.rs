@@ -2,31 +2,31 @@
 //!
 //! None is borrowed while Python code runs.
 
-use pyo3::PyClass;
 use pyo3::prelude::*;
-use pyo3::pyclass::boolean_struct::False;
+
+use crate::fields::{HasFields, hold};
 
 pub(super) type Slot = Option<Py<PyAny>>;
 
 /// What is there, or Python's `None`.
 #[inline]
-pub(super) fn look<'py, T: PyClass>(
+pub(super) fn look<'py, T: HasFields>(
     slf: &Bound<'py, T>,
-    slot: impl FnOnce(&T) -> &Slot,
+    slot: impl FnOnce(&T::Fields) -> &Slot,
 ) -> Bound<'py, PyAny> {
     let py = slf.py();
-    let value = slot(&slf.borrow()).as_ref().map(|it| it.clone_ref(py));
+    let value = slot(&hold(slf)).as_ref().map(|it| it.clone_ref(py));
     value.map_or_else(|| py.None().into_bound(py), |it| it.into_bound(py))
 }
 
 /// What was there is dropped outside of the borrow: its end may run Python code.
 #[inline]
-pub(super) fn put<T: PyClass<Frozen = False>>(
+pub(super) fn put<T: HasFields>(
     slf: &Bound<'_, T>,
-    slot: impl FnOnce(&mut T) -> &mut Slot,
+    slot: impl FnOnce(&mut T::Fields) -> &mut Slot,
     value: Option<Bound<'_, PyAny>>,
 ) {
     let value = value.map(Bound::unbind);
-    let before = std::mem::replace(slot(&mut slf.borrow_mut()), value);
+    let before = std::mem::replace(slot(&mut hold(slf)), value);
     drop(before);
 }

@@ -11,13 +11,19 @@ use super::reader::StreamReader;
 use super::slots::{Slot, look, put};
 use crate::counts::{Counted, Kind};
 use crate::ffi;
+use crate::fields::{Fields, has_fields, hold};
 use crate::transport::{self, Link, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
 
 /// The native half of `oxlip.StreamWriter`.
-#[pyclass(subclass, module = "oxlip._native")]
+#[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct StreamWriter {
+    fields: Fields<StreamWriterFields>,
+    _counted: Counted,
+}
+
+pub(crate) struct StreamWriterFields {
     transport: Slot,
     protocol: Slot,
     reader: Slot,
@@ -25,8 +31,9 @@ pub(crate) struct StreamWriter {
     // methods faster on an object that has none.
     event_loop: Slot,
     complete_future: Slot,
-    _counted: Counted,
 }
+
+has_fields!(StreamWriter, StreamWriterFields);
 
 #[pymethods]
 impl StreamWriter {
@@ -34,11 +41,13 @@ impl StreamWriter {
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self {
-            transport: None,
-            protocol: None,
-            reader: None,
-            event_loop: None,
-            complete_future: None,
+            fields: Fields::new(StreamWriterFields {
+                transport: None,
+                protocol: None,
+                reader: None,
+                event_loop: None,
+                complete_future: None,
+            }),
             _counted: Counted::new(Kind::StreamWriter),
         }
     }
@@ -121,16 +130,18 @@ impl StreamWriter {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.transport)?;
-        visit.call(&self.protocol)?;
-        visit.call(&self.reader)?;
-        visit.call(&self.event_loop)?;
-        visit.call(&self.complete_future)
+        self.fields.traverse(visit, |fields, visit| {
+            visit.call(&fields.transport)?;
+            visit.call(&fields.protocol)?;
+            visit.call(&fields.reader)?;
+            visit.call(&fields.event_loop)?;
+            visit.call(&fields.complete_future)
+        })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
         let taken = {
-            let mut this = slf.borrow_mut();
+            let mut this = hold(slf);
             let this = &mut *this;
             [
                 this.transport.take(),
