@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from . import _native
+from ._prompt import prompt
 
 
 def _stock_class(module: ModuleType, name: str) -> type[Any]:
@@ -128,14 +129,15 @@ class Lock(_Copied, _native.Lock, _Lock):
         if not self._take():
             if type(self) is not Lock:
                 return await super().acquire()
-            await Lock.__aenter__(self)
+            await self._wait()
         return True
 
+    @prompt
     async def __aenter__(self) -> None:
-        if self._take():
-            return
-        if type(self) is not Lock:
-            return await super().__aenter__()
+        if not self._take():
+            await (self._wait() if type(self) is Lock else self.acquire())
+
+    async def _wait(self) -> None:
         waiter = self._arrival()
         try:
             try:
@@ -149,6 +151,7 @@ class Lock(_Copied, _native.Lock, _Lock):
             raise
         self._locked = True
 
+    @prompt
     async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
         self.release()
 
@@ -163,11 +166,13 @@ class _NativeSemaphore(_Copied, _native.Semaphore):
             return True
         return await super().acquire()  # type: ignore[misc]
 
+    @prompt
     async def __aenter__(self) -> None:
         if not self._take():
             ours = type(self) is Semaphore or type(self) is BoundedSemaphore
             await (super().acquire() if ours else self.acquire())  # type: ignore[misc]
 
+    @prompt
     async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
         self.release()
 
@@ -274,6 +279,7 @@ if sys.version_info >= (3, 11):
                 return self
             return await super().__aenter__()
 
+        @prompt
         async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:
             if self._leave():
                 return None

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from . import _native
+from ._prompt import prompt
 
 _LIMIT = asyncio.streams._DEFAULT_LIMIT  # type: ignore[attr-defined]
 # What is behind the names, whoever replaces them later.
@@ -106,6 +107,7 @@ class StreamReader(_native.StreamReader, _Reader):
 class StreamWriter(_native.StreamWriter, _Writer):
     """As `asyncio.StreamWriter`."""
 
+    @prompt
     async def drain(self) -> None:
         if not self._is_drained():
             await super().drain()

@@ -7,6 +7,8 @@ use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyByteArray, PyDict, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
+use crate::awaited::Next;
+
 /// `callable(*arguments)`; the last `keywords.len()` arguments are keyword arguments.
 ///
 /// # Errors
@@ -71,6 +73,36 @@ pub(crate) fn has_own(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> 
         match ffi::PyDict_Contains(*place, name.as_ptr()) {
             -1 => Err(PyErr::fetch(object.py())),
             found => Ok(found == 1),
+        }
+    }
+}
+
+/// What a coroutine, or another iterator, does when it goes on.
+///
+/// # Errors
+/// What it raises.
+#[inline]
+pub(crate) fn send_none<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Next<'py>> {
+    let py = coroutine.py();
+    let mut result = std::ptr::null_mut();
+    // SAFETY: live objects; `result` gets a new reference unless an error is raised.
+    unsafe {
+        match ffi::PyIter_Send(coroutine.as_ptr(), ffi::Py_None(), &raw mut result) {
+            ffi::PySendResult::PYGEN_NEXT => Ok(Next::Waits(Bound::from_owned_ptr(py, result))),
+            ffi::PySendResult::PYGEN_RETURN => Ok(Next::Done(Bound::from_owned_ptr(py, result))),
+            ffi::PySendResult::PYGEN_ERROR => Err(PyErr::fetch(py)),
+        }
+    }
+}
+
+/// Makes a new object known to the cycle collector, which it is not if its memory is from PyO3's `freelist`.
+#[inline]
+pub(crate) fn follow(made: &Bound<'_, PyAny>) {
+    // SAFETY: a live object.
+    unsafe {
+        if ffi::PyObject_IS_GC(made.as_ptr()) != 0 && ffi::PyObject_GC_IsTracked(made.as_ptr()) == 0
+        {
+            ffi::PyObject_GC_Track(made.as_ptr().cast());
         }
     }
 }

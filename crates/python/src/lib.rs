@@ -9,6 +9,7 @@
 //! * Every class that holds Python objects shows them to the cycle collector.
 //! * `PyErr` is made in `errors.rs`; below this crate there is only `io::Error`.
 
+mod awaited;
 mod buffer;
 mod context;
 mod counts;
@@ -16,11 +17,13 @@ mod errors;
 mod ffi;
 mod fields;
 mod handle;
+mod kept;
 mod loop_;
 mod names;
 mod native_base;
 mod owner;
 mod primitives;
+mod prompt;
 mod room;
 mod streams;
 mod tasks;
@@ -42,6 +45,8 @@ mod _native {
     use super::loop_::{EventLoop, Pending};
     #[pymodule_export]
     use super::primitives::{Event, Lock, Maker, Queue, Semaphore, TaskSet, Timeout};
+    #[pymodule_export]
+    use super::prompt::PromptFunction;
     #[pymodule_export]
     use super::streams::{StreamReader, StreamWriter};
     #[pymodule_export]
@@ -134,6 +139,7 @@ mod _native {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::loop_::fastcall::install(module.getattr("EventLoop")?.cast()?)?;
         super::primitives::export(module)?;
+        super::prompt::export(module.py())?;
         super::tasks::export(module)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

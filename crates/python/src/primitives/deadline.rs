@@ -6,11 +6,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple, PyType};
 
-use super::{Any, Slot, held, is_exactly, shown};
+use super::{Any, Slot, held, is_exactly, nothing, shown};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
 use crate::handle::TimerHandle;
 use crate::loop_::fastcall;
+use crate::prompt::Deed;
 use crate::tasks::Task;
 use crate::{ffi, names};
 
@@ -227,3 +228,13 @@ impl Timeout {
         };
     }
 }
+
+pub(super) const EXIT: Deed = Deed {
+    qualname: "Timeout.__aexit__",
+    arguments: 3,
+    suits: |timeout| is_exactly(timeout, &names::OUR_TIMEOUT),
+    at_once: |timeout| {
+        let left = Timeout::_leave(timeout.cast::<Timeout>()?)?;
+        Ok(left.then(|| nothing(timeout.py())))
+    },
+};

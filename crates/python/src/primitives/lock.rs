@@ -9,6 +9,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::{Any, Slot, filled, held, is_exactly, new_waiter, no_arguments, nothing, shown, wake};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
+use crate::prompt::Deed;
 use crate::{ffi, names};
 
 /// The native half of `oxlip.Lock`.
@@ -166,3 +167,23 @@ impl Lock {
         Ok(())
     }
 }
+
+pub(super) const ENTER: Deed = Deed {
+    qualname: "Lock.__aenter__",
+    arguments: 0,
+    suits: |lock| is_exactly(lock, &names::OUR_LOCK),
+    at_once: |lock| {
+        let taken = Lock::_take(lock.cast::<Lock>()?)?;
+        Ok(taken.then(|| nothing(lock.py())))
+    },
+};
+
+pub(super) const EXIT: Deed = Deed {
+    qualname: "Lock.__aexit__",
+    arguments: 3,
+    suits: |lock| is_exactly(lock, &names::OUR_LOCK),
+    at_once: |lock| {
+        Lock::give_back(lock.cast::<Lock>()?)?;
+        Ok(Some(nothing(lock.py())))
+    },
+};

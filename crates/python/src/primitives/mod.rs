@@ -21,6 +21,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use crate::loop_::fastcall;
+use crate::prompt::Deed;
 use crate::{ffi, names};
 
 pub(crate) use deadline::{Timeout, timeout};
@@ -38,6 +39,15 @@ pub(crate) use task_set::TaskSet;
 pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Event::export(module.py())
 }
+
+/// What `async with` does at once.
+pub(crate) static DEEDS: [Deed; 5] = [
+    lock::ENTER,
+    lock::EXIT,
+    semaphore::ENTER,
+    semaphore::EXIT,
+    deadline::EXIT,
+];
 
 type Any<'py> = Bound<'py, PyAny>;
 type Slot = Option<Py<PyAny>>;

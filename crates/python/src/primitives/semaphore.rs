@@ -6,9 +6,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
-use super::{Any, Slot, filled, held, shown};
+use super::{Any, Slot, filled, held, nothing, shown};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
+use crate::prompt::Deed;
 use crate::{ffi, names};
 
 /// A number as the program gave it: an `int` of usual size, or something else that counts.
@@ -218,3 +219,33 @@ impl Semaphore {
         Ok(true)
     }
 }
+
+pub(super) const ENTER: Deed = Deed {
+    qualname: "_NativeSemaphore.__aenter__",
+    arguments: 0,
+    suits: |semaphore| {
+        semaphore
+            .cast::<Semaphore>()
+            .map_err(PyErr::from)
+            .and_then(Semaphore::is_ours)
+    },
+    at_once: |semaphore| {
+        let taken = Semaphore::_take(semaphore.cast::<Semaphore>()?)?;
+        Ok(taken.then(|| nothing(semaphore.py())))
+    },
+};
+
+pub(super) const EXIT: Deed = Deed {
+    qualname: "_NativeSemaphore.__aexit__",
+    arguments: 3,
+    suits: |semaphore| {
+        semaphore
+            .cast::<Semaphore>()
+            .map_err(PyErr::from)
+            .and_then(Semaphore::is_ours)
+    },
+    at_once: |semaphore| {
+        Semaphore::release(semaphore.cast::<Semaphore>()?)?;
+        Ok(Some(nothing(semaphore.py())))
+    },
+};

@@ -22,6 +22,11 @@ pub(crate) use deliver::{deliver, feeds_a_reader};
 pub(crate) use reader::StreamReader;
 pub(crate) use writer::StreamWriter;
 
+use crate::prompt::Deed;
+
+/// What of streams is mostly done at once.
+pub(crate) static DEEDS: [Deed; 1] = [writer::DRAIN];
+
 /// Python's side of it, which `oxlip._streams` makes known when it is imported, unless asyncio has been
 /// changed before. Without it nothing is ours to answer.
 struct Classes {

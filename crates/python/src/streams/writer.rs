@@ -12,6 +12,7 @@ use super::slots::{Slot, look, put};
 use crate::counts::{Counted, Kind};
 use crate::ffi;
 use crate::fields::{Fields, has_fields, hold};
+use crate::prompt::Deed;
 use crate::transport::{self, Link, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
@@ -187,3 +188,16 @@ impl StreamWriter {
         Ok(!lost.is_truthy()? && !paused.is_truthy()?)
     }
 }
+
+pub(super) const DRAIN: Deed = Deed {
+    qualname: "StreamWriter.drain",
+    arguments: 0,
+    suits: |writer| {
+        let classes = CLASSES.get(writer.py());
+        Ok(classes.is_some_and(|classes| writer.get_type().is(&classes.writer)))
+    },
+    at_once: |writer| {
+        let drained = StreamWriter::_is_drained(writer.cast::<StreamWriter>()?)?;
+        Ok(drained.then(|| writer.py().None().into_bound(writer.py())))
+    },
+};

@@ -2,7 +2,7 @@
 
 use std::cell::UnsafeCell;
 
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
@@ -11,9 +11,11 @@ use pyo3::{Borrowed, PyTypeInfo, ffi};
 
 use super::core::{Life, Native};
 use super::{Any, Future, Task};
+use crate::awaited::{Next, told, told_by_slot};
+use crate::kept::{self, Keeps, Kept};
 
-/// As asyncio's `FutureIter`. Many short lives: their memory is kept for the next.
-#[pyclass(frozen, freelist = 256, module = "oxlip._native")]
+/// As asyncio's `FutureIter`.
+#[pyclass(frozen, module = "oxlip._native")]
 pub(super) struct FutureIter {
     /// None once it has given the result.
     future: UnsafeCell<Option<Py<PyAny>>>,
@@ -23,10 +25,17 @@ pub(super) struct FutureIter {
 // the collector, which runs while no other thread is in one.
 unsafe impl Sync for FutureIter {}
 
-/// What comes of going on.
-enum Next<'py> {
-    Waits(Any<'py>),
-    Done(Any<'py>),
+static KEPT: Kept<FutureIter> = Kept::new();
+
+impl Keeps for FutureIter {
+    fn kept() -> &'static Kept<Self> {
+        &KEPT
+    }
+
+    #[inline]
+    fn let_go(slf: &Bound<'_, Self>) {
+        drop(with_future(slf, Option::take));
+    }
 }
 
 /// `__await__()` of a future.
@@ -36,50 +45,36 @@ enum Next<'py> {
 #[inline]
 pub(super) fn iterate<'py>(native: Native<'_, 'py>) -> PyResult<Bound<'py, FutureIter>> {
     native.alive()?;
-    let future = UnsafeCell::new(Some(native.object.clone().unbind()));
-    let made = Bound::new(native.object.py(), FutureIter { future })?;
-    // One from the kept memory is not known to the collector.
-    // SAFETY: a live, complete object of a type that the collector follows.
-    unsafe {
-        if ffi::PyObject_GC_IsTracked(made.as_ptr()) == 0 {
-            ffi::PyObject_GC_Track(made.as_ptr().cast());
+    let py = native.object.py();
+    let future = native.object.clone().unbind();
+    let made = match KEPT.next(py) {
+        Some(made) => {
+            with_future(&made, |empty| *empty = Some(future));
+            made
         }
-    }
+        None => {
+            let future = UnsafeCell::new(Some(future));
+            Bound::new(py, FutureIter { future })?
+        }
+    };
+    crate::ffi::follow(made.as_any());
     Ok(made)
 }
 
 /// Lets the interpreter call the functions here without PyO3's in between. Before objects are made.
 pub(super) fn install(py: Python<'_>) {
+    kept::install::<FutureIter>(py);
     let iterator = FutureIter::type_object_raw(py);
     // SAFETY: these classes' own type objects, which nobody has used yet; heap types have a table for what is
     // awaited. The functions do what those do which are replaced.
     unsafe {
         (*iterator).tp_iternext = Some(next_of);
-        (*iterator).tp_dealloc = Some(dealloc);
         for class in [Future::type_object_raw(py), Task::type_object_raw(py)] {
             (*class).tp_iter = Some(iterate_object);
             if let Some(table) = (*class).tp_as_async.as_mut() {
                 table.am_await = Some(iterate_object);
             }
         }
-    }
-}
-
-unsafe extern "C" fn dealloc(object: *mut ffi::PyObject) {
-    // SAFETY: called by the interpreter, attached, with an object of this class that nobody refers to. Its Rust
-    // part is one reference, which is taken out; the memory goes back the way it came, and an instance of a
-    // heap type refers to it.
-    unsafe {
-        let py = Python::assume_attached();
-        ffi::PyObject_GC_UnTrack(object.cast());
-        let class = ffi::Py_TYPE(object);
-        let iterator = Borrowed::from_ptr(py, object).cast_unchecked::<FutureIter>();
-        if let Some(future) = with_future(&iterator, Option::take) {
-            drop(future.into_bound(py));
-        }
-        let free = (*class).tp_free.expect("a ready type has tp_free");
-        free(object.cast());
-        ffi::Py_DECREF(class.cast());
     }
 }
 
@@ -103,42 +98,7 @@ unsafe extern "C" fn next_of(iterator: *mut ffi::PyObject) -> *mut ffi::PyObject
     let iterator = unsafe {
         Borrowed::from_ptr(Python::assume_attached(), iterator).cast_unchecked::<FutureIter>()
     };
-    let error = match next(&iterator) {
-        Ok(Next::Waits(future)) => return future.into_ptr(),
-        // The end of an iterator, without an exception: that stands for None.
-        Ok(Next::Done(result)) if result.is_none() => return std::ptr::null_mut(),
-        Ok(Next::Done(result)) => match stop_at_once(result) {
-            Ok(()) => return std::ptr::null_mut(),
-            Err(error) => error,
-        },
-        Err(error) => error,
-    };
-    error.restore(iterator.py());
-    std::ptr::null_mut()
-}
-
-/// Raises the end of an iterator that has a value.
-#[inline]
-fn stop_at_once(result: Any<'_>) -> PyResult<()> {
-    // These two would not be the only argument of the exception that the interpreter makes.
-    if result.is_instance_of::<PyTuple>() || result.is_instance_of::<PyBaseException>() {
-        return Err(stop(result));
-    }
-    // SAFETY: two live objects; the interpreter is attached.
-    unsafe { ffi::PyErr_SetObject(ffi::PyExc_StopIteration, result.as_ptr()) };
-    Ok(())
-}
-
-/// The end of an iterator that has a value, or None.
-fn stop(result: Any<'_>) -> PyErr {
-    if result.is_none() {
-        return PyStopIteration::new_err(());
-    }
-    // A tuple as the only argument, not as all of them.
-    match PyTuple::new(result.py(), [result]) {
-        Ok(arguments) => PyStopIteration::new_err(arguments.unbind()),
-        Err(error) => error,
-    }
+    told_by_slot(iterator.py(), next(&iterator))
 }
 
 #[inline]
@@ -190,10 +150,7 @@ impl FutureIter {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        match next(slf)? {
-            Next::Waits(future) => Ok(future),
-            Next::Done(result) => Err(stop(result)),
-        }
+        told(next(slf))
     }
 
     #[pyo3(signature = (value, /))]

@@ -13,6 +13,7 @@ use pyo3::{ffi, intern, prelude::*};
 use super::callbacks::Callback;
 use super::core::{Life, Native, Outcome, invalid_state};
 use super::{Any, Task, current};
+use crate::awaited::Next;
 use crate::context::{self, Chosen};
 use crate::errors::{self, shown};
 use crate::handle::{Args, Handle};
@@ -352,16 +353,10 @@ enum Sent<'py> {
 fn resume<'py>(coro: &Any<'py>, error: Option<Any<'py>>) -> Sent<'py> {
     let py = coro.py();
     let Some(error) = error else {
-        let mut result = std::ptr::null_mut();
-        // SAFETY: live objects; `result` gets a new reference unless an error is raised.
-        return unsafe {
-            match ffi::PyIter_Send(coro.as_ptr(), ffi::Py_None(), &raw mut result) {
-                ffi::PySendResult::PYGEN_NEXT => Sent::Yielded(Bound::from_owned_ptr(py, result)),
-                ffi::PySendResult::PYGEN_RETURN => {
-                    Sent::Returned(Bound::from_owned_ptr(py, result))
-                }
-                ffi::PySendResult::PYGEN_ERROR => Sent::Raised(PyErr::fetch(py)),
-            }
+        return match crate::ffi::send_none(coro) {
+            Ok(Next::Waits(result)) => Sent::Yielded(result),
+            Ok(Next::Done(value)) => Sent::Returned(value),
+            Err(error) => Sent::Raised(error),
         };
     };
     match crate::ffi::call_method(intern!(py, "throw"), [coro, &error]) {

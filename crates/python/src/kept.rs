@@ -1,0 +1,94 @@
+//! Objects of many short lives: when one ends it is kept, empty, and stands for the next.
+//!
+//! PyO3's `freelist` keeps memory behind a lock, whose atomic instructions cost more than the allocator does.
+//! Where the GIL keeps other threads out none is needed; where there is no GIL nothing is kept.
+
+use std::cell::UnsafeCell;
+
+use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::True;
+use pyo3::{PyClass, ffi};
+
+/// More than this many are not kept.
+const AT_MOST: usize = 256;
+
+/// Those of one class.
+pub(crate) struct Kept<T>(UnsafeCell<Vec<Py<T>>>);
+
+// SAFETY: the list is reached only by who is attached to an interpreter with a GIL, for a moment in which no Python
+// code runs; of interpreters there is one (PyO3 sees to that).
+unsafe impl<T> Sync for Kept<T> {}
+
+/// A class whose objects are kept. Instances have no dict, no finalizer, and nobody derives from it.
+pub(crate) trait Keeps: PyClass<Frozen = True> + Sync {
+    /// Where.
+    fn kept() -> &'static Kept<Self>;
+
+    /// Lets go of all that it refers to: then there is nothing in it to be dropped.
+    fn let_go(slf: &Bound<'_, Self>);
+}
+
+impl<T: Keeps> Kept<T> {
+    pub(crate) const fn new() -> Self {
+        Self(UnsafeCell::new(Vec::new()))
+    }
+
+    /// An empty object, if there is one. Once it is filled it has to be shown to the collector, by
+    /// [`ffi::follow`](crate::ffi::follow).
+    #[inline]
+    pub(crate) fn next<'py>(&self, py: Python<'py>) -> Option<Bound<'py, T>> {
+        if cfg!(Py_GIL_DISABLED) {
+            return None;
+        }
+        // SAFETY: see `Sync`.
+        unsafe { &mut *self.0.get() }
+            .pop()
+            .map(|kept| kept.into_bound(py))
+    }
+
+    /// Takes it, unless there are enough.
+    #[cfg(not(Py_GIL_DISABLED))]
+    #[inline]
+    fn keep<'py>(&self, object: Bound<'py, T>) -> Option<Bound<'py, T>> {
+        // SAFETY: see `Sync`.
+        let list = unsafe { &mut *self.0.get() };
+        if list.len() >= AT_MOST {
+            return Some(object);
+        }
+        list.push(object.unbind());
+        None
+    }
+}
+
+/// Has the objects of a class kept when they end. Before there are any.
+pub(crate) fn install<T: Keeps>(py: Python<'_>) {
+    #[cfg(not(Py_GIL_DISABLED))]
+    {
+        // SAFETY: the class's own type object, which nobody has used yet.
+        unsafe { (*T::type_object_raw(py)).tp_dealloc = Some(dealloc::<T>) };
+    }
+    #[cfg(Py_GIL_DISABLED)]
+    let _ = (py, AT_MOST);
+}
+
+#[cfg(not(Py_GIL_DISABLED))]
+unsafe extern "C" fn dealloc<T: Keeps>(object: *mut ffi::PyObject) {
+    // SAFETY: called by the interpreter, attached, with an object of the class that nobody refers to. It gets a
+    // reference, which is ours, and the collector does not show it to anybody any more; so it is alone again
+    // after `let_go`. Its memory goes back the way it came: there is nothing in it to be dropped, nobody looks at its
+    // count again, and an instance of a heap type refers to it.
+    unsafe {
+        let py = Python::assume_attached();
+        ffi::PyObject_GC_UnTrack(object.cast());
+        ffi::Py_INCREF(object);
+        let alone = Bound::from_owned_ptr(py, object).cast_into_unchecked::<T>();
+        T::let_go(&alone);
+        if let Some(alone) = T::kept().keep(alone) {
+            let object = alone.into_ptr();
+            let class = ffi::Py_TYPE(object);
+            let free = (*class).tp_free.expect("a ready type has tp_free");
+            free(object.cast());
+            ffi::Py_DECREF(class.cast());
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The coroutine: does it at once when it is first awaited, if that can be; else it is the one in Python.
+//!
+//! Who wants more of it than an `await` does, such as its frame, has the one in Python made, which it then stands
+//! for.
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use pyo3::{Borrowed, PyTypeInfo, ffi, intern};
+
+use super::function::PromptFunction;
+use crate::awaited::{Next, told, told_by_slot};
+use crate::fields::{Fields, has_fields, hold};
+use crate::kept::{self, Keeps, Kept};
+
+type Any<'py> = Bound<'py, PyAny>;
+
+/// As Python's `coroutine`.
+#[pyclass(frozen, name = "coroutine", module = "oxlip._native")]
+pub(super) struct Coroutine {
+    fields: Fields<CoroutineFields>,
+}
+
+pub(super) struct CoroutineFields {
+    /// None while it is kept for the next.
+    function: Option<Py<PromptFunction>>,
+    life: Life,
+}
+
+has_fields!(Coroutine, CoroutineFields);
+
+enum Life {
+    /// Nothing has been done yet.
+    Fresh(Call),
+    /// It is being done at once.
+    Busy,
+    /// It is the one in Python.
+    InPython(Py<PyAny>),
+    /// It was done at once.
+    Done,
+}
+
+struct Call {
+    object: Py<PyAny>,
+    others: Option<Py<PyTuple>>,
+}
+
+static KEPT: Kept<Coroutine> = Kept::new();
+
+impl Keeps for Coroutine {
+    fn kept() -> &'static Kept<Self> {
+        &KEPT
+    }
+
+    #[inline]
+    fn let_go(slf: &Bound<'_, Self>) {
+        let (function, life) = {
+            let mut this = hold(slf);
+            (
+                this.function.take(),
+                std::mem::replace(&mut this.life, Life::Done),
+            )
+        };
+        if let (Some(function), Life::Fresh(call)) = (function, life) {
+            never_awaited(function.bind(slf.py()), &call);
+        }
+    }
+}
+
+impl Coroutine {
+    #[inline]
+    pub(super) fn make<'py>(
+        function: &Bound<'py, PromptFunction>,
+        object: &Any<'py>,
+        others: Option<Bound<'py, PyTuple>>,
+    ) -> PyResult<Bound<'py, Self>> {
+        let py = function.py();
+        let fields = CoroutineFields {
+            function: Some(function.clone().unbind()),
+            life: Life::Fresh(Call {
+                object: object.clone().unbind(),
+                others: others.map(Bound::unbind),
+            }),
+        };
+        let made = match KEPT.next(py) {
+            Some(made) => {
+                // Nothing was in it.
+                *hold(&made) = fields;
+                made
+            }
+            None => Bound::new(
+                py,
+                Self {
+                    fields: Fields::new(fields),
+                },
+            )?,
+        };
+        crate::ffi::follow(made.as_any());
+        Ok(made)
+    }
+
+    #[inline]
+    fn next<'py>(slf: &Bound<'py, Self>) -> PyResult<Next<'py>> {
+        let py = slf.py();
+        let life = std::mem::replace(&mut hold(slf).life, Life::Busy);
+        let coroutine = match life {
+            Life::Fresh(call) => {
+                let outcome = (Self::function(slf).get().deed().at_once)(call.object.bind(py));
+                if let Some(outcome) = outcome.transpose() {
+                    hold(slf).life = Life::Done;
+                    return outcome.map(Next::Done);
+                }
+                Self::become_python(slf, &call)?
+            }
+            Life::InPython(coroutine) => {
+                let going_on = coroutine.bind(py).clone();
+                hold(slf).life = Life::InPython(coroutine);
+                going_on
+            }
+            Life::Busy => return Err(PyValueError::new_err("coroutine already executing")),
+            Life::Done => {
+                hold(slf).life = Life::Done;
+                return Err(reused());
+            }
+        };
+        crate::ffi::send_none(&coroutine)
+    }
+
+    /// From here on it is the coroutine in Python.
+    #[cold]
+    fn become_python<'py>(slf: &Bound<'py, Self>, call: &Call) -> PyResult<Any<'py>> {
+        let py = slf.py();
+        let others = call.others.as_ref().map(|others| others.bind(py));
+        let made = Self::function(slf)
+            .get()
+            .in_python(call.object.bind(py), others);
+        hold(slf).life = match &made {
+            Ok(coroutine) => Life::InPython(coroutine.clone().unbind()),
+            Err(_) => Life::Done,
+        };
+        made
+    }
+
+    /// The coroutine in Python, unless it has been done without.
+    #[cold]
+    fn in_python<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
+        let py = slf.py();
+        let life = std::mem::replace(&mut hold(slf).life, Life::Busy);
+        match life {
+            Life::Fresh(call) => Self::become_python(slf, &call).map(Some),
+            Life::InPython(coroutine) => {
+                let coroutine = coroutine.into_bound(py);
+                hold(slf).life = Life::InPython(coroutine.clone().unbind());
+                Ok(Some(coroutine))
+            }
+            Life::Busy => Ok(None),
+            Life::Done => {
+                hold(slf).life = Life::Done;
+                Ok(None)
+            }
+        }
+    }
+
+    /// An attribute of the coroutine in Python, or what one has that is over.
+    fn attribute<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyString>) -> PyResult<Any<'py>> {
+        match Self::in_python(slf)? {
+            Some(coroutine) => coroutine.getattr(name),
+            None => Ok(slf.py().None().into_bound(slf.py())),
+        }
+    }
+
+    /// Whose it is.
+    #[inline]
+    fn function<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PromptFunction> {
+        let this = hold(slf);
+        let function = this.function.as_ref().expect("it is in use");
+        function.bind(slf.py()).clone()
+    }
+
+    fn is_busy(slf: &Bound<'_, Self>) -> bool {
+        matches!(hold(slf).life, Life::Busy)
+    }
+}
+
+/// Python says that of its own when it is dropped.
+#[cold]
+fn never_awaited(function: &Bound<'_, PromptFunction>, call: &Call) {
+    let py = function.py();
+    // The program may be on its way out of an exception.
+    let raised = PyErr::take(py);
+    let others = call.others.as_ref().map(|others| others.bind(py));
+    let made = function.get().in_python(call.object.bind(py), others);
+    if let Err(error) = made.map(drop) {
+        error.write_unraisable(py, Some(function.as_any()));
+    }
+    if let Some(raised) = raised {
+        raised.restore(py);
+    }
+}
+
+fn reused() -> PyErr {
+    PyRuntimeError::new_err("cannot reuse already awaited coroutine")
+}
+
+#[pymethods]
+impl Coroutine {
+    /// What looks at its class sees Python's.
+    #[getter]
+    fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        slf.py()
+            .import(intern!(slf.py(), "types"))?
+            .getattr(intern!(slf.py(), "CoroutineType"))
+    }
+
+    fn __await__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    /// Of what `__await__()` gives; Python has another class for that.
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        told(Self::next(slf))
+    }
+
+    #[pyo3(signature = (value, /))]
+    fn send<'py>(slf: &Bound<'py, Self>, value: &Any<'py>) -> PyResult<Any<'py>> {
+        if value.is_none() {
+            return told(Self::next(slf));
+        }
+        match Self::in_python(slf)? {
+            Some(coroutine) => coroutine.call_method1(intern!(slf.py(), "send"), (value,)),
+            None if Self::is_busy(slf) => told(Self::next(slf)),
+            None => Err(reused()),
+        }
+    }
+
+    #[pyo3(signature = (*arguments))]
+    fn throw<'py>(slf: &Bound<'py, Self>, arguments: &Bound<'py, PyTuple>) -> PyResult<Any<'py>> {
+        match Self::in_python(slf)? {
+            Some(coroutine) => coroutine.call_method1(intern!(slf.py(), "throw"), arguments),
+            None if Self::is_busy(slf) => told(Self::next(slf)),
+            None => Err(reused()),
+        }
+    }
+
+    fn close<'py>(slf: &Bound<'py, Self>) -> PyResult<()> {
+        match Self::in_python(slf)? {
+            Some(coroutine) => coroutine.call_method0(intern!(slf.py(), "close")).map(drop),
+            None if Self::is_busy(slf) => told(Self::next(slf)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    #[getter]
+    fn __name__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        Self::function(slf).getattr(intern!(slf.py(), "__name__"))
+    }
+
+    #[getter]
+    fn __qualname__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        Self::function(slf).getattr(intern!(slf.py(), "__qualname__"))
+    }
+
+    #[getter]
+    fn cr_await<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        Self::attribute(slf, intern!(slf.py(), "cr_await"))
+    }
+
+    #[getter]
+    fn cr_frame<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        Self::attribute(slf, intern!(slf.py(), "cr_frame"))
+    }
+
+    #[getter]
+    fn cr_origin<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        Self::attribute(slf, intern!(slf.py(), "cr_origin"))
+    }
+
+    #[getter]
+    fn cr_code<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        Self::function(slf).getattr(intern!(slf.py(), "__code__"))
+    }
+
+    #[getter]
+    fn cr_running<'py>(slf: &Bound<'py, Self>) -> PyResult<bool> {
+        if Self::is_busy(slf) {
+            return Ok(true);
+        }
+        Self::attribute(slf, intern!(slf.py(), "cr_running"))?.is_truthy()
+    }
+
+    #[getter]
+    fn cr_suspended<'py>(slf: &Bound<'py, Self>) -> PyResult<bool> {
+        if Self::is_busy(slf) {
+            return Ok(false);
+        }
+        Self::attribute(slf, intern!(slf.py(), "cr_suspended"))?.is_truthy()
+    }
+
+    fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
+        let name = Self::__qualname__(slf)?;
+        Ok(format!("<coroutine object {name} at {:p}>", slf.as_ptr()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.fields.traverse(visit, |this, visit| match &this.life {
+            Life::Fresh(call) => {
+                visit.call(&call.object)?;
+                visit.call(&call.others)
+            }
+            Life::InPython(coroutine) => visit.call(coroutine),
+            Life::Busy | Life::Done => Ok(()),
+        })
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let _before = std::mem::replace(&mut hold(slf).life, Life::Done);
+    }
+}
+
+/// Lets the interpreter go on without PyO3's functions in between. Before objects are made.
+pub(super) fn export(py: Python<'_>) {
+    kept::install::<Coroutine>(py);
+    let class = Coroutine::type_object_raw(py);
+    // SAFETY: the class's own type object, which nobody has used yet; heap types have a table for what is awaited.
+    // The functions do what those do which are replaced.
+    unsafe {
+        (*class).tp_iternext = Some(next_of);
+        if let Some(table) = (*class).tp_as_async.as_mut() {
+            table.am_await = Some(itself);
+        }
+    }
+}
+
+unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter, attached, with a live object.
+    unsafe { ffi::Py_NewRef(object) }
+}
+
+unsafe extern "C" fn next_of(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: called by the interpreter, attached, with a live object of this class, which has no derived ones.
+    let (py, coroutine) = unsafe {
+        let py = Python::assume_attached();
+        (
+            py,
+            Borrowed::from_ptr(py, object).cast_unchecked::<Coroutine>(),
+        )
+    };
+    told_by_slot(py, Coroutine::next(&coroutine))
+}

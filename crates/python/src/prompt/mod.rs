@@ -1,0 +1,37 @@
+//! Coroutine functions that are mostly done at once, as `async with lock` is, and native then.
+//!
+//! Behind each stands a coroutine function in Python, which means the same. It is asked where something has to be
+//! waited for, by objects of derived classes, with other arguments, and by who looks closer at a coroutine than an
+//! `await` does. So there is one meaning, and what can be seen of it is Python's.
+//!
+//! All of it runs on whatever thread calls it.
+
+mod coroutine;
+mod function;
+
+use pyo3::prelude::*;
+
+pub(crate) use function::PromptFunction;
+
+/// What is done at once.
+#[derive(Clone, Copy)]
+pub(crate) struct Deed {
+    /// Of the coroutine function in Python.
+    pub(crate) qualname: &'static str,
+    /// How many arguments it has besides the object.
+    pub(crate) arguments: usize,
+    /// Whether it is for this object.
+    pub(crate) suits: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<bool>,
+    /// Does it, and gives the result; `None` if that is not possible now, and nothing has happened.
+    pub(crate) at_once: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>,
+}
+
+/// Lets the interpreter call such functions without PyO3's in between.
+///
+/// # Errors
+/// Out of memory.
+pub(crate) fn export(py: Python<'_>) -> PyResult<()> {
+    function::export(py)?;
+    coroutine::export(py);
+    Ok(())
+}

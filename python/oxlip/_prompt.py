@@ -1,0 +1,28 @@
+"""Coroutine functions that are mostly done at once: then they are native."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import sysconfig
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from . import _native
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def prompt(function: _Function) -> _Function:
+    """A native function for this one, which is asked where something has to be waited for.
+
+    Before Python 3.12, `inspect` would not take it for a coroutine function: there it is this one.
+    Without a GIL it would not be faster.
+    """
+    if sys.version_info < (3, 12) or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return function
+    native: Any = _native.PromptFunction(function)
+    functools.update_wrapper(native, function)
+    inspect.markcoroutinefunction(native)
+    return native  # type: ignore[no-any-return]
