@@ -27,6 +27,7 @@ __all__ = [
     "Lock",
     "Maker",
     "Pending",
+    "PromptFunction",
     "Queue",
     "ReadPipeTransport",
     "SSLTransport",
@@ -390,9 +391,6 @@ class PromptFunction:
     """A coroutine function that is native while nothing has to be waited for."""
 
     def __new__(cls, function: Callable[..., Any], /) -> Self: ...
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
-    def __get__(self, instance: object, owner: type | None = None, /) -> Any: ...
-    def __getattr__(self, name: str, /) -> Any: ...
     def __reduce__(self) -> Any: ...
 
 @final

@@ -25,4 +25,4 @@ def prompt(function: _Function) -> _Function:
     native: Any = _native.PromptFunction(function)
     functools.update_wrapper(native, function)
     inspect.markcoroutinefunction(native)
-    return native  # type: ignore[no-any-return]
+    return native

@@ -52,12 +52,7 @@ pub(crate) use has_fields;
 /// When they are held already, on this thread or, with a GIL, on another one.
 #[inline]
 pub(crate) fn hold<'a, 'py, T: HasFields>(object: &'a Bound<'py, T>) -> Held<'a, 'py, T::Fields> {
-    let fields = object.get().fields();
-    fields.flag.take();
-    Held {
-        fields,
-        attached: PhantomData,
-    }
+    object.get().fields().hold(object.py())
 }
 
 /// See [`hold`].
@@ -68,10 +63,23 @@ pub(crate) struct Held<'a, 'py, T> {
 }
 
 impl<T> Fields<T> {
-    pub(crate) fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self {
-            flag: Flag::default(),
+            flag: Flag(AtomicBool::new(false)),
             value: UnsafeCell::new(value),
+        }
+    }
+
+    /// As [`hold`], of a cell that stands alone.
+    ///
+    /// # Panics
+    /// As [`hold`].
+    #[inline]
+    pub(crate) fn hold<'py>(&self, _attached: Python<'py>) -> Held<'_, 'py, T> {
+        self.flag.take();
+        Held {
+            fields: self,
+            attached: PhantomData,
         }
     }
 
@@ -82,7 +90,7 @@ impl<T> Fields<T> {
     /// Those of `visit`.
     pub(crate) fn traverse(
         &self,
-        visit: PyVisit<'_>,
+        visit: &PyVisit<'_>,
         show: impl FnOnce(&T, &PyVisit<'_>) -> Result<(), PyTraverseError>,
     ) -> Result<(), PyTraverseError> {
         if self.flag.is_taken() {
@@ -90,7 +98,7 @@ impl<T> Fields<T> {
         }
         // SAFETY: there is a `PyVisit`, so that the collector runs: on the thread that has the GIL, or while all
         // others are stopped. None of them holds the fields, and the collector's functions do not.
-        show(unsafe { &*self.value.get() }, &visit)
+        show(unsafe { &*self.value.get() }, visit)
     }
 }
 
@@ -120,7 +128,6 @@ impl<T> Drop for Held<'_, '_, T> {
 }
 
 /// Whether somebody holds the fields.
-#[derive(Default)]
 struct Flag(AtomicBool);
 
 impl Flag {

@@ -24,7 +24,8 @@ pub(crate) trait Keeps: PyClass<Frozen = True> + Sync {
     /// Where.
     fn kept() -> &'static Kept<Self>;
 
-    /// Lets go of all that it refers to: then there is nothing in it to be dropped.
+    /// Lets go of all that it refers to: then there is nothing in it to be dropped. PyO3 does not know that the
+    /// interpreter is attached, and would put off the end of a `Py`: what is dropped is a `Bound`.
     fn let_go(slf: &Bound<'_, Self>);
 }
 

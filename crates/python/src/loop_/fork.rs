@@ -72,7 +72,7 @@ pub(super) fn after(event_loop: &Bound<'_, EventLoop>) -> bool {
             open.iter()
                 .flatten()
                 .for_each(|transport| transport.bind(py).abandon());
-            lifecycle::clear(this);
+            lifecycle::clear(py, this);
             false
         }
         None => {

@@ -143,7 +143,7 @@ pub(super) fn close(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
         warn_unclosed(transport);
         transport.abandon();
     }
-    clear(this);
+    clear(py, this);
     Ok(())
 }
 
@@ -197,7 +197,7 @@ impl EventLoop {
 }
 
 /// Drops everything the loop holds; also what the cycle collector calls.
-pub(super) fn clear(event_loop: &EventLoop) {
+pub(super) fn clear(py: Python<'_>, event_loop: &EventLoop) {
     event_loop
         .waker
         .lock()
@@ -207,11 +207,7 @@ pub(super) fn clear(event_loop: &EventLoop) {
     event_loop
         .inbox
         .drain(|runnable: Runnable| inbox.push(runnable));
-    let factory = event_loop
-        .task_factory
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let factory = event_loop.task_factory.hold(py).take();
     let held = event_loop.state.with(|state| {
         let resources = std::mem::take(&mut state.resources);
         state.holding.clear();

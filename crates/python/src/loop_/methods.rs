@@ -137,8 +137,8 @@ impl EventLoop {
 
     // Futures and tasks: tasks.rs
 
-    fn set_task_factory(&self, factory: Option<Any<'_>>) -> PyResult<()> {
-        tasks::set_factory(self, factory)
+    fn set_task_factory(&self, py: Python<'_>, factory: Option<Any<'_>>) -> PyResult<()> {
+        tasks::set_factory(py, self, factory)
     }
 
     fn get_task_factory<'py>(&self, py: Python<'py>) -> Option<Any<'py>> {
@@ -351,7 +351,7 @@ impl EventLoop {
         self.traverse(&visit)
     }
 
-    fn __clear__(&self) {
-        lifecycle::clear(self);
+    fn __clear__(slf: &Bound<'_, Self>) {
+        lifecycle::clear(slf.py(), slf.get());
     }
 }

@@ -39,6 +39,7 @@ pub(crate) use self::watch::Watched;
 use crate::context::Snapshot;
 use crate::counts::{Counted, Kind};
 use crate::errors;
+use crate::fields::Fields;
 use crate::handle::{Handle, Spare, TimerHandle};
 use crate::owner::ThreadBound;
 use crate::tasks::Task;
@@ -66,7 +67,7 @@ pub(crate) struct EventLoop {
     /// The loop is known to asyncio as one that runs no task just now: `tasks/current.rs`.
     pub(crate) between_tasks: AtomicBool,
     /// Not in the state: asyncio lets other threads ask for it, and create tasks.
-    task_factory: Mutex<Option<Py<PyAny>>>,
+    task_factory: Fields<Option<Py<PyAny>>>,
     /// For handles that other threads schedule.
     remote_snapshot: Mutex<Snapshot>,
     /// The simulated clock as last read, in nanoseconds.
@@ -211,7 +212,7 @@ impl EventLoop {
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
             between_tasks: AtomicBool::new(false),
-            task_factory: Mutex::new(None),
+            task_factory: Fields::new(None),
             remote_snapshot: Mutex::default(),
             last_time: AtomicU64::new(0),
             _counted: Counted::new(Kind::EventLoop),
@@ -233,9 +234,8 @@ impl EventLoop {
     /// Visits every Python object that the state holds, for the cycle collector. A loop that runs
     /// elsewhere, or right now further up the stack, is in use: what it holds is not garbage.
     fn traverse(&self, visit: &pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
-        if let Ok(factory) = self.task_factory.try_lock() {
-            visit.call(&*factory)?;
-        }
+        self.task_factory
+            .traverse(visit, |factory, visit| visit.call(factory))?;
         if let Ok(snapshot) = self.remote_snapshot.try_lock() {
             snapshot.traverse(visit)?;
         }

@@ -1,7 +1,5 @@
 //! `create_future`, `create_task` and task factories: asyncio's own C classes come first.
 
-use std::sync::{MutexGuard, PoisonError};
-
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -130,6 +128,7 @@ pub(super) fn create_task<'py>(
 }
 
 pub(super) fn set_factory(
+    py: Python<'_>,
     event_loop: &EventLoop,
     factory: Option<Bound<'_, PyAny>>,
 ) -> PyResult<()> {
@@ -142,24 +141,14 @@ pub(super) fn set_factory(
         ));
     }
     let factory = factory.map(Bound::unbind);
-    let before = std::mem::replace(&mut *lock(event_loop), factory);
+    let before = std::mem::replace(&mut *event_loop.task_factory.hold(py), factory);
     drop(before);
     Ok(())
 }
 
 pub(super) fn factory<'py>(event_loop: &EventLoop, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
-    let factory = lock(event_loop)
-        .as_ref()
-        .map(|factory| factory.clone_ref(py));
-    factory.map(|factory| factory.into_bound(py))
-}
-
-/// Held only to copy or exchange the reference: no Python code runs meanwhile.
-fn lock(event_loop: &EventLoop) -> MutexGuard<'_, Option<Py<PyAny>>> {
-    event_loop
-        .task_factory
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    let factory = event_loop.task_factory.hold(py);
+    factory.as_ref().map(|factory| factory.bind(py).clone())
 }
 
 /// `class(argument, loop=event_loop)` without a dict or tuple.

@@ -132,10 +132,10 @@ impl Timeout {
             return Ok(false);
         }
         let handler = hold(slf).handler.take();
-        if let Some(handler) = handler {
-            match handler.bind(py).cast_exact::<TimerHandle>() {
+        if let Some(handler) = handler.map(|handler| handler.into_bound(py)) {
+            match handler.cast_exact::<TimerHandle>() {
                 Ok(handler) => TimerHandle::cancel(handler)?,
-                Err(_) => drop(ffi::call_method(intern!(py, "cancel"), [handler.bind(py)])?),
+                Err(_) => drop(ffi::call_method(intern!(py, "cancel"), [&handler])?),
             }
         }
         hold(slf).state = State::Exited;
@@ -208,7 +208,7 @@ impl Timeout {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.fields.traverse(visit, |fields, visit| {
+        self.fields.traverse(&visit, |fields, visit| {
             visit.call(&fields.when)?;
             visit.call(&fields.handler)?;
             visit.call(&fields.task)?;

@@ -125,7 +125,7 @@ impl Event {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.fields.traverse(visit, |fields, visit| {
+        self.fields.traverse(&visit, |fields, visit| {
             fields.value.traverse(visit)?;
             visit.call(&fields.waiters)?;
             visit.call(&fields.event_loop)

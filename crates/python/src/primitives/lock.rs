@@ -136,7 +136,7 @@ impl Lock {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.fields.traverse(visit, |fields, visit| {
+        self.fields.traverse(&visit, |fields, visit| {
             visit.call(&fields.waiters)?;
             visit.call(&fields.event_loop)
         })

@@ -40,7 +40,8 @@ impl Member {
         value: Bound<'py, PyAny>,
     ) -> Option<Bound<'py, PyAny>> {
         with_critical_section(owner, || {
-            let before = self.0.swap(value.into_ptr(), Ordering::AcqRel);
+            let before = self.0.load(Ordering::Acquire);
+            self.0.store(value.into_ptr(), Ordering::Release);
             // SAFETY: the field had a reference to it, which is ours now.
             unsafe { Bound::from_owned_ptr_or_opt(owner.py(), before) }
         })

@@ -236,7 +236,7 @@ impl Queue {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.fields.traverse(visit, |fields, visit| {
+        self.fields.traverse(&visit, |fields, visit| {
             visit.call(&fields.items)?;
             visit.call(&fields.getters)?;
             visit.call(&fields.putters)?;

@@ -140,7 +140,7 @@ impl Semaphore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.fields.traverse(visit, |fields, visit| {
+        self.fields.traverse(&visit, |fields, visit| {
             for number in [Some(&fields.value), fields.bound.as_ref()]
                 .into_iter()
                 .flatten()

@@ -46,6 +46,22 @@ struct Call {
     others: Option<Py<PyTuple>>,
 }
 
+/// The same, to be used and dropped.
+struct Bounds<'py> {
+    object: Any<'py>,
+    others: Option<Bound<'py, PyTuple>>,
+}
+
+impl Call {
+    #[inline]
+    fn into_bounds(self, py: Python<'_>) -> Bounds<'_> {
+        Bounds {
+            object: self.object.into_bound(py),
+            others: self.others.map(|others| others.into_bound(py)),
+        }
+    }
+}
+
 static KEPT: Kept<Coroutine> = Kept::new();
 
 impl Keeps for Coroutine {
@@ -62,8 +78,14 @@ impl Keeps for Coroutine {
                 std::mem::replace(&mut this.life, Life::Done),
             )
         };
-        if let (Some(function), Life::Fresh(call)) = (function, life) {
-            never_awaited(function.bind(slf.py()), &call);
+        let py = slf.py();
+        let Some(function) = function.map(|function| function.into_bound(py)) else {
+            return;
+        };
+        match life {
+            Life::Fresh(call) => never_awaited(&function, &call.into_bounds(py)),
+            Life::InPython(coroutine) => drop(coroutine.into_bound(py)),
+            Life::Busy | Life::Done => {}
         }
     }
 }
@@ -106,7 +128,8 @@ impl Coroutine {
         let life = std::mem::replace(&mut hold(slf).life, Life::Busy);
         let coroutine = match life {
             Life::Fresh(call) => {
-                let outcome = (Self::function(slf).get().deed().at_once)(call.object.bind(py));
+                let call = call.into_bounds(py);
+                let outcome = (Self::function(slf).get().deed().at_once)(&call.object);
                 if let Some(outcome) = outcome.transpose() {
                     hold(slf).life = Life::Done;
                     return outcome.map(Next::Done);
@@ -129,12 +152,9 @@ impl Coroutine {
 
     /// From here on it is the coroutine in Python.
     #[cold]
-    fn become_python<'py>(slf: &Bound<'py, Self>, call: &Call) -> PyResult<Any<'py>> {
-        let py = slf.py();
-        let others = call.others.as_ref().map(|others| others.bind(py));
-        let made = Self::function(slf)
-            .get()
-            .in_python(call.object.bind(py), others);
+    fn become_python<'py>(slf: &Bound<'py, Self>, call: &Bounds<'py>) -> PyResult<Any<'py>> {
+        let function = Self::function(slf);
+        let made = function.get().in_python(&call.object, call.others.as_ref());
         hold(slf).life = match &made {
             Ok(coroutine) => Life::InPython(coroutine.clone().unbind()),
             Err(_) => Life::Done,
@@ -148,7 +168,7 @@ impl Coroutine {
         let py = slf.py();
         let life = std::mem::replace(&mut hold(slf).life, Life::Busy);
         match life {
-            Life::Fresh(call) => Self::become_python(slf, &call).map(Some),
+            Life::Fresh(call) => Self::become_python(slf, &call.into_bounds(py)).map(Some),
             Life::InPython(coroutine) => {
                 let coroutine = coroutine.into_bound(py);
                 hold(slf).life = Life::InPython(coroutine.clone().unbind());
@@ -185,12 +205,11 @@ impl Coroutine {
 
 /// Python says that of its own when it is dropped.
 #[cold]
-fn never_awaited(function: &Bound<'_, PromptFunction>, call: &Call) {
+fn never_awaited(function: &Bound<'_, PromptFunction>, call: &Bounds<'_>) {
     let py = function.py();
     // The program may be on its way out of an exception.
     let raised = PyErr::take(py);
-    let others = call.others.as_ref().map(|others| others.bind(py));
-    let made = function.get().in_python(call.object.bind(py), others);
+    let made = function.get().in_python(&call.object, call.others.as_ref());
     if let Err(error) = made.map(drop) {
         error.write_unraisable(py, Some(function.as_any()));
     }
@@ -307,14 +326,15 @@ impl Coroutine {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.fields.traverse(visit, |this, visit| match &this.life {
-            Life::Fresh(call) => {
-                visit.call(&call.object)?;
-                visit.call(&call.others)
-            }
-            Life::InPython(coroutine) => visit.call(coroutine),
-            Life::Busy | Life::Done => Ok(()),
-        })
+        self.fields
+            .traverse(&visit, |this, visit| match &this.life {
+                Life::Fresh(call) => {
+                    visit.call(&call.object)?;
+                    visit.call(&call.others)
+                }
+                Life::InPython(coroutine) => visit.call(coroutine),
+                Life::Busy | Life::Done => Ok(()),
+            })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {

@@ -22,7 +22,8 @@ pub(crate) struct Deed {
     pub(crate) arguments: usize,
     /// Whether it is for this object.
     pub(crate) suits: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<bool>,
-    /// Does it, and gives the result; `None` if that is not possible now, and nothing has happened.
+    /// Does it, and gives the result; `None` if that is not possible now, and nothing has happened. PyO3 does not
+    /// know here that the interpreter is attached, and would put off the end of a `Py`: what is dropped is a `Bound`.
     pub(crate) at_once: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>,
 }
 

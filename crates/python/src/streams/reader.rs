@@ -272,7 +272,7 @@ impl StreamReader {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.fields.traverse(visit, |fields, visit| {
+        self.fields.traverse(&visit, |fields, visit| {
             visit.call(&fields.buffer)?;
             visit.call(&fields.waiter)?;
             visit.call(&fields.exception)?;

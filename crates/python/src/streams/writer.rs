@@ -131,7 +131,7 @@ impl StreamWriter {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.fields.traverse(visit, |fields, visit| {
+        self.fields.traverse(&visit, |fields, visit| {
             visit.call(&fields.transport)?;
             visit.call(&fields.protocol)?;
             visit.call(&fields.reader)?;

@@ -34,7 +34,9 @@ impl Keeps for FutureIter {
 
     #[inline]
     fn let_go(slf: &Bound<'_, Self>) {
-        drop(with_future(slf, Option::take));
+        if let Some(future) = with_future(slf, Option::take) {
+            drop(future.into_bound(slf.py()));
+        }
     }
 }
 

@@ -63,11 +63,10 @@ pub(crate) fn is_asyncios(event_loop: &Bound<'_, EventLoop>) -> PyResult<bool> {
 /// As [`enter`].
 #[inline]
 pub(super) fn enter_next(event_loop: &Bound<'_, EventLoop>, task: &Any<'_>) -> PyResult<()> {
-    if event_loop
-        .get()
-        .between_tasks
-        .swap(false, Ordering::Relaxed)
-    {
+    // The loop's thread alone changes it.
+    let between_tasks = &event_loop.get().between_tasks;
+    if between_tasks.load(Ordering::Relaxed) {
+        between_tasks.store(false, Ordering::Relaxed);
         return current_tasks(event_loop.py())?.set_item(event_loop, task);
     }
     enter(event_loop, task)

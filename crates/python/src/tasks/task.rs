@@ -2,7 +2,6 @@
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -16,6 +15,7 @@ use super::core::{Core, Life, Native, Ours};
 use super::future::methods;
 use super::{Any, step};
 use crate::counts::Kind;
+use crate::fields::Fields;
 use crate::loop_::EventLoop;
 use crate::primitives::TaskSet;
 use crate::{context, errors, names};
@@ -91,8 +91,6 @@ impl Task {
         name: Option<&Any<'py>>,
         context: Option<Any<'py>>,
     ) -> PyResult<()> {
-        static NUMBER: AtomicU64 = AtomicU64::new(1);
-
         let py = slf.py();
         // SAFETY: a live object; the macro only compares its type.
         let native = unsafe { ffi::PyCoro_CheckExact(coro.as_ptr()) } != 0;
@@ -108,7 +106,7 @@ impl Task {
         };
         let name = match name {
             Some(name) if !name.is_none() => Name::Text(as_text(name)?),
-            _ => Name::Number(NUMBER.fetch_add(1, Ordering::Relaxed)),
+            _ => Name::Number(next_number(py)),
         };
         let fresh = Slots {
             coro: Some(coro.unbind()),
@@ -272,7 +270,7 @@ impl Ours for Task {
 }
 
 /// The native functions of the set below, if it has them.
-static TASK_SET: Mutex<Option<Py<TaskSet>>> = Mutex::new(None);
+static TASK_SET: Fields<Option<Py<TaskSet>>> = Fields::new(None);
 
 /// Looks for them, or forgets them.
 ///
@@ -284,21 +282,33 @@ pub(super) fn find_task_set(py: Python<'_>, on: bool) -> PyResult<()> {
         .getattr(intern!(py, "add"))?;
     let found = add.getattr(intern!(py, "__self__"))?;
     let found = found.cast_into::<TaskSet>().ok().filter(|_| on);
-    let before = std::mem::replace(&mut *task_set(), found.map(Bound::unbind));
+    let before = std::mem::replace(&mut *TASK_SET.hold(py), found.map(Bound::unbind));
     drop(before);
     Ok(())
 }
 
-/// Held only to copy or exchange the reference: no Python code runs meanwhile.
-fn task_set() -> MutexGuard<'static, Option<Py<TaskSet>>> {
-    TASK_SET.lock().unwrap_or_else(PoisonError::into_inner)
+static NUMBER: AtomicU64 = AtomicU64::new(1);
+
+/// The number of a task without a name of its own.
+#[inline]
+fn next_number(_attached: Python<'_>) -> u64 {
+    if cfg!(Py_GIL_DISABLED) {
+        return NUMBER.fetch_add(1, Ordering::Relaxed);
+    }
+    // The GIL keeps others out, without an atomic instruction.
+    let number = NUMBER.load(Ordering::Relaxed);
+    NUMBER.store(number + 1, Ordering::Relaxed);
+    number
 }
 
 /// Into the set that `asyncio.all_tasks()` reads.
 #[inline]
 fn register(task: &Bound<'_, Task>) -> PyResult<()> {
     let py = task.py();
-    let native = task_set().as_ref().map(|tasks| tasks.bind(py).clone());
+    let native = TASK_SET
+        .hold(py)
+        .as_ref()
+        .map(|tasks| tasks.bind(py).clone());
     if let Some(native) = native {
         return native.get().add(task.as_any());
     }
