@@ -128,6 +128,7 @@ UNSAFE = {
     "crates/python/src/loop_/fastcall.rs": "methods that CPython calls without a tuple",
     "crates/python/src/loop_/files.rs": "a number of the user, and how much has been read",
     "crates/python/src/loop_/sock.rs": "system calls on numbers and buffers of the user",
+    "crates/python/src/primitives/condition.rs": "says which fields members are",
     "crates/python/src/primitives/event.rs": "says which field a member is",
     "crates/python/src/primitives/member.rs": "a field that the interpreter reads and writes",
     "crates/python/src/prompt/*.rs": "slots of types that PyO3 calls with detours",

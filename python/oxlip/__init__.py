@@ -12,7 +12,7 @@ from ._files import AsyncFile, BufferedFile, FileOpening, TextFile, UnbufferedFi
 from ._loop import EventLoop, new_event_loop
 from ._native import __version__
 from ._policy import EventLoopPolicy, install
-from ._primitives import BoundedSemaphore, Event, Lock, Queue, Semaphore
+from ._primitives import BoundedSemaphore, Condition, Event, Lock, Queue, Semaphore
 from ._run import run
 from ._server import Server
 from ._streams import (
@@ -31,6 +31,7 @@ __all__ = [
     "BatchDatagramProtocol",
     "BoundedSemaphore",
     "BufferedFile",
+    "Condition",
     "Event",
     "EventLoop",
     "EventLoopPolicy",

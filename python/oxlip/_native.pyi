@@ -19,6 +19,7 @@ _T_co = TypeVar("_T_co", covariant=True)
 _Ts = TypeVarTuple("_Ts")
 
 __all__ = [
+    "Condition",
     "DatagramTransport",
     "Event",
     "EventLoop",
@@ -329,6 +330,29 @@ class Lock:
 
     def locked(self) -> bool: ...
     def release(self) -> None: ...
+
+@disjoint_base
+class Condition:
+    """The native half of `oxlip.Condition`, over attributes of asyncio's names."""
+
+    _lock: Any
+    _waiters: Any
+    _loop: asyncio.AbstractEventLoop | None
+    acquire: Any
+    locked: Any
+    release: Any
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def notify(self, n: Any = 1) -> None: ...
+    def notify_all(self) -> None: ...
+    def _arrival(self) -> asyncio.Future[Any] | None:
+        """Gives the lock back to wait for this future; `None`: asyncio's code does it."""
+
+    def _return(self, waiter: asyncio.Future[Any]) -> bool:
+        """The waiter is none any more, and the lock taken if `_take()` can."""
+
+    def _take(self) -> bool:
+        """Takes the lock, if it is one of ours and free."""
 
 @disjoint_base
 class Semaphore:

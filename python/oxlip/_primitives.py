@@ -14,7 +14,7 @@ import asyncio.tasks
 import copyreg
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from operator import attrgetter
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,12 +48,14 @@ def _is_of(function: Any, modules: set[str]) -> bool:
 if TYPE_CHECKING:
     _Event = asyncio.Event
     _Lock = asyncio.Lock
+    _Condition = asyncio.Condition
     _Semaphore = asyncio.Semaphore
     _BoundedSemaphore = asyncio.BoundedSemaphore
     _Queue = asyncio.Queue
 else:
     _Event = _stock_class(asyncio.locks, "Event")
     _Lock = _stock_class(asyncio.locks, "Lock")
+    _Condition = _stock_class(asyncio.locks, "Condition")
     _Semaphore = _stock_class(asyncio.locks, "Semaphore")
     _BoundedSemaphore = _stock_class(asyncio.locks, "BoundedSemaphore")
     _Queue = _stock_class(asyncio.queues, "Queue")
@@ -156,6 +158,123 @@ class Lock(_Copied, _native.Lock, _Lock):
         self.release()
 
 
+# What a condition's lock does directly when it is free.
+LOCK_ACQUIRE = Lock.acquire
+
+
+class Condition(_Copied, _native.Condition, _Condition):
+    """As `asyncio.Condition`."""
+
+    __module__ = "oxlip"
+    _ATTRIBUTES = ("_lock", "_waiters")
+    _ARGUMENTS = ("_lock",)
+    _OF_THE_LOCK = ("locked", "acquire", "release")
+
+    def __init__(self, lock: Any = None, **others: Any) -> None:
+        super().__init__(Lock() if lock is None else lock, **others)
+
+    async def wait(self) -> Any:
+        waiter = self._arrival()
+        if waiter is None:
+            return await super().wait()
+        try:
+            await waiter
+            if self._return(waiter):
+                return True
+        except BaseException as error:
+            disturbed = _Disturbed(self, waiter, waited=[error])
+        else:
+            try:
+                await self.acquire()
+                return True
+            except BaseException as error:
+                disturbed = _Disturbed(self, None, acquired=[error])
+        return await _stock_wait(disturbed)
+
+    async def __aenter__(self) -> None:
+        if not self._take():
+            await self.acquire()
+
+    async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
+        self.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        # A copy has those of its own lock, and `copy` makes none of a native one's.
+        for name in self._OF_THE_LOCK:
+            method = getattr(self, name, None)
+            if method is not None and method != getattr(self._lock, name, None):
+                state[name] = method
+        return state
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        for name in self._OF_THE_LOCK:
+            if not hasattr(self, name):
+                setattr(self, name, getattr(self._lock, name))
+
+
+_stock_wait: Any = inspect.unwrap(_Condition.wait)
+
+
+class _Disturbed:
+    """What asyncio's own `wait()` runs on to the end when an exception has come into ours.
+
+    It does again what was done, which is nothing here, finds the same exception where that came,
+    and does what the running Python does then.
+    """
+
+    def __init__(
+        self,
+        condition: Condition,
+        waiter: Any,
+        waited: Sequence[BaseException] = (),
+        acquired: Sequence[BaseException] = (),
+    ) -> None:
+        self._condition = condition
+        # None: it is no waiter any more.
+        self._waiter = waiter
+        # Of what the future or the lock has raised; gone when it is raised, as it will know this.
+        self._waited = list(waited)
+        self._acquired = list(acquired)
+
+    def locked(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        """It was."""
+
+    @property
+    def _waiters(self) -> Any:
+        return self
+
+    def _get_loop(self) -> Any:
+        return self
+
+    def create_future(self) -> Any:
+        return self
+
+    def append(self, waiter: Any) -> None:
+        """It was there."""
+
+    def remove(self, waiter: Any) -> None:
+        if self._waiter is not None:
+            self._condition._waiters.remove(self._waiter)
+
+    def __await__(self) -> Iterator[Any]:
+        if self._waited:
+            raise self._waited.pop()
+        return iter(())
+
+    async def acquire(self) -> Any:
+        if self._acquired:
+            raise self._acquired.pop()
+        return await self._condition.acquire()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._condition, name)
+
+
 class _NativeSemaphore(_Copied, _native.Semaphore):
     """In front of a class of asyncio's."""
 
@@ -238,6 +357,7 @@ class Queue(_Copied, _native.Queue, _Queue[_T]):
 for _ours, _half in (
     (Event, _native.Event),
     (Lock, _native.Lock),
+    (Condition, _native.Condition),
     (Semaphore, _native.Semaphore),
     (BoundedSemaphore, _native.Semaphore),
     (Queue, _native.Queue),
@@ -248,6 +368,7 @@ for _ours, _half in (
 REPLACEMENTS: dict[type[Any], type[Any]] = {
     _Event: Event,
     _Lock: Lock,
+    _Condition: Condition,
     _Semaphore: Semaphore,
     _BoundedSemaphore: BoundedSemaphore,
     _Queue: Queue,

@@ -1,6 +1,7 @@
-"""Our locks, queues and timeouts: beside asyncio's in random sequences, and what is particular.
+"""Our locks, queues and timeouts: what is particular about them.
 
-That they do what asyncio's do is also shown by CPython's own tests, which run on them too.
+That they do what asyncio's do is shown by CPython's own tests, which run on them too, and by
+`test_random_primitives.py`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support.loops import STOCK_ONLY
 from support.primitives import behind_asyncios_names
 from support.protocols import PATIENCE
@@ -102,6 +101,7 @@ async def test_generic_classes(loop: Loop, switched: None) -> None:
 
 def test_arguments_as_before(switched: None) -> None:
     kinds = (asyncio.Queue, asyncio.PriorityQueue, asyncio.Semaphore, asyncio.Lock, asyncio.Event)
+    kinds = (*kinds, asyncio.Condition)
     for stock in kinds:
         own, *others = inspect.signature(stock.__init__).parameters.values()  # type: ignore[misc]
         assert own.name == "self"
@@ -122,6 +122,7 @@ async def test_calls_are_coroutines(loop: Loop) -> None:
     """To asyncio, to `inspect` and to mocks."""
     lock: Any = oxlip.Lock()
     methods = (oxlip.Queue.get, oxlip.Queue.put, oxlip.Semaphore.acquire, oxlip.Event.wait)
+    methods = (*methods, oxlip.Condition.wait, oxlip.Condition.wait_for)
     for method in (lock.acquire, *methods):
         assert inspect.iscoroutinefunction(method)
     assert isinstance(mock.MagicMock(spec=oxlip.Lock).acquire, mock.AsyncMock)
@@ -153,7 +154,9 @@ def test_native_methods_are_of_the_class_itself(ours: Any) -> None:
 # `async with`.
 
 
-@pytest.mark.parametrize("make", [oxlip.Lock, oxlip.Semaphore, oxlip.BoundedSemaphore])
+@pytest.mark.parametrize(
+    "make", [oxlip.Lock, oxlip.Semaphore, oxlip.BoundedSemaphore, oxlip.Condition]
+)
 async def test_in_a_context(loop: Loop, make: Callable[[], Any]) -> None:
     free = make()
     async with free as nothing:
@@ -269,6 +272,19 @@ async def test_attributes_are_asyncios(loop: Loop) -> None:
     event: Any = oxlip.Event()
     assert (list(event._waiters), event._loop, event._value) == ([], None, False)
     assert event._waiters is event._waiters
+    condition: Any = oxlip.Condition()
+    lock = condition._lock
+    assert type(lock) is oxlip.Lock
+    assert (list(condition._waiters), condition._loop) == ([], None)
+    assert (condition.acquire, condition.locked) == (lock.acquire, lock.locked)
+    condition._loop = loop
+    assert condition._loop is loop
+    async with condition:
+        assert repr(condition).endswith("[locked]>")
+    del condition.locked
+    with pytest.raises(AttributeError, match="locked"):
+        condition.notify()
+
     event._value = ["anything"]
     assert event.is_set() == ["anything"]
     assert await event.wait() is True
@@ -341,21 +357,25 @@ async def test_on_another_loop(loop: Loop) -> None:
     lock: Any = oxlip.Lock()
     queue: Any = oxlip.Queue()
     event: Any = oxlip.Event()
-    lock._loop = queue._loop = event._loop = object()
+    condition: Any = oxlip.Condition()
+    lock._loop = queue._loop = event._loop = condition._loop = object()
     await lock.acquire()
-    for call in (lock.acquire(), queue.get(), event.wait()):
+    await condition.acquire()
+    for call in (lock.acquire(), queue.get(), event.wait(), condition.wait()):
         with pytest.raises(RuntimeError, match="is bound to a different event loop"):
             await call
     assert not lock._waiters
     assert not queue._getters
     assert not event._waiters
+    assert not condition._waiters
+    assert condition.locked()
 
 
 @pytest.mark.parametrize("ours", OURS)
 async def test_collected(loop: Loop, ours: Any) -> None:
     made = ours(None) if ours.__name__ == "Timeout" else ours()
     made.mine = made
-    for name in ("_loop", "_queue", "_value", "_task"):
+    for name in ("_loop", "_queue", "_value", "_task", "_lock", "acquire"):
         if hasattr(made, name):
             setattr(made, name, made)
     gone = weakref.ref(made)
@@ -432,137 +452,3 @@ async def test_wait_for(loop: Loop, seconds: float | None, end: str, switched: N
         else:
             outcomes.append(repr(task.exception()) or task.result())
     assert outcomes[0] == outcomes[1]
-
-
-# Side by side with asyncio's.
-
-TICKS = st.tuples(st.just("pause"), st.integers(1, 3))
-CANCEL = st.tuples(st.just("cancel"), st.integers(0, 3))
-# So many that wait for each other, before the rest.
-CROWD = st.sampled_from([0, 1, 3, 5])
-OF_LOCKS = st.one_of(
-    TICKS,
-    CANCEL,
-    st.sampled_from([("acquire",), ("release",), ("with", 0), ("with", 1), ("with", 2)]),
-)
-OF_EVENTS = st.one_of(
-    TICKS, CANCEL, st.sampled_from([("wait",), ("wait",), ("set",), ("clear",), ("is_set",)])
-)
-OF_QUEUES = st.one_of(
-    TICKS,
-    CANCEL,
-    st.tuples(st.sampled_from(["put", "put_nowait"]), st.integers(0, 9)),
-    st.sampled_from([("get",), ("get",), ("get_nowait",), ("task_done",), ("join",)]),
-    st.sampled_from([("full",), ("empty",), ("qsize",), ("shutdown", False), ("shutdown", True)]),
-)
-# Who is woken and then cancelled in the same tick passes it on.
-PASSED_ON = st.sampled_from(
-    [
-        [("put_nowait", 1), ("cancel", 0), ("pause", 2)],
-        [("get_nowait",), ("cancel", 0), ("pause", 2)],
-        [("release",), ("cancel", 0), ("pause", 2)],
-        [("set",), ("clear",), ("cancel", 0), ("pause", 2)],
-    ]
-)
-
-
-def sequences(acts: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
-    parts = st.lists(st.one_of(acts.map(lambda act: [act]), PASSED_ON), max_size=30)
-    return parts.map(lambda parts: [act for part in parts for act in part])
-
-
-async def play(thing: Any, acts: list[Any]) -> list[Any]:
-    """Does it all, and tells everything that could be seen."""
-    seen: list[Any] = []
-    tasks: list[asyncio.Task[None]] = []
-
-    async def within(ticks: int) -> None:
-        async with thing as nothing:
-            seen.append(("in", len(tasks), nothing))
-            await pause(ticks)
-
-    async def noting(number: int, call: Callable[..., Any], *arguments: Any) -> None:
-        try:
-            seen.append((number, await call(*arguments)))
-        except BaseException as error:
-            seen.append((number, repr(error)))
-            raise
-
-    for name, *arguments in acts:
-        if name == "pause":
-            await pause(*arguments)
-        elif name == "cancel":
-            left = [task for task in tasks if not task.done()]
-            if left:
-                left[arguments[0] % len(left)].cancel()
-        elif name == "with":
-            tasks.append(asyncio.ensure_future(noting(len(tasks), within, *arguments)))
-        elif inspect.iscoroutinefunction(call := getattr(thing, name, None)):
-            tasks.append(asyncio.ensure_future(noting(len(tasks), call, *arguments)))
-        elif call is not None:
-            try:
-                seen.append((name, call(*arguments)))
-            except Exception as error:
-                seen.append((name, repr(error)))
-        seen.append(state(thing))
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return [*seen, state(thing)]
-
-
-def state(thing: Any) -> dict[str, Any]:
-    """Its attributes; of futures whether they are done or cancelled."""
-    names = ("_locked", "_value", "_waiters", "_queue", "_getters", "_putters", "_unfinished_tasks")
-    shown = {name: getattr(thing, name) for name in names if hasattr(thing, name)}
-    for name, value in shown.items():
-        if name in ("_waiters", "_getters", "_putters") and value is not None:
-            shown[name] = [(waiter.done(), waiter.cancelled()) for waiter in value]
-        elif name == "_queue":
-            shown[name] = list(value)
-    if hasattr(thing, "_finished"):
-        shown["finished"] = thing._finished.is_set()
-        shown["text"] = thing._format()
-    else:
-        shown["text"] = repr(thing).partition("[")[2]
-    return shown
-
-
-def compare(make_stock: Callable[[], Any], make_ours: Callable[[], Any], acts: list[Any]) -> None:
-    outcomes = []
-    for make in (make_stock, make_ours):
-        loop = asyncio.SelectorEventLoop()
-        try:
-
-            async def main(make: Callable[[], Any] = make) -> list[Any]:
-                return await play(make(), acts)
-
-            outcomes.append(loop.run_until_complete(main()))
-        finally:
-            loop.close()
-    assert outcomes[0] == outcomes[1]
-
-
-@given(CROWD, sequences(OF_LOCKS))
-def test_same_lock_as_asyncios(crowd: int, acts: list[Any]) -> None:
-    compare(asyncio.Lock, oxlip.Lock, [*[("acquire",)] * crowd, ("pause", 1), *acts])
-
-
-@given(CROWD, sequences(OF_EVENTS))
-def test_same_event_as_asyncios(crowd: int, acts: list[Any]) -> None:
-    compare(asyncio.Event, oxlip.Event, [*[("wait",)] * crowd, ("pause", 1), *acts])
-
-
-@given(CROWD, st.integers(0, 3), st.booleans(), sequences(OF_LOCKS))
-def test_same_semaphore_as_asyncios(crowd: int, value: int, bounded: bool, acts: list[Any]) -> None:
-    stock, ours = asyncio.Semaphore, oxlip.Semaphore
-    if bounded:
-        stock, ours = asyncio.BoundedSemaphore, oxlip.BoundedSemaphore  # type: ignore[assignment]
-    acts = [*[("acquire",)] * crowd, ("pause", 1), *acts]
-    compare(lambda: stock(value), lambda: ours(value), acts)
-
-
-@given(CROWD, st.booleans(), st.sampled_from([-1, 0, 1, 2, 3]), sequences(OF_QUEUES))
-def test_same_queue_as_asyncios(crowd: int, getters: bool, size: int, acts: list[Any]) -> None:
-    waiting = [("get",) if getters else ("put", number) for number in range(crowd)]
-    compare(lambda: asyncio.Queue(size), lambda: oxlip.Queue(size), [*waiting, ("pause", 1), *acts])

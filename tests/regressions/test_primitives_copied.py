@@ -47,10 +47,12 @@ def filled() -> list[Any]:
         queue.put_nowait(2)
     event = asyncio.Event()
     event.set()
-    return [lock, event, semaphore, bounded, *queues]
+    return [lock, event, asyncio.Condition(), semaphore, bounded, *queues]
 
 
-async def check(lock: Any, event: Any, semaphore: Any, bounded: Any, *queues: Any) -> None:
+async def check(
+    lock: Any, event: Any, condition: Any, semaphore: Any, bounded: Any, *queues: Any
+) -> None:
     assert lock.locked()
     assert lock.name == "mine"
     lock.release()
@@ -58,6 +60,16 @@ async def check(lock: Any, event: Any, semaphore: Any, bounded: Any, *queues: An
     assert await event.wait() is True
     event.clear()
     assert not event.is_set()
+    async with condition:
+        assert condition.locked()
+        assert condition._lock.locked()
+        condition.notify_all()
+        waiting = asyncio.ensure_future(condition.wait())
+        await asyncio.sleep(0)
+        assert not condition._lock.locked()
+        condition._waiters[0].set_result(None)
+        assert await waiting
+    assert not condition.locked()
     for several in (semaphore, bounded):
         for _ in range(3):
             assert not several.locked()
@@ -142,10 +154,21 @@ async def test_by_our_own_names(loop: Loop) -> None:
     slotted: Any = Slotted(2)
     slotted.slot = "s"
     slotted.own = "o"
-    for made in (oxlip.Lock(), oxlip.Event(), oxlip.Queue(2), oxlip.BoundedSemaphore(2), slotted):
+    for made in (
+        oxlip.Lock(),
+        oxlip.Event(),
+        oxlip.Condition(),
+        oxlip.Queue(2),
+        oxlip.BoundedSemaphore(2),
+        slotted,
+    ):
         for other in (copy.copy(made), copy.deepcopy(made)):
             assert type(other) is type(made)
             assert vars(other) == vars(made)
+    (condition,) = copy.deepcopy([oxlip.Condition()])
+    async with condition:
+        assert condition.locked()
+        assert condition._lock.locked()
     other = copy.copy(slotted)
     assert (other.slot, other._value) == ("s", 2)
     assert type(pickle.loads(pickle.dumps(oxlip.Queue(2)))) is oxlip.Queue

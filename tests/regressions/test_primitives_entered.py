@@ -19,7 +19,7 @@ from support.protocols import PATIENCE
 from support.ticks import pause
 
 Loop = asyncio.AbstractEventLoop
-KINDS = ["Lock", "Semaphore", "BoundedSemaphore"]
+KINDS = ["Lock", "Semaphore", "BoundedSemaphore", "Condition"]
 
 
 @pytest.fixture(params=BOTH)

@@ -20,6 +20,7 @@ pub(crate) enum Kind {
     StreamWriter,
     Event,
     Lock,
+    Condition,
     Semaphore,
     Queue,
     Timeout,
@@ -29,7 +30,7 @@ pub(crate) enum Kind {
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 18] = [
+    pub(crate) const ALL: [(Self, &'static str); 19] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
@@ -43,6 +44,7 @@ impl Kind {
         (Self::StreamWriter, "StreamWriter"),
         (Self::Event, "Event"),
         (Self::Lock, "Lock"),
+        (Self::Condition, "Condition"),
         (Self::Semaphore, "Semaphore"),
         (Self::Queue, "Queue"),
         (Self::Timeout, "Timeout"),

@@ -59,6 +59,29 @@ unsafe extern "C" {
     fn _PyObject_GetDictPtr(object: *mut ffi::PyObject) -> *mut *mut ffi::PyObject;
 }
 
+// SAFETY: as CPython declares them (cpython/classobject.h).
+unsafe extern "C" {
+    static mut PyMethod_Type: ffi::PyTypeObject;
+    fn PyMethod_Function(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyMethod_Self(method: *mut ffi::PyObject) -> *mut ffi::PyObject;
+}
+
+/// Function and object of a method in Python that is bound to an object.
+#[inline]
+pub(crate) fn bound_method<'a, 'py>(
+    method: &'a Bound<'py, PyAny>,
+) -> Option<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
+    let (py, method) = (method.py(), method.as_ptr());
+    // SAFETY: a live object of that type, which keeps its two objects as long as it lives.
+    unsafe {
+        if ffi::Py_TYPE(method) != &raw mut PyMethod_Type {
+            return None;
+        }
+        let function = Borrowed::from_ptr(py, PyMethod_Function(method));
+        Some((function, Borrowed::from_ptr(py, PyMethod_Self(method))))
+    }
+}
+
 /// Whether the object itself, not its class, has an attribute of this name.
 ///
 /// # Errors

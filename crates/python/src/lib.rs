@@ -44,7 +44,7 @@ mod _native {
     #[pymodule_export]
     use super::loop_::{EventLoop, Pending};
     #[pymodule_export]
-    use super::primitives::{Event, Lock, Maker, Queue, Semaphore, TaskSet, Timeout};
+    use super::primitives::{Condition, Event, Lock, Maker, Queue, Semaphore, TaskSet, Timeout};
     #[pymodule_export]
     use super::prompt::PromptFunction;
     #[pymodule_export]

@@ -85,12 +85,16 @@ pub(crate) static LIMIT_OVERRUN_ERROR: Imported = Imported::new("asyncio", "Limi
 /// asyncio's classes, whatever their names stand for by now, and those that stand on our native halves.
 pub(crate) static STOCK_EVENT: Imported = Imported::new("oxlip._primitives", "_Event");
 pub(crate) static STOCK_LOCK: Imported = Imported::new("oxlip._primitives", "_Lock");
+pub(crate) static STOCK_CONDITION: Imported = Imported::new("oxlip._primitives", "_Condition");
 pub(crate) static STOCK_SEMAPHORE: Imported = Imported::new("oxlip._primitives", "_Semaphore");
 pub(crate) static STOCK_BOUNDED_SEMAPHORE: Imported =
     Imported::new("oxlip._primitives", "_BoundedSemaphore");
 pub(crate) static STOCK_QUEUE: Imported = Imported::new("oxlip._primitives", "_Queue");
 pub(crate) static OUR_EVENT: Imported = Imported::new("oxlip._primitives", "Event");
 pub(crate) static OUR_LOCK: Imported = Imported::new("oxlip._primitives", "Lock");
+pub(crate) static OUR_CONDITION: Imported = Imported::new("oxlip._primitives", "Condition");
+/// `Lock.acquire` of ours, whatever is put in its place.
+pub(crate) static LOCK_ACQUIRE: Imported = Imported::new("oxlip._primitives", "LOCK_ACQUIRE");
 pub(crate) static OUR_SEMAPHORE: Imported = Imported::new("oxlip._primitives", "Semaphore");
 pub(crate) static OUR_BOUNDED_SEMAPHORE: Imported =
     Imported::new("oxlip._primitives", "BoundedSemaphore");

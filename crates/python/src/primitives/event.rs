@@ -136,7 +136,7 @@ impl Event {
         let _held = {
             let mut this = hold(slf);
             (
-                this.value.replace(slf, truth(slf.py(), false)),
+                this.value.replace(slf, Some(truth(slf.py(), false))),
                 this.waiters.take(),
                 this.event_loop.take(),
             )
@@ -159,7 +159,7 @@ impl Event {
     fn unset(py: Python<'_>) -> Self {
         Self {
             fields: Fields::new(EventFields {
-                value: Member::new(truth(py, false)),
+                value: Member::new(Some(truth(py, false))),
                 waiters: None,
                 event_loop: None,
             }),
@@ -179,7 +179,7 @@ impl Event {
     #[inline]
     fn put(slf: &Bound<'_, Self>, happened: bool) {
         let value = truth(slf.py(), happened);
-        let _before = hold(slf).value.replace(slf, value);
+        let _before = hold(slf).value.replace(slf, Some(value));
     }
 }
 

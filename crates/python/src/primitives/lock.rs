@@ -51,7 +51,7 @@ impl Lock {
     }
 
     /// Takes it if it is free and nobody has waited longer. Never of a derived class.
-    fn _take(slf: &Bound<'_, Self>) -> PyResult<bool> {
+    pub(super) fn _take(slf: &Bound<'_, Self>) -> PyResult<bool> {
         if !is_exactly(slf, &names::OUR_LOCK)? || hold(slf).locked {
             return Ok(false);
         }

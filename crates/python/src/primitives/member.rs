@@ -13,12 +13,12 @@ use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::PyType;
 
-/// The field: a reference, or NULL once a program has deleted the attribute.
+/// The field: a reference, or NULL while there is no such attribute.
 pub(super) struct Member(AtomicPtr<ffi::PyObject>);
 
 impl Member {
-    pub(super) fn new(value: Bound<'_, PyAny>) -> Self {
-        Self(AtomicPtr::new(value.into_ptr()))
+    pub(super) fn new(value: Option<Bound<'_, PyAny>>) -> Self {
+        Self(AtomicPtr::new(pointer(value)))
     }
 
     /// What is there, of the object that this is a field of.
@@ -32,16 +32,16 @@ impl Member {
         })
     }
 
-    /// Puts another value there; what was there is to be dropped when nothing is borrowed.
+    /// Puts another value there, or none; what was there is to be dropped when nothing is borrowed.
     #[inline]
     pub(super) fn replace<'py>(
         &self,
         owner: &Bound<'py, PyAny>,
-        value: Bound<'py, PyAny>,
+        value: Option<Bound<'py, PyAny>>,
     ) -> Option<Bound<'py, PyAny>> {
         with_critical_section(owner, || {
             let before = self.0.load(Ordering::Acquire);
-            self.0.store(value.into_ptr(), Ordering::Release);
+            self.0.store(pointer(value), Ordering::Release);
             // SAFETY: the field had a reference to it, which is ours now.
             unsafe { Bound::from_owned_ptr_or_opt(owner.py(), before) }
         })
@@ -83,6 +83,11 @@ impl Member {
         };
         class.setattr(name.to_string_lossy().as_ref(), descriptor)
     }
+}
+
+/// A reference as the field holds it.
+fn pointer(value: Option<Bound<'_, PyAny>>) -> *mut ffi::PyObject {
+    value.map_or(ptr::null_mut(), Bound::into_ptr)
 }
 
 impl Drop for Member {

@@ -7,6 +7,7 @@
 //!
 //! All of it runs on the thread of the running loop, as asyncio's must, on any loop.
 
+mod condition;
 mod deadline;
 mod event;
 mod lock;
@@ -24,6 +25,7 @@ use crate::loop_::fastcall;
 use crate::prompt::Deed;
 use crate::{ffi, names};
 
+pub(crate) use condition::Condition;
 pub(crate) use deadline::{Timeout, timeout};
 pub(crate) use event::Event;
 pub(crate) use lock::Lock;
@@ -37,6 +39,7 @@ pub(crate) use task_set::TaskSet;
 /// # Errors
 /// Out of memory.
 pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Condition::export(module.py())?;
     Event::export(module.py())
 }
 
