@@ -1,4 +1,4 @@
-"""Disks that are full, and threads that are busy, for tests of files."""
+"""What a file holds, disks that are full, and threads that are busy, for tests of files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,24 @@ import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+LINES = b"".join(b"line %d, and what stands in it\n" % number for number in range(3000))
+
+
+async def begun(coroutine: Any) -> asyncio.Task[Any]:
+    """A task that has taken its first step."""
+    task = asyncio.ensure_future(coroutine)
+    await asyncio.sleep(0)
+    return task
+
+
+async def cancelled(task: asyncio.Task[Any]) -> None:
+    assert task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 @contextmanager
