@@ -3,7 +3,7 @@
 import asyncio
 from asyncio.constants import _SendfileMode
 from asyncio.events import _TaskFactory
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import Context
 from inspect import Signature
 from socket import socket
@@ -24,6 +24,7 @@ __all__ = [
     "Event",
     "EventLoop",
     "Future",
+    "Gathering",
     "Handle",
     "Lock",
     "Maker",
@@ -37,14 +38,17 @@ __all__ = [
     "StreamTransport",
     "StreamWriter",
     "Task",
+    "TaskGroup",
     "TaskSet",
     "Timeout",
     "TimerHandle",
     "TlsProtocol",
+    "Waiting",
     "WritePipeTransport",
     "__version__",
     "adopt_methods",
     "drivers",
+    "gather",
     "has_tasks",
     "live_objects",
     "own_scheduling",
@@ -443,6 +447,46 @@ class TaskSet:
     @property
     def remove(self) -> Callable[[ref[Any]], None]: ...
 
+@final
+class Gathering:
+    """What the children of a call of `gather()` tell that they have ended."""
+
+    __qualname__: str
+    def __call__(self, future: asyncio.Future[Any]) -> None: ...
+
+@final
+class Waiting:
+    """A call of `wait()`."""
+
+    __qualname__: str
+    @staticmethod
+    def of(futures: Any, return_when: Any, /) -> Waiting | None: ...
+    def begin(
+        self, event_loop: asyncio.AbstractEventLoop, timeout: float | None, /
+    ) -> asyncio.Future[None]: ...
+    def end(self) -> None: ...
+    def split(self) -> tuple[set[asyncio.Future[Any]], set[asyncio.Future[Any]]]: ...
+    def __call__(self, future: asyncio.Future[Any]) -> None: ...
+
+@disjoint_base
+class TaskGroup:
+    """The native half of a class that stands on `asyncio.TaskGroup`."""
+
+    _entered: Any
+    _exiting: Any
+    _aborting: Any
+    _loop: Any
+    _tasks: Any
+    _on_completed_fut: Any
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, _T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[_T]: ...
+
 @disjoint_base
 class StreamReader:
     """The native half of `oxlip.StreamReader`, over attributes of asyncio's names.
@@ -585,6 +629,11 @@ class Task(asyncio.Task[_T_co]):
     def get_context(self) -> Context: ...
 
 def timeout(delay: float | None) -> Any: ...
+def gather(
+    *coros_or_futures: Awaitable[Any], return_exceptions: bool = False
+) -> asyncio.Future[list[Any]]:
+    """As `asyncio.gather()`."""
+
 def adopt_methods(class_: type[Any], base: type[Any], /) -> None: ...
 def own_scheduling(class_: type[EventLoop], /) -> None:
     """Gives a class its own `call_soon` and kin, which are called faster than inherited ones."""

@@ -445,6 +445,52 @@ if sys.version_info >= (3, 12):
 
     FUNCTIONS["wait_for"] = (_wait_for, asyncio.tasks, wait_for)
 
+# Counting natively pays where the tasks that are counted are ours.
+if sys.version_info >= (3, 12) and _native.has_tasks():
+    import asyncio.taskgroups
+
+    if TYPE_CHECKING:
+        _TaskGroup = asyncio.TaskGroup
+    else:
+        _TaskGroup = _stock_class(asyncio.taskgroups, "TaskGroup")
+
+    class TaskGroup(_Copied, _native.TaskGroup, _TaskGroup):
+        """As `asyncio.TaskGroup`."""
+
+        _ATTRIBUTES = (
+            "_entered",
+            "_exiting",
+            "_aborting",
+            "_loop",
+            "_tasks",
+            "_on_completed_fut",
+        )
+
+    _native.adopt_methods(TaskGroup, _native.TaskGroup)
+    REPLACEMENTS[_TaskGroup] = TaskGroup
+
+    _gather = _stock_function(asyncio.tasks, "gather")
+    _wait = _stock_function(asyncio.tasks, "wait")
+
+    async def wait(
+        fs: Any, *, timeout: float | None = None, return_when: str = asyncio.ALL_COMPLETED
+    ) -> Any:
+        """As `asyncio.wait()`."""
+        waiting = _native.Waiting.of(fs, return_when)
+        if waiting is None:
+            return await _wait(fs, timeout=timeout, return_when=return_when)
+        waiter = waiting.begin(asyncio.get_running_loop(), timeout)
+        try:
+            await waiter
+        finally:
+            waiting.end()
+        return waiting.split()
+
+    FUNCTIONS |= {
+        "gather": (_gather, asyncio.tasks, _native.gather),
+        "wait": (_wait, asyncio.tasks, wait),
+    }
+
 
 def take_over() -> None:
     """From here on, asyncio's classes make objects of ours, in every loop of the process.

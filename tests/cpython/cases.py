@@ -29,7 +29,7 @@ from unittest import mock
 from support import loops
 from support.primitives import behind_asyncios_names
 from support.streams import replacements
-from support.tasks import in_place_of, native_tasks, our_tasks, switched_tasks
+from support.tasks import in_place_of, native_tasks, our_tasks
 
 # Modules whose tests open descriptors: they run on every driver.
 ON_EVERY_DRIVER = {
@@ -54,8 +54,15 @@ WITH_OUR_PRIMITIVES = {
     "test_timeouts",
     "test_waitfor",
 }
-# Modules that are run once more with our futures and tasks in the place of asyncio's in C.
-WITH_OUR_TASKS = {"test_eager_task_factory", "test_futures", "test_futures2", "test_tasks"}
+# Modules that are run once more after the whole switch, with our futures and tasks in the place of
+# asyncio's in C.
+WITH_OUR_TASKS = {
+    "test_eager_task_factory",
+    "test_futures",
+    "test_futures2",
+    "test_taskgroups",
+    "test_tasks",
+}
 # The same tests once more, on another selector of asyncio; ours run them on every driver.
 OTHER_SELECTORS = {"EPollEventLoopTests", "KqueueEventLoopTests", "PollEventLoopTests"}
 # The names under which asyncio has loop classes.
@@ -200,7 +207,7 @@ def replaced(ours: str) -> Iterator[None]:
     classes of locks, queues and timeouts make ours."""
     with ExitStack() as stack:
         if ours == "tasks":
-            stack.enter_context(switched_tasks())
+            stack.enter_context(behind_asyncios_names())
             for (module, name), cls in our_tasks().items():
                 stack.enter_context(mock.patch.object(module, name, cls))
         if ours == "primitives":

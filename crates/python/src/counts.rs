@@ -26,11 +26,14 @@ pub(crate) enum Kind {
     Timeout,
     Future,
     Task,
+    Gathering,
+    Waiting,
+    TaskGroup,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 19] = [
+    pub(crate) const ALL: [(Self, &'static str); 22] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
@@ -50,6 +53,9 @@ impl Kind {
         (Self::Timeout, "Timeout"),
         (Self::Future, "Future"),
         (Self::Task, "Task"),
+        (Self::Gathering, "Gathering"),
+        (Self::Waiting, "Waiting"),
+        (Self::TaskGroup, "TaskGroup"),
     ];
 }
 

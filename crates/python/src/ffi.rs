@@ -275,6 +275,13 @@ pub(crate) fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>)
     Ok(())
 }
 
+/// Whether this is what an `async def` function returns.
+#[inline]
+pub(crate) fn is_coroutine(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: a live object; the macro only compares its type.
+    unsafe { ffi::PyCoro_CheckExact(object.as_ptr()) != 0 }
+}
+
 /// The tuple `("loop",)`.
 ///
 /// # Errors

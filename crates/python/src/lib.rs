@@ -31,12 +31,12 @@ mod tls;
 mod transport;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyType};
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 /// The native half of oxlip.
 #[pymodule(gil_used = false)]
 mod _native {
-    use super::{Bound, PyDict, PyModule, PyResult, PyType, Python, counts, pyfunction};
+    use super::{Bound, PyDict, PyModule, PyResult, PyTuple, PyType, Python, counts, pyfunction};
     use pyo3::prelude::*;
 
     #[pymodule_export]
@@ -44,7 +44,10 @@ mod _native {
     #[pymodule_export]
     use super::loop_::{EventLoop, Pending};
     #[pymodule_export]
-    use super::primitives::{Condition, Event, Lock, Maker, Queue, Semaphore, TaskSet, Timeout};
+    use super::primitives::{
+        Condition, Event, Gathering, Lock, Maker, Queue, Semaphore, TaskGroup, TaskSet, Timeout,
+        Waiting,
+    };
     #[pymodule_export]
     use super::prompt::PromptFunction;
     #[pymodule_export]
@@ -93,6 +96,19 @@ mod _native {
     #[pyfunction]
     fn timeout<'py>(delay: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         super::primitives::timeout(delay)
+    }
+
+    /// As `asyncio.gather()`.
+    #[pyfunction]
+    #[pyo3(
+        signature = (*coros_or_futures, return_exceptions=None),
+        text_signature = "(*coros_or_futures, return_exceptions=False)"
+    )]
+    fn gather<'py>(
+        coros_or_futures: &Bound<'py, PyTuple>,
+        return_exceptions: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        super::primitives::gather(coros_or_futures, return_exceptions)
     }
 
     /// As `os.pread`, of what the system has in memory; `None` if it would have to wait.

@@ -102,6 +102,15 @@ pub(crate) static OUR_QUEUE: Imported = Imported::new("oxlip._primitives", "Queu
 pub(crate) static OUR_TIMEOUT: Imported = Imported::new("oxlip._primitives", "Timeout");
 /// What stands for no item of a queue.
 pub(crate) static NO_ITEM: Imported = Imported::new("oxlip._primitives", "NO_ITEM");
+pub(crate) static STOCK_TASK_GROUP: Imported = Imported::new("oxlip._primitives", "_TaskGroup");
+pub(crate) static OUR_TASK_GROUP: Imported = Imported::new("oxlip._primitives", "TaskGroup");
+/// asyncio's function, whoever has replaced it.
+pub(crate) static STOCK_GATHER: Imported = Imported::new("oxlip._primitives", "_gather");
+pub(crate) static ENSURE_FUTURE: Replaceable = Replaceable::new("asyncio.tasks", "ensure_future");
+pub(crate) static GATHERING_FUTURE: Replaceable =
+    Replaceable::new("asyncio.tasks", "_GatheringFuture");
+pub(crate) static LOOP_OF: Imported = Imported::new("asyncio.futures", "_get_loop");
+pub(crate) static RELEASE_WAITER: Imported = Imported::new("asyncio.tasks", "_release_waiter");
 pub(crate) static TIMEOUT_STATES: Imported = Imported::new("oxlip._primitives", "TIMEOUT_STATES");
 pub(crate) static C_FUTURE: Imported = Imported::new("_asyncio", "Future");
 pub(crate) static C_TASK: Imported = Imported::new("_asyncio", "Task");

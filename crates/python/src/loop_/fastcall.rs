@@ -71,7 +71,7 @@ fn remember(class: &Bound<'_, PyType>) {
 
 /// The loop, if it is of a class of ours and none that the program has derived.
 #[inline]
-fn known<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, EventLoop>> {
+pub(super) fn known<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, EventLoop>> {
     let class = event_loop.get_type_ptr();
     let is_known = INSTALLED
         .iter()

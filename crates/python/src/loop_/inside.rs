@@ -19,7 +19,7 @@ use pyo3::types::PyList;
 
 use super::{EventLoop, Runnable, State, lifecycle, tick};
 use crate::handle::{Handle, TimerHandle, collector};
-use crate::tasks::{current, step};
+use crate::tasks::{current, step, told};
 use crate::{names, transport};
 
 /// Something to run that is no callback of the program's, as a handle.
@@ -250,6 +250,13 @@ fn show<'py>(
             let task = task.bind(py).clone();
             let wakes = matches!(runnable, Runnable::Wake(_));
             let handle = step::as_handle(event_loop, &task, wakes)?;
+            let before = std::mem::replace(runnable, Runnable::Call(handle.clone().unbind()));
+            drop(before);
+            handle.into_any()
+        }
+        Runnable::Tell(task) => {
+            let task = task.bind(py).clone();
+            let handle = told::into_handle(event_loop, &task)?;
             let before = std::mem::replace(runnable, Runnable::Call(handle.clone().unbind()));
             drop(before);
             handle.into_any()

@@ -15,7 +15,7 @@ pub(crate) mod replaced;
 mod resources;
 mod schedule;
 mod sock;
-mod tasks;
+pub(crate) mod tasks;
 mod tick;
 pub(crate) mod watch;
 
@@ -119,6 +119,8 @@ pub(crate) enum Runnable {
     Step(Py<Task>),
     /// What a task of ours waits for is done.
     Wake(Py<Task>),
+    /// Who counts tasks of ours is told that this one has ended.
+    Tell(Py<Task>),
     /// A connection has something to read.
     Readable(Id),
     /// Datagrams wait on a socket.
@@ -272,7 +274,7 @@ impl Runnable {
             Self::Call(handle) => visit.call(handle),
             Self::Timer(handle) => visit.call(handle),
             Self::Foreign(handle) => visit.call(handle),
-            Self::Step(task) | Self::Wake(task) => visit.call(task),
+            Self::Step(task) | Self::Wake(task) | Self::Tell(task) => visit.call(task),
             Self::Begin(beginning) => beginning.traverse(visit),
             Self::End(ending) => ending.traverse(visit),
             Self::Readable(_)

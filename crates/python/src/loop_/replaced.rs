@@ -1,4 +1,4 @@
-//! `time()`, `call_at()`, `create_future()` and `call_soon()` that a program has put in the place of ours: set on the
+//! `time()`, `call_at()`, `create_future()`, `create_task()` and `call_soon()` that a program has put in the place of ours: set on the
 //! loop, or defined in a subclass.
 //!
 //! asyncio's loop calls these methods of its own: whoever replaces `time()` rules its timers, and
@@ -21,6 +21,7 @@ const TIME: u8 = 1;
 const CALL_AT: u8 = 2;
 const CREATE_FUTURE: u8 = 4;
 const CALL_SOON: u8 = 8;
+const CREATE_TASK: u8 = 16;
 
 /// Sets an attribute of the loop, or deletes it.
 ///
@@ -32,7 +33,14 @@ pub(super) fn set_attribute(
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     ffi::generic_set_attribute(event_loop, name, value)?;
-    const WATCHED: [&str; 5] = ["time", "call_at", "create_future", "call_soon", "__class__"];
+    const WATCHED: [&str; 6] = [
+        "time",
+        "call_at",
+        "create_future",
+        "call_soon",
+        "create_task",
+        "__class__",
+    ];
     if WATCHED.iter().any(|watched| name == *watched) {
         look(event_loop);
     }
@@ -54,6 +62,9 @@ pub(super) fn look(event_loop: &Bound<'_, EventLoop>) {
     }
     if !is_ours(event_loop, intern!(py, "call_soon")) {
         replaced |= CALL_SOON;
+    }
+    if !is_ours(event_loop, intern!(py, "create_task")) {
+        replaced |= CREATE_TASK;
     }
     event_loop.get().replaced.store(replaced, Ordering::Relaxed);
 }
@@ -156,5 +167,11 @@ impl EventLoop {
     #[inline]
     pub(super) fn has_own_futures(&self) -> bool {
         self.replaced.load(Ordering::Relaxed) & CREATE_FUTURE != 0
+    }
+
+    /// Whether tasks are made by the program.
+    #[inline]
+    pub(super) fn has_own_tasks(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed) & CREATE_TASK != 0
     }
 }

@@ -32,6 +32,35 @@ fn makes_ours(event_loop: &Bound<'_, EventLoop>) -> bool {
     crate::tasks::switched() && !event_loop.get().is_debug()
 }
 
+/// Whether `create_task(coro)` of any loop would make a task of ours: neither debug mode nor a factory, nor the
+/// program, is in the way.
+///
+/// # Errors
+/// asyncio has no class of tasks.
+#[inline]
+pub(crate) fn makes_our_tasks<'a, 'py>(
+    event_loop: &'a Bound<'py, PyAny>,
+) -> PyResult<Option<&'a Bound<'py, EventLoop>>> {
+    let known = match super::fastcall::known(event_loop) {
+        Some(known) => known,
+        None => match event_loop.cast::<EventLoop>() {
+            Ok(derived) => derived,
+            Err(_) => return Ok(None),
+        },
+    };
+    let this = known.get();
+    if !makes_ours(known)
+        || this.has_own_tasks()
+        || this.check_open().is_err()
+        || this.task_factory.hold(event_loop.py()).is_some()
+    {
+        return Ok(None);
+    }
+    let py = event_loop.py();
+    let is_asyncios = names::TASK.get(py)?.is(names::C_TASK.get(py)?);
+    Ok(is_asyncios.then_some(known))
+}
+
 /// `{"loop": event_loop}`, always the same one, on the thread of a running loop. For classes that neither
 /// keep nor change it.
 fn kept_keywords<'py>(event_loop: &Bound<'py, EventLoop>) -> PyResult<Option<Bound<'py, PyDict>>> {

@@ -15,7 +15,7 @@ use super::{EventLoop, Runnable, State, files, inside, replaced, watch};
 use crate::context::Runner;
 use crate::handle::{Handle, TimerHandle, Used, collector};
 use crate::owner::Ownership;
-use crate::tasks::{Task, current, step};
+use crate::tasks::{Task, current, step, told};
 use crate::{names, transport};
 
 /// Runs one tick of a loop that this thread owns; `sleep` lets it wait for something to happen.
@@ -137,7 +137,10 @@ enum Next {
 #[inline]
 pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<()> {
     let py = event_loop.py();
-    if !matches!(runnable, Runnable::Step(_) | Runnable::Wake(_)) {
+    if !matches!(
+        runnable,
+        Runnable::Step(_) | Runnable::Wake(_) | Runnable::Tell(_)
+    ) {
         current::settle(event_loop)?;
     }
     match runnable {
@@ -149,6 +152,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyRe
         Runnable::Timer(handle) => TimerHandle::run(handle.bind(py)),
         Runnable::Step(task) => step::run(event_loop, &task.into_bound(py), false),
         Runnable::Wake(task) => step::run(event_loop, &task.into_bound(py), true),
+        Runnable::Tell(task) => told::run(event_loop, &task.into_bound(py)),
         Runnable::Readable(id) => transport::read(event_loop, id),
         Runnable::Receivable(id) => transport::receive(event_loop, id),
         Runnable::Sendable(id) => transport::sendable(event_loop, id),
@@ -350,6 +354,10 @@ impl Runnable {
             Self::Foreign(handle) => Some(handle.clone_ref(py)),
             Self::Step(task) => Some(as_handle(event_loop, task, false)?),
             Self::Wake(task) => Some(as_handle(event_loop, task, true)?),
+            Self::Tell(task) => {
+                let handle = told::as_handle(event_loop, task.bind(py))?;
+                Some(handle.into_any().unbind())
+            }
             Self::Begin(beginning) => Some(beginning.transport.clone_ref(py).into_any()),
             Self::End(ending) => Some(ending.transport.clone_ref(py).into_any()),
             Self::Readable(id) | Self::Receivable(id) | Self::Sendable(id) => {

@@ -1,4 +1,4 @@
-//! asyncio's locks, queues and timeouts with a native half: what they do over and over while nobody
+//! asyncio's locks, queues, timeouts and groups of tasks with a native half: what they do over and over while nobody
 //! has to wait, and the waking of those who do.
 //!
 //! The native classes hold what asyncio's keep in attributes, under the same names, and are mixed into
@@ -10,12 +10,15 @@
 mod condition;
 mod deadline;
 mod event;
+mod gather;
 mod lock;
 mod maker;
 mod member;
 mod queue;
 mod semaphore;
+mod task_group;
 mod task_set;
+mod wait;
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -28,11 +31,14 @@ use crate::{ffi, names};
 pub(crate) use condition::Condition;
 pub(crate) use deadline::{Timeout, timeout};
 pub(crate) use event::Event;
+pub(crate) use gather::{Gathering, gather};
 pub(crate) use lock::Lock;
 pub(crate) use maker::Maker;
 pub(crate) use queue::Queue;
 pub(crate) use semaphore::Semaphore;
+pub(crate) use task_group::TaskGroup;
 pub(crate) use task_set::TaskSet;
+pub(crate) use wait::Waiting;
 
 /// Makes known to the interpreter what it can reach without us.
 ///
@@ -40,7 +46,8 @@ pub(crate) use task_set::TaskSet;
 /// Out of memory.
 pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Condition::export(module.py())?;
-    Event::export(module.py())
+    Event::export(module.py())?;
+    TaskGroup::export(module.py())
 }
 
 /// What `async with` does at once.

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::core::{Life, Native};
+use super::told::{self, Told};
 use super::{Any, Task, step};
 use crate::context;
 use crate::loop_::fastcall;
@@ -16,6 +17,8 @@ pub(super) enum Callback {
     Call(Py<PyAny>, Py<PyAny>),
     /// A task of ours that waits goes on.
     Wake(Py<Task>),
+    /// Who counts what ends is told, in this context if more is to be done.
+    Tell(Told, Py<PyAny>),
 }
 
 impl<'py> Native<'_, 'py> {
@@ -160,6 +163,20 @@ impl<'py> Native<'_, 'py> {
                 )
             }
             Callback::Wake(task) => step::queue_wake(event_loop, task.into_bound(py), self.object),
+            Callback::Tell(told, context) => {
+                let context = context.into_bound(py);
+                let told = match fastcall::direct(event_loop) {
+                    Some(direct) => told::queue(direct, self.object, told)?,
+                    None => Some(told),
+                };
+                match told {
+                    Some(told) => {
+                        let callable = told.callable(py)?;
+                        fastcall::soon(event_loop, callable, Some(self.object), context)
+                    }
+                    None => Ok(()),
+                }
+            }
         }
     }
 }
@@ -171,6 +188,7 @@ impl Callback {
                 Self::Call(callable.clone_ref(py), context.clone_ref(py))
             }
             Self::Wake(task) => Self::Wake(task.clone_ref(py)),
+            Self::Tell(told, context) => Self::Tell(told.clone_ref(py), context.clone_ref(py)),
         }
     }
 
@@ -180,6 +198,9 @@ impl Callback {
                 callable.is(other) && context.is(others)
             }
             (Self::Wake(task), Self::Wake(other)) => task.is(other),
+            (Self::Tell(told, context), Self::Tell(other, others)) => {
+                told.is(other) && context.is(others)
+            }
             _ => false,
         }
     }
@@ -193,6 +214,7 @@ impl Callback {
                 let context = task.get().context(&task);
                 (step::wakeup_of(&task)?, context)
             }
+            Self::Tell(told, context) => (told.callable(py)?, context.into_bound(py)),
         })
     }
 
@@ -203,6 +225,10 @@ impl Callback {
                 visit.call(context)
             }
             Self::Wake(task) => visit.call(task),
+            Self::Tell(told, context) => {
+                told.traverse(visit)?;
+                visit.call(context)
+            }
         }
     }
 
@@ -214,6 +240,10 @@ impl Callback {
                 drop(context.into_bound(py));
             }
             Self::Wake(task) => drop(task.into_bound(py)),
+            Self::Tell(told, context) => {
+                told.release(py);
+                drop(context.into_bound(py));
+            }
         }
     }
 }

@@ -171,6 +171,7 @@ pub(crate) fn run(
     wakes: bool,
 ) -> PyResult<()> {
     let py = task.py();
+    let wakes = wakes && Native::of(task).with(|slots| slots.life == Life::Pending);
     let (context, waits_for) = Task::with(task, |slots| {
         let context = slots.context.as_ref().map(|it| it.bind(py).clone());
         let waits_for = slots.waits_for.as_ref().filter(|_| wakes);
@@ -219,6 +220,7 @@ pub(crate) fn as_handle<'py>(
     wakes: bool,
 ) -> PyResult<Bound<'py, Handle>> {
     let py = task.py();
+    let wakes = wakes && Native::of(task).with(|slots| slots.life == Life::Pending);
     let future = wakes.then(|| {
         Task::with(task, |slots| {
             slots.waits_for.as_ref().map(|it| it.clone_ref(py))

@@ -34,7 +34,7 @@ pub(super) struct Slots {
     pub(super) coro: Option<Py<PyAny>>,
     pub(super) context: Option<Py<PyAny>>,
     name: Name,
-    /// What it waits for, until it goes on.
+    /// What it waits for, until it goes on. Of one that has ended: who is told so by the queue (`told.rs`).
     pub(super) waits_for: Option<Py<PyAny>>,
     pub(super) must_cancel: bool,
     log_destroy_pending: bool,
@@ -136,6 +136,12 @@ impl Task {
             slots.context.as_ref().map(|it| it.bind(py).clone())
         });
         context.unwrap_or_else(|| py.None().into_bound(py))
+    }
+
+    /// Nobody outside knows it: its end is not worth a word, if it comes early.
+    #[inline]
+    pub(crate) fn is_inner(slf: &Bound<'_, Self>) {
+        Self::with(slf, |slots| slots.log_destroy_pending = false);
     }
 
     /// Whether its end is worth a word.
@@ -457,6 +463,9 @@ methods!(#[pymethods] Task {
     #[getter]
     fn _fut_waiter<'py>(slf: &Bound<'py, Self>) -> Option<Any<'py>> {
         let py = slf.py();
+        if Native::of(slf).with(|slots| slots.life != Life::Pending) {
+            return None;
+        }
         Self::with(slf, |slots| slots.waits_for.as_ref().map(|it| it.bind(py).clone()))
     }
 

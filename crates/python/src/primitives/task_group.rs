@@ -1,0 +1,184 @@
+//! `TaskGroup`: makes a task, and notes that it has ended without an exception. All else is asyncio's, from the same
+//! attributes.
+
+use std::ffi::CStr;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PySet, PyTuple};
+
+use super::member::Member;
+use super::{Any, is_exactly, wake};
+use crate::counts::{Counted, Kind};
+use crate::loop_::tasks::makes_our_tasks;
+use crate::tasks::Task;
+use crate::tasks::told::{self, Told};
+use crate::{context, names};
+
+/// The native half of the class that stands on asyncio's. asyncio's `__init__()` fills it.
+#[pyclass(frozen, subclass, module = "oxlip._native")]
+pub(crate) struct TaskGroup {
+    entered: Member,
+    exiting: Member,
+    aborting: Member,
+    event_loop: Member,
+    tasks: Member,
+    /// What its end waits for.
+    completed: Member,
+    _counted: Counted,
+}
+
+#[pymethods]
+impl TaskGroup {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self::empty(_args.py())
+    }
+
+    /// A task of the group that runs the coroutine.
+    #[pyo3(signature = (coro, *, name=None, context=None))]
+    fn create_task<'py>(
+        slf: &Bound<'py, Self>,
+        coro: Any<'py>,
+        name: Option<Any<'py>>,
+        context: Option<Any<'py>>,
+    ) -> PyResult<Any<'py>> {
+        let py = slf.py();
+        if context.is_none()
+            && is_exactly(slf, &names::OUR_TASK_GROUP)?
+            && let Some((tasks, event_loop)) = Self::takes(slf)?
+            && let Some(event_loop) = makes_our_tasks(&event_loop)?
+        {
+            let task = Task::make(event_loop, coro, name.as_ref())?;
+            tasks.add(&task)?;
+            let told = Told::Group(slf.clone().unbind());
+            told::tell_of(&task, told, context::copy_current(py)?)?;
+            return Ok(task.into_any());
+        }
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "name"), name)?;
+        keywords.set_item(intern!(py, "context"), context)?;
+        names::STOCK_TASK_GROUP
+            .get(py)?
+            .getattr(intern!(py, "create_task"))?
+            .call((slf, coro), Some(&keywords))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for (member, _) in self.members() {
+            member.traverse(&visit)?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(slf: &Bound<'_, Self>) {
+        let nothing = slf.py().None().into_bound(slf.py());
+        let taken: Vec<_> = {
+            let this = slf.get();
+            this.members()
+                .map(|(member, _)| member.replace(slf, nothing.clone()))
+                .into()
+        };
+        drop(taken);
+    }
+}
+
+impl TaskGroup {
+    /// Lets the interpreter read and write asyncio's attributes.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub(super) fn export(py: Python<'_>) -> PyResult<()> {
+        let group = Bound::new(py, Self::empty(py))?;
+        let this = group.get();
+        for (member, name) in this.members() {
+            // SAFETY: fields of this object of this class.
+            unsafe { member.export(&group, &group.get_type(), name)? };
+        }
+        Ok(())
+    }
+
+    fn empty(py: Python<'_>) -> Self {
+        let nothing = || Member::new(py.None().into_bound(py));
+        Self {
+            entered: nothing(),
+            exiting: nothing(),
+            aborting: nothing(),
+            event_loop: nothing(),
+            tasks: nothing(),
+            completed: nothing(),
+            _counted: Counted::new(Kind::TaskGroup),
+        }
+    }
+
+    fn members(&self) -> [(&Member, &'static CStr); 6] {
+        [
+            (&self.entered, c"_entered"),
+            (&self.exiting, c"_exiting"),
+            (&self.aborting, c"_aborting"),
+            (&self.event_loop, c"_loop"),
+            (&self.tasks, c"_tasks"),
+            (&self.completed, c"_on_completed_fut"),
+        ]
+    }
+
+    /// The set of its tasks and its loop, if it takes new ones: why it does not, asyncio says.
+    #[inline]
+    fn takes<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<(Bound<'py, PySet>, Any<'py>)>> {
+        let (entered, exiting, aborting, event_loop, tasks) = {
+            let this = slf.get();
+            (
+                this.entered.get(slf),
+                this.exiting.get(slf),
+                this.aborting.get(slf),
+                this.event_loop.get(slf),
+                this.tasks.get(slf),
+            )
+        };
+        let (Some(event_loop), Some(tasks)) = (event_loop, tasks) else {
+            return Ok(None);
+        };
+        let Ok(tasks) = tasks.cast_into_exact::<PySet>() else {
+            return Ok(None);
+        };
+        let takes = is(entered.as_ref(), true)
+            && is(aborting.as_ref(), false)
+            && (is(exiting.as_ref(), false) || !tasks.is_empty());
+        Ok(takes.then_some((tasks, event_loop)))
+    }
+
+    /// A task has ended without an exception, or was cancelled. False: asyncio's code has to see to it, and
+    /// nothing was done.
+    ///
+    /// # Errors
+    /// What the future raises that the group's end waits for.
+    #[inline]
+    pub(crate) fn count(slf: &Bound<'_, Self>, task: &Any<'_>) -> PyResult<bool> {
+        let (tasks, completed) = {
+            let this = slf.get();
+            (this.tasks.get(slf), this.completed.get(slf))
+        };
+        let Some(Ok(tasks)) = tasks.map(Bound::cast_into_exact::<PySet>) else {
+            return Ok(false);
+        };
+        let completed = completed.filter(|completed| !completed.is_none());
+        if completed.as_ref().is_some_and(|it| !told::is_known(it)) {
+            return Ok(false);
+        }
+        tasks.discard(task)?;
+        if let Some(completed) = completed
+            && tasks.is_empty()
+        {
+            wake(&completed, PyBool::new(slf.py(), true).as_any())?;
+        }
+        Ok(true)
+    }
+}
+
+/// Whether it is this truth value itself.
+#[inline]
+fn is(value: Option<&Any<'_>>, expected: bool) -> bool {
+    value.is_some_and(|value| value.is(&*PyBool::new(value.py(), expected)))
+}
