@@ -74,11 +74,10 @@ impl TaskGroup {
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        let nothing = slf.py().None().into_bound(slf.py());
         let taken: Vec<_> = {
             let this = slf.get();
             this.members()
-                .map(|(member, _)| member.replace(slf, nothing.clone()))
+                .map(|(member, _)| member.replace(slf, None))
                 .into()
         };
         drop(taken);
@@ -101,7 +100,7 @@ impl TaskGroup {
     }
 
     fn empty(py: Python<'_>) -> Self {
-        let nothing = || Member::new(py.None().into_bound(py));
+        let nothing = || Member::new(Some(py.None().into_bound(py)));
         Self {
             entered: nothing(),
             exiting: nothing(),
