@@ -8,6 +8,9 @@
 //! lock-free queue in its place cost more: it needs two locked instructions to put an item in and two
 //! to take it out, where this needs two to put it in.
 //!
+//! Behind the same lock lies what the owner *lends* to those who push, so that making an item of it costs
+//! no lock of its own.
+//!
 //! Beside the list is a flag, so that an owner with nothing to take need not lock. It may be seen late
 //! by an owner that happens to look; the pusher has not sent its wake then, and the wake itself orders
 //! memory, as every system call and every lock does.
@@ -26,27 +29,36 @@ use loom::sync::{
 
 use std::sync::PoisonError;
 
-/// Items on their way to the owner of a loop, in the order of arrival.
+/// Items on their way to the owner of a loop, in the order of arrival, and what is lent to who makes them.
 #[derive(Debug)]
-pub struct Inbox<T> {
-    items: Mutex<Vec<T>>,
+pub struct Inbox<T, L = ()> {
+    shared: Mutex<Shared<T, L>>,
     /// Changed only with the lock held.
     filled: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Shared<T, L> {
+    items: Vec<T>,
+    lent: L,
 }
 
 /// The memory of a longer list is given back once it is empty: a burst must not hold it for ever.
 const KEPT_ITEMS: usize = 1024;
 
-impl<T: Send> Default for Inbox<T> {
+impl<T: Send, L: Default + Send> Default for Inbox<T, L> {
     fn default() -> Self {
         Self {
-            items: Mutex::new(Vec::new()),
+            shared: Mutex::new(Shared {
+                items: Vec::new(),
+                lent: L::default(),
+            }),
             filled: AtomicBool::new(false),
         }
     }
 }
 
-impl<T: Send> Inbox<T> {
+impl<T: Send, L: Default + Send> Inbox<T, L> {
     /// An empty inbox.
     #[must_use]
     pub fn new() -> Self {
@@ -57,11 +69,31 @@ impl<T: Send> Inbox<T> {
     #[inline]
     #[must_use = "the owner sleeps on unless it is woken when this is true"]
     pub fn push(&self, item: T) -> bool {
-        self.locked(|items| {
-            items.push(item);
-            self.filled.store(true, Ordering::Relaxed);
-            items.len() == 1
+        self.locked(|shared| self.add(shared, item))
+    }
+
+    /// As [`Inbox::push`], of an item that `make` makes of what is lent; if it makes none, nothing is
+    /// added. `make` is called with the lock held: it must be short, and not come back here.
+    #[inline]
+    #[must_use = "the owner sleeps on unless it is woken when this is true"]
+    pub fn push_made(&self, make: impl FnOnce(&mut L) -> Option<T>) -> bool {
+        self.locked(|shared| match make(&mut shared.lent) {
+            Some(item) => self.add(shared, item),
+            None => false,
         })
+    }
+
+    #[inline]
+    fn add(&self, shared: &mut Shared<T, L>, item: T) -> bool {
+        shared.items.push(item);
+        self.filled.store(true, Ordering::Relaxed);
+        shared.items.len() == 1
+    }
+
+    /// Puts in or takes out what is lent, on any thread, under the conditions of [`Inbox::push_made`].
+    #[inline]
+    pub fn lend<R>(&self, act: impl FnOnce(&mut L) -> R) -> R {
+        self.locked(|shared| act(&mut shared.lent))
     }
 
     /// Takes out what is there now; what comes meanwhile has its own wake. For the owner's thread
@@ -73,16 +105,16 @@ impl<T: Send> Inbox<T> {
         if self.is_empty() {
             return 0;
         }
-        let mut taken = self.locked(|items| {
+        let mut taken = self.locked(|shared| {
             self.filled.store(false, Ordering::Relaxed);
-            std::mem::take(items)
+            std::mem::take(&mut shared.items)
         });
         let count = taken.len();
         taken.drain(..).for_each(&mut take);
         if taken.capacity() <= KEPT_ITEMS {
-            self.locked(|items| {
-                if items.capacity() == 0 {
-                    *items = taken;
+            self.locked(|shared| {
+                if shared.items.capacity() == 0 {
+                    shared.items = taken;
                 }
             });
         }
@@ -97,16 +129,17 @@ impl<T: Send> Inbox<T> {
         !self.filled.load(Ordering::Relaxed)
     }
 
-    /// Shows every item that waits, for a cycle collector; nothing while another thread is about to
-    /// add one. `show` must not push.
-    pub fn for_each(&self, show: impl FnMut(&T)) {
-        if let Ok(items) = self.items.try_lock() {
-            items.iter().for_each(show);
+    /// Shows every item that waits, and what is lent, for a cycle collector; nothing while another thread
+    /// is about to add one. `show` and `show_lent` must not come back here.
+    pub fn for_each(&self, show: impl FnMut(&T), show_lent: impl FnOnce(&L)) {
+        if let Ok(shared) = self.shared.try_lock() {
+            shared.items.iter().for_each(show);
+            show_lent(&shared.lent);
         }
     }
 
     #[inline]
-    fn locked<R>(&self, act: impl FnOnce(&mut Vec<T>) -> R) -> R {
-        act(&mut self.items.lock().unwrap_or_else(PoisonError::into_inner))
+    fn locked<R>(&self, act: impl FnOnce(&mut Shared<T, L>) -> R) -> R {
+        act(&mut self.shared.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -8,7 +8,7 @@
 //! Two families live here and do not know each other:
 //!
 //! * the **tick**: [`tick::Scheduler`] over the ready queue and [`timers::Timers`], fed from other
-//!   threads through [`inbox::Inbox`];
+//!   threads through [`inbox::Inbox`]; [`bursts::Bursts`] says how much that can be used again is kept;
 //! * the **machines**: [`stream::Stream`], [`datagram::Endpoint`], [`listener::Listener`],
 //!   [`connect::Connect`], which turn [`op::Completion`]s into decisions and decisions into
 //!   [`op::Op`]s, and [`tls::Tls`], which stands on a stream; [`holding::Holding`] says when what
@@ -21,6 +21,7 @@
 
 pub mod address;
 pub mod bulk;
+pub mod bursts;
 pub mod connect;
 pub mod datagram;
 pub mod file;

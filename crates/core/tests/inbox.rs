@@ -9,7 +9,7 @@ use oxlip_core::inbox::Inbox;
 
 #[test]
 fn only_the_first_of_a_batch_wakes() {
-    let inbox = Inbox::new();
+    let inbox = Inbox::<_>::new();
     assert!(inbox.is_empty());
     assert!(inbox.push(1));
     assert!(!inbox.push(2));
@@ -24,7 +24,7 @@ fn only_the_first_of_a_batch_wakes() {
 
 #[test]
 fn what_comes_while_draining_has_a_wake_of_its_own() {
-    let inbox = Inbox::new();
+    let inbox = Inbox::<_>::new();
     assert!(inbox.push(0));
     // Whoever answers each item with a new one must not hold the owner for ever.
     let mut wakes = Vec::new();
@@ -34,23 +34,42 @@ fn what_comes_while_draining_has_a_wake_of_its_own() {
 }
 
 #[test]
-fn the_collector_sees_what_waits() {
-    let inbox = Inbox::new();
-    let mut seen = Vec::new();
-    inbox.for_each(|item: &u8| seen.push(*item));
+fn the_collector_sees_what_waits_and_what_is_lent() {
+    let inbox = Inbox::<u8, Vec<u8>>::new();
+    let look = || {
+        let (mut items, mut lent) = (Vec::new(), Vec::new());
+        inbox.for_each(|item| items.push(*item), |it| lent.clone_from(it));
+        (items, lent)
+    };
+    assert_eq!(look(), (vec![], vec![]));
     assert!(inbox.push(1));
     assert!(!inbox.push(2));
-    inbox.for_each(|item| seen.push(*item));
-    assert_eq!(seen, [1, 2]);
+    inbox.lend(|lent| lent.push(3));
+    assert_eq!(look(), (vec![1, 2], vec![3]));
     assert_eq!(inbox.drain(|_| ()), 2);
-    inbox.for_each(|_| unreachable!("it is empty"));
+    assert_eq!(look(), (vec![], vec![3]));
+}
+
+#[test]
+fn an_item_is_made_of_what_is_lent() {
+    let inbox = Inbox::<u8, Vec<u8>>::new();
+    // Nothing made is nothing to wake for.
+    assert!(!inbox.push_made(Vec::pop));
+    assert!(inbox.is_empty());
+    inbox.lend(|lent| lent.extend([1, 2]));
+    assert!(inbox.push_made(Vec::pop));
+    assert!(!inbox.push_made(Vec::pop));
+    assert!(!inbox.push_made(Vec::pop));
+    let mut taken = Vec::new();
+    assert_eq!(inbox.drain(|item| taken.push(item)), 2);
+    assert_eq!(taken, [2, 1]);
 }
 
 /// The owner sleeps until it is woken and takes everything: with one wake lost it would never end.
 #[test]
 fn no_wake_is_lost_and_each_threads_order_is_kept() {
     let (threads, items) = if cfg!(miri) { (2, 20) } else { (4, 2_000) };
-    let inbox = Inbox::new();
+    let inbox = Inbox::<_>::new();
     let (wake, woken) = mpsc::channel();
     let mut last = vec![0; threads];
     thread::scope(|scope| {

@@ -19,7 +19,7 @@ fn no_wake_is_lost(pushers: Vec<usize>, preemptions: Option<usize>) {
     let mut model = Builder::new();
     model.preemption_bound = preemptions;
     model.check(move || {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::<_>::new());
         let wake = Arc::new(Notify::new());
         let expected: usize = pushers.iter().sum();
         let threads: Vec<_> = pushers
@@ -68,7 +68,7 @@ fn two_pushers_one_of_them_twice() {
 #[test]
 fn looking_without_a_wake_loses_none() {
     loom::model(|| {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::<_>::new());
         let wake = Arc::new(Notify::new());
         let pusher = {
             let (inbox, wake) = (Arc::clone(&inbox), Arc::clone(&wake));
@@ -86,5 +86,42 @@ fn looking_without_a_wake_loses_none() {
             taken += inbox.drain(|_| ());
         }
         pusher.join().expect("a pusher does not panic");
+    });
+}
+
+/// The owner lends again what it has taken; a pusher that finds nothing lent brings something of its own.
+#[test]
+fn what_is_lent_is_in_one_place_at_a_time() {
+    loom::model(|| {
+        let inbox = Arc::new(Inbox::<u8, Vec<u8>>::new());
+        inbox.lend(|lent| lent.push(0));
+        let wake = Arc::new(Notify::new());
+        let pusher = {
+            let (inbox, wake) = (Arc::clone(&inbox), Arc::clone(&wake));
+            thread::spawn(move || {
+                for own in 1..=2 {
+                    let mut made = false;
+                    let wakes = inbox.push_made(|lent| {
+                        let item = lent.pop();
+                        made = item.is_some();
+                        item
+                    });
+                    if wakes || (!made && inbox.push(own)) {
+                        wake.notify();
+                    }
+                }
+            })
+        };
+        let mut taken = Vec::new();
+        while taken.len() < 2 {
+            wake.wait();
+            let mut came = Vec::new();
+            let _ = inbox.drain(|item| came.push(item));
+            inbox.lend(|lent| lent.extend(&came));
+            taken.extend(came);
+        }
+        pusher.join().expect("a pusher does not panic");
+        // The first is the one that was lent; the second is it again, or the pusher's own.
+        assert!(taken == [0, 0] || taken == [0, 2]);
     });
 }

@@ -72,7 +72,7 @@ fn timer_push_and_run(bencher: Bencher<'_, '_>, others: u64) {
 
 #[divan::bench]
 fn inbox_push_and_drain(bencher: Bencher<'_, '_>) {
-    let inbox = Inbox::new();
+    let inbox = Inbox::<_>::new();
     bencher.counter(ItemsCount::new(MANY)).bench_local(|| {
         for item in 0..MANY {
             black_box(inbox.push(item));
@@ -87,7 +87,7 @@ fn inbox_push_and_drain(bencher: Bencher<'_, '_>) {
 fn inbox_from_another_thread(bencher: Bencher<'_, '_>) {
     const ITEMS: usize = 100_000;
     bencher.counter(ItemsCount::new(ITEMS)).bench_local(|| {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::<_>::new());
         let pushing = inbox.clone();
         let pusher = thread::spawn(move || {
             for item in 0..ITEMS {

@@ -11,5 +11,5 @@ mod turn;
 pub(crate) use args::Args;
 pub(crate) use callback::format_source;
 pub(crate) use soon::Handle;
-pub(crate) use spare::{Spare, Used};
+pub(crate) use spare::{Lent, Spare, Used};
 pub(crate) use timer::TimerHandle;

@@ -1,10 +1,12 @@
 //! Handles that have run and are used again: most are never looked at by who scheduled them, and an
 //! object that is there is cheaper than a new one.
 //!
-//! On the thread of the loop, which keeps them.
+//! On the thread of the loop, which keeps them, and lends them to other threads: as many as those bring.
 
 use std::sync::atomic::Ordering;
 
+use oxlip_core::bursts::{self, Bursts};
+use oxlip_core::time::Time;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
@@ -14,15 +16,34 @@ use super::collector::{self, is_alone};
 use super::{Handle, TimerHandle};
 use crate::context::{self, Chosen, Runner};
 
-/// More than this many of a kind are not kept: a burst must not hold its memory for ever.
-const AT_MOST: usize = 1024;
-
 /// Those of one loop, empty.
 #[derive(Default)]
 pub(crate) struct Spare {
     handles: Vec<Py<Handle>>,
     timers: Vec<Py<TimerHandle>>,
+    /// So many handles have come from other threads, and none has gone back for them yet.
+    owed: usize,
+    bursts: Bursts,
 }
+
+/// Handles that other threads may use again. Not the loop's thread alone has them, so a lock must be around.
+#[derive(Default)]
+pub(crate) struct Lent(Vec<Py<Handle>>);
+
+impl Lent {
+    /// The next, as [`Spare::handle`].
+    #[inline]
+    pub(crate) fn handle(&mut self, py: Python<'_>) -> Option<Py<Handle>> {
+        next(py, &mut self.0)
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.iter().try_for_each(|it| visit.call(it))
+    }
+}
+
+/// So many handles go back at once although the loop does not sleep.
+const MANY: usize = 64;
 
 impl Spare {
     #[inline]
@@ -39,17 +60,77 @@ impl Spare {
     #[inline]
     pub(crate) fn keep(&mut self, used: Used) -> Option<Used> {
         match used {
-            Used::Handle(handle) if self.handles.len() < AT_MOST => self.handles.push(handle),
-            Used::Timer(timer) if self.timers.len() < AT_MOST => self.timers.push(timer),
+            Used::Handle(handle) if self.handles.len() < bursts::ALWAYS + self.owed => {
+                self.handles.push(handle);
+            }
+            Used::Timer(timer) if self.timers.len() < bursts::ALWAYS => self.timers.push(timer),
             used => return Some(used),
         }
         None
+    }
+
+    /// So many handles have come at once from other threads. Whether the next such burst finds them all is
+    /// said by `follow`: then [`Spare::pass`] must be called from time to time.
+    #[inline]
+    pub(crate) fn came(&mut self, count: usize, follow: bool) {
+        if follow {
+            self.bursts.arrived(count);
+        }
+        self.owed = (self.owed + count).min(self.bursts.limit());
+    }
+
+    /// Whether other threads wait for so many that they should get them soon.
+    #[inline]
+    pub(crate) fn owes_many(&self) -> bool {
+        self.owed >= MANY && self.handles.len() >= MANY
+    }
+
+    /// Lends as many as other threads have brought.
+    #[inline]
+    pub(crate) fn lend(&mut self, lent: &mut Lent) {
+        let wanted = self.bursts.limit().saturating_sub(lent.0.len());
+        self.owed = self.owed.min(wanted);
+        let left = self.handles.len().saturating_sub(self.owed);
+        self.owed -= self.handles.len() - left;
+        lent.0.extend(self.handles.drain(left..));
+    }
+
+    /// Whether more is kept than always, which is to end.
+    #[inline]
+    pub(crate) fn is_raised(&self) -> bool {
+        self.bursts.is_raised()
+    }
+
+    /// Whether less is kept from now on: then [`Spare::trim`] finds some.
+    pub(crate) fn pass(&mut self, now: Time) -> bool {
+        self.bursts.pass(now)
+    }
+
+    /// Less is kept from now on: as [`Spare::pass`], where nobody would call that again.
+    pub(crate) fn forget_bursts(&mut self) {
+        self.bursts.end();
+    }
+
+    /// Takes out what is too much, to be dropped where Python code may run.
+    #[must_use]
+    pub(crate) fn trim(&mut self, lent: &mut Lent) -> Vec<Py<Handle>> {
+        let limit = self.bursts.limit();
+        self.owed = self.owed.min(limit);
+        let mut over = take_over(&mut lent.0, limit);
+        over.extend(take_over(&mut self.handles, bursts::ALWAYS + self.owed));
+        over
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.handles.iter().try_for_each(|it| visit.call(it))?;
         self.timers.iter().try_for_each(|it| visit.call(it))
     }
+}
+
+fn take_over(kept: &mut Vec<Py<Handle>>, limit: usize) -> Vec<Py<Handle>> {
+    let over = kept.split_off(limit.min(kept.len()));
+    kept.shrink_to(limit);
+    over
 }
 
 /// The next, unless a program has found it meanwhile, while it ran or here: the collector shows its objects to

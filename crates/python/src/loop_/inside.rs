@@ -132,6 +132,7 @@ pub(super) fn poll(event_loop: &Bound<'_, EventLoop>, timeout: Option<f64>) -> P
     let timeout = timeout
         .map(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX));
     if timeout != Some(Duration::ZERO) {
+        this.forget_bursts(&owned);
         this.drop_contexts(&owned);
     }
     // See `tick`: also before a sleep.

@@ -40,7 +40,7 @@ pub(super) fn set_running(event_loop: &Bound<'_, EventLoop>, running: bool) {
     if !running && let Ok(owned) = own(event_loop) {
         this.drain_inbox(event_loop.py());
         let _keywords = owned.with(|state| state.future_keywords.take());
-        show_waiting(event_loop.py(), &owned);
+        show_waiting(this, event_loop.py(), &owned);
     }
 }
 
@@ -72,8 +72,9 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
 }
 
 /// Nothing is left hidden from the cycle collector: see `handle/collector.rs`.
-fn show_waiting(py: Python<'_>, owned: &Ownership<'_, State>) {
+fn show_waiting(event_loop: &EventLoop, py: Python<'_>, owned: &Ownership<'_, State>) {
     let mut waiting = Vec::new();
+    let lent = event_loop.inbox.lend(std::mem::take);
     let spare = owned.with(|state| {
         state.scheduler.for_each(|runnable| {
             if let Runnable::Call(handle) = runnable {
@@ -83,7 +84,7 @@ fn show_waiting(py: Python<'_>, owned: &Ownership<'_, State>) {
         std::mem::take(&mut state.spare)
     });
     waiting.iter().for_each(collector::show);
-    drop(spare);
+    drop((spare, lent));
 }
 
 /// Waits until no other thread is in the middle of a call to this loop, which is short: only one
@@ -228,11 +229,7 @@ pub(super) fn clear(py: Python<'_>, event_loop: &EventLoop) {
             state.driver.take(),
         )
     });
-    let snapshot = event_loop
-        .remote_snapshot
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let for_others = event_loop.inbox.lend(std::mem::take);
     // Outside the borrow: what is dropped here may run Python code.
-    drop((inbox, held, factory, snapshot));
+    drop((inbox, held, factory, for_others));
 }

@@ -40,7 +40,7 @@ use crate::context::Snapshot;
 use crate::counts::{Counted, Kind};
 use crate::errors;
 use crate::fields::Fields;
-use crate::handle::{Handle, Spare, TimerHandle};
+use crate::handle::{Handle, Lent, Spare, TimerHandle};
 use crate::owner::ThreadBound;
 use crate::tasks::Task;
 use crate::transport::{Beginning, Ending};
@@ -49,7 +49,7 @@ use crate::transport::{Beginning, Ending};
 #[pyclass(subclass, frozen, module = "oxlip._native")]
 pub(crate) struct EventLoop {
     pub(crate) state: ThreadBound<State>,
-    inbox: Inbox<Runnable>,
+    inbox: Inbox<Runnable, ForOthers>,
     /// Gone once the loop is closed, and its descriptor with it.
     waker: Mutex<Option<Waker>>,
     driver_name: &'static str,
@@ -68,11 +68,23 @@ pub(crate) struct EventLoop {
     pub(crate) between_tasks: AtomicBool,
     /// Not in the state: asyncio lets other threads ask for it, and create tasks.
     task_factory: Fields<Option<Py<PyAny>>>,
-    /// For handles that other threads schedule.
-    remote_snapshot: Mutex<Snapshot>,
     /// The simulated clock as last read, in nanoseconds.
     last_time: AtomicU64,
     _counted: Counted,
+}
+
+/// What other threads need to schedule a call, behind the lock that they take anyway.
+#[derive(Default)]
+struct ForOthers {
+    lent: Lent,
+    snapshot: Snapshot,
+}
+
+impl ForOthers {
+    fn traverse(&self, visit: &pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
+        self.lent.traverse(visit)?;
+        self.snapshot.traverse(visit)
+    }
 }
 
 /// What belongs to the loop's thread. Python code never runs while it is borrowed.
@@ -215,7 +227,6 @@ impl EventLoop {
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
             between_tasks: AtomicBool::new(false),
             task_factory: Fields::new(None),
-            remote_snapshot: Mutex::default(),
             last_time: AtomicU64::new(0),
             _counted: Counted::new(Kind::EventLoop),
         })
@@ -238,16 +249,17 @@ impl EventLoop {
     fn traverse(&self, visit: &pyo3::gc::PyVisit<'_>) -> Result<(), pyo3::gc::PyTraverseError> {
         self.task_factory
             .traverse(visit, |factory, visit| visit.call(factory))?;
-        if let Ok(snapshot) = self.remote_snapshot.try_lock() {
-            snapshot.traverse(visit)?;
-        }
-        let mut result = Ok(());
-        self.inbox.for_each(|runnable| {
-            if result.is_ok() {
-                result = runnable.traverse(visit);
-            }
-        });
-        result?;
+        let (mut waiting, mut others) = (Ok(()), Ok(()));
+        self.inbox.for_each(
+            |runnable| {
+                if waiting.is_ok() {
+                    waiting = runnable.traverse(visit);
+                }
+            },
+            |for_others| others = for_others.traverse(visit),
+        );
+        waiting?;
+        others?;
         self.state
             .try_with(|state| {
                 let mut result = Ok(());

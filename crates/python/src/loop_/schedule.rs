@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 
 use super::{EventLoop, Runnable, replaced};
-use crate::context::{Chosen, Snapshot};
+use crate::context::Chosen;
 use crate::handle::{Args, Handle, TimerHandle, collector};
 use crate::names;
 
@@ -254,6 +254,7 @@ impl EventLoop {
     }
 
     /// As [`EventLoop::schedule`], on a thread that does not own the state.
+    #[inline]
     fn schedule_from_elsewhere<'py>(
         &self,
         event_loop: &Bound<'py, Self>,
@@ -262,7 +263,64 @@ impl EventLoop {
         context: Option<Bound<'py, PyAny>>,
         prepare: impl Fn(&Handle),
     ) -> PyResult<Bound<'py, Handle>> {
-        let context = self.choose_elsewhere(context, event_loop.py())?;
+        let mut call = Some((callback, args));
+        let mut chosen = None;
+        if context.is_none()
+            && !self.is_debug()
+            && let Some(handle) =
+                self.schedule_lent(event_loop.py(), &mut call, &mut chosen, &prepare)
+        {
+            return Ok(handle);
+        }
+        let (callback, args) = call.expect("taken only by a handle that was given back");
+        let chosen = match chosen {
+            Some(chosen) => chosen,
+            None => self.choose_elsewhere(context, event_loop.py())?,
+        };
+        self.schedule_new_elsewhere(event_loop, callback, args, chosen, prepare)
+    }
+
+    /// The usual case of [`EventLoop::schedule_from_elsewhere`], as [`EventLoop::schedule_spare`] is
+    /// that of the loop's own thread: the inbox is locked once, and no Python code runs meanwhile. If only
+    /// the handle is missing, its context is chosen.
+    #[inline]
+    fn schedule_lent<'py>(
+        &self,
+        py: Python<'py>,
+        call: &mut Option<(Bound<'py, PyAny>, Args)>,
+        chosen: &mut Option<Chosen>,
+        prepare: impl Fn(&Handle),
+    ) -> Option<Bound<'py, Handle>> {
+        let mut scheduled = None;
+        let wakes = self.inbox.push_made(|for_others| {
+            let context = for_others.snapshot.if_current(py)?;
+            let Some(spare) = for_others.lent.handle(py) else {
+                *chosen = Some(context);
+                return None;
+            };
+            let spare = spare.into_bound(py);
+            let (callback, args) = call.take()?;
+            Handle::stand_for(&spare, callback, args, context);
+            prepare(spare.get());
+            scheduled = Some(spare.clone());
+            Some(Runnable::Call(spare.unbind()))
+        });
+        if wakes {
+            self.wake();
+        }
+        scheduled
+    }
+
+    /// As [`EventLoop::schedule_from_elsewhere`], where something has to be made.
+    #[inline(never)]
+    fn schedule_new_elsewhere<'py>(
+        &self,
+        event_loop: &Bound<'py, Self>,
+        callback: Bound<'py, PyAny>,
+        args: Args,
+        context: Chosen,
+        prepare: impl Fn(&Handle),
+    ) -> PyResult<Bound<'py, Handle>> {
         let handle = Handle::new(event_loop, callback, args, context)?;
         if self.runs() {
             collector::hide(&handle);
@@ -291,12 +349,15 @@ impl EventLoop {
         given: Option<Bound<'_, PyAny>>,
         py: Python<'_>,
     ) -> PyResult<Chosen> {
-        // Copying a context may run the collector, and that any code, which may schedule, too: then,
-        // and when threads without a GIL meet here, who comes second does without.
-        match self.remote_snapshot.try_lock() {
-            Ok(mut snapshot) => Chosen::new(given, &mut snapshot, py),
-            Err(_) => Chosen::new(given, &mut Snapshot::default(), py),
-        }
+        // Copying a context may run the collector, and that any code, which may schedule, too: so not with
+        // the lock held. Who comes meanwhile does without.
+        let mut snapshot = self.inbox.lend(|for_others| for_others.snapshot.take());
+        let chosen = Chosen::new(given, &mut snapshot, py);
+        let replaced = self
+            .inbox
+            .lend(|for_others| std::mem::replace(&mut for_others.snapshot, snapshot));
+        drop(replaced);
+        chosen
     }
 
     /// As `call_soon()`, of what has no handle.

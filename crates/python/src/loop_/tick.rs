@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use oxlip_core::bursts;
 use oxlip_core::op::Completion;
 use oxlip_core::time::Time;
 use oxlip_driver::Driver as _;
@@ -34,6 +35,9 @@ pub(super) fn tick(
     // A fork in the last tick may have left the loop behind.
     this.check_open()?;
     this.drain_inbox(py);
+    if owned.with(|state| state.spare.is_raised()) {
+        this.keep_less(owned);
+    }
     let poll = !sleep || this.stopping.load(Ordering::Relaxed);
     if this.has_own_time() {
         current::settle(event_loop)?;
@@ -43,6 +47,11 @@ pub(super) fn tick(
         current::settle(event_loop)?;
         drop(runner.take());
         this.drop_contexts(owned);
+    } else if owned.with(|state| state.spare.owes_many()) {
+        owned.with(|state| {
+            this.inbox
+                .lend(|for_others| state.spare.lend(&mut for_others.lent));
+        });
     }
     let own_now = if !poll && this.has_own_time() && owned.with(|state| state.waits_for_timer()) {
         replaced::own_now(event_loop)?
@@ -228,7 +237,12 @@ impl State {
         } else {
             own_now.unwrap_or_else(|| self.driver().now())
         };
-        self.scheduler.timeout(now)
+        let timeout = self.scheduler.timeout(now);
+        if self.spare.is_raised() {
+            // To find out that nothing more came.
+            return Some(timeout.map_or(bursts::MOMENT, |it| it.min(bursts::MOMENT)));
+        }
+        timeout
     }
 
     /// Waits for I/O or a wake. The GIL is released if that may sleep, and now and then. False: what
@@ -387,11 +401,44 @@ fn as_handle(
 }
 
 impl EventLoop {
-    /// While the loop sleeps, it keeps no context alive.
+    /// While the loop sleeps, it keeps no context alive, and other threads have their used handles.
     pub(super) fn drop_contexts(&self, owned: &Ownership<'_, State>) {
-        drop(owned.with(|state| state.snapshot.take()));
-        let remote = self.remote_snapshot.try_lock().map(|mut it| it.take());
-        drop(remote);
+        let snapshots = owned.with(|state| {
+            let remote = self.inbox.lend(|for_others| {
+                state.spare.lend(&mut for_others.lent);
+                for_others.snapshot.take()
+            });
+            (state.snapshot.take(), remote)
+        });
+        drop(snapshots);
+    }
+
+    /// Gives back what was kept for bursts that have ended, by and by.
+    #[cold]
+    fn keep_less(&self, owned: &Ownership<'_, State>) {
+        let less = owned.with(|state| {
+            let now = state.driver().now();
+            state.spare.pass(now)
+        });
+        if less {
+            self.trim_spare(owned);
+        }
+    }
+
+    /// The same, at once: the loop is about to sleep as long as a program says.
+    pub(super) fn forget_bursts(&self, owned: &Ownership<'_, State>) {
+        if owned.with(|state| state.spare.is_raised()) {
+            owned.with(|state| state.spare.forget_bursts());
+            self.trim_spare(owned);
+        }
+    }
+
+    fn trim_spare(&self, owned: &Ownership<'_, State>) {
+        let over = owned.with(|state| {
+            self.inbox
+                .lend(|for_others| state.spare.trim(&mut for_others.lent))
+        });
+        drop(over);
     }
 
     /// Moves what other threads have scheduled into the ready queue. Costs one load if there is
@@ -399,11 +446,21 @@ impl EventLoop {
     /// push would wake nobody.
     pub(super) fn drain_inbox(&self, py: Python<'_>) {
         let mut timers = Vec::new();
+        // Simulated time would pass while the loop looks whether bursts go on.
+        let follow = self.driver_name != "sim";
         let _ = self.state.with(|state| {
-            self.inbox.drain(|runnable| match runnable {
+            let mut calls = 0;
+            let drained = self.inbox.drain(|runnable| match runnable {
                 Runnable::Timer(handle) => timers.push(handle),
+                Runnable::Call(handle) => {
+                    calls += 1;
+                    state.scheduler.push(Runnable::Call(handle));
+                }
                 runnable => state.scheduler.push(runnable),
-            })
+            });
+            if drained > 0 {
+                state.spare.came(calls, follow);
+            }
         });
         for handle in timers {
             self.set_timer(handle.bind(py));

@@ -1,0 +1,82 @@
+//! How much of what can be used again is kept: as much as the bursts of the last moments would use.
+//!
+//! A thread that schedules as fast as it can makes calls by the ten thousand until the interpreter
+//! switches, and the next such burst could use what this one has left. A burst that was the only one
+//! must not hold its memory for ever, so what is kept comes down by halves while no more like it
+//! follow.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// So much is always kept.
+pub const ALWAYS: usize = 1024;
+
+/// Never more than this: about what a thread schedules between two switches of the interpreter.
+pub const NEVER_MORE: usize = 1 << 16;
+
+/// How long the bursts of one moment count.
+pub const MOMENT: Duration = Duration::from_millis(100);
+
+/// What bursts ask for.
+#[derive(Debug)]
+pub struct Bursts {
+    limit: usize,
+    /// The largest of this moment.
+    largest: usize,
+    /// When this moment began; nothing if nobody has asked since the limit was raised.
+    since: Option<Time>,
+}
+
+impl Default for Bursts {
+    fn default() -> Self {
+        Self {
+            limit: ALWAYS,
+            largest: 0,
+            since: None,
+        }
+    }
+}
+
+impl Bursts {
+    /// How much is kept at most.
+    #[must_use]
+    #[inline]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// So many came at once.
+    #[inline]
+    pub fn arrived(&mut self, count: usize) {
+        if count > self.largest {
+            self.largest = count.min(NEVER_MORE);
+            self.limit = self.limit.max(self.largest);
+        }
+    }
+
+    /// Whether the limit is to come down: then [`Bursts::pass`] wants to be called at every moment.
+    #[must_use]
+    #[inline]
+    pub fn is_raised(&self) -> bool {
+        self.limit > ALWAYS
+    }
+
+    /// There are no more, or nobody would look whether there are.
+    pub fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether the limit has come down, now that it is so late.
+    pub fn pass(&mut self, now: Time) -> bool {
+        let since = *self.since.get_or_insert(now);
+        if !self.is_raised() || now.since(since) < MOMENT {
+            return false;
+        }
+        let before = self.limit;
+        self.limit = (before / 2).max(self.largest).max(ALWAYS);
+        self.largest = 0;
+        self.since = self.is_raised().then_some(now);
+        self.limit < before
+    }
+}
