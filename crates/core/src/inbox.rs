@@ -40,10 +40,13 @@ pub struct Inbox<T, L = ()> {
 #[derive(Debug)]
 struct Shared<T, L> {
     items: Vec<T>,
+    /// The memory for more items than this is given back once there are none.
+    room: usize,
     lent: L,
 }
 
-/// The memory of a longer list is given back once it is empty: a burst must not hold it for ever.
+/// The memory of a longer list is given back once it is empty, unless the owner expects more such
+/// bursts: one must not hold it for ever.
 const KEPT_ITEMS: usize = 1024;
 
 impl<T: Send, L: Default + Send> Default for Inbox<T, L> {
@@ -51,6 +54,7 @@ impl<T: Send, L: Default + Send> Default for Inbox<T, L> {
         Self {
             shared: Mutex::new(Shared {
                 items: Vec::new(),
+                room: KEPT_ITEMS,
                 lent: L::default(),
             }),
             filled: AtomicBool::new(false),
@@ -105,13 +109,13 @@ impl<T: Send, L: Default + Send> Inbox<T, L> {
         if self.is_empty() {
             return 0;
         }
-        let mut taken = self.locked(|shared| {
+        let (mut taken, room) = self.locked(|shared| {
             self.filled.store(false, Ordering::Relaxed);
-            std::mem::take(&mut shared.items)
+            (std::mem::take(&mut shared.items), shared.room)
         });
         let count = taken.len();
         taken.drain(..).for_each(&mut take);
-        if taken.capacity() <= KEPT_ITEMS {
+        if taken.capacity() <= room {
             self.locked(|shared| {
                 if shared.items.capacity() == 0 {
                     shared.items = taken;
@@ -119,6 +123,14 @@ impl<T: Send, L: Default + Send> Inbox<T, L> {
             });
         }
         count
+    }
+
+    /// The owner expects so many items at once: about as much memory is kept for them when there are none.
+    pub fn expect(&self, items: usize) {
+        self.locked(|shared| {
+            shared.room = items.next_power_of_two().max(KEPT_ITEMS);
+            shared.items.shrink_to(shared.room);
+        });
     }
 
     /// Whether nothing waits. On the owner's thread `true` may be out of date at once, but then

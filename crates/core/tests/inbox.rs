@@ -34,6 +34,20 @@ fn what_comes_while_draining_has_a_wake_of_its_own() {
 }
 
 #[test]
+fn what_is_expected_changes_no_item() {
+    let inbox = Inbox::<_>::new();
+    for round in 0..3 {
+        for item in 0..3000 {
+            assert_eq!(inbox.push(item), item == 0);
+        }
+        inbox.expect([0, 5000, 10][round]);
+        let mut taken = Vec::new();
+        assert_eq!(inbox.drain(|item| taken.push(item)), 3000);
+        assert_eq!(taken, (0..3000).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn the_collector_sees_what_waits_and_what_is_lent() {
     let inbox = Inbox::<u8, Vec<u8>>::new();
     let look = || {

@@ -69,14 +69,21 @@ impl Spare {
         None
     }
 
-    /// So many handles have come at once from other threads. Whether the next such burst finds them all is
+    /// So many handles have come at once from other threads; true if that is more than was expected. Whether the next such burst finds them all is
     /// said by `follow`: then [`Spare::pass`] must be called from time to time.
     #[inline]
-    pub(crate) fn came(&mut self, count: usize, follow: bool) {
+    pub(crate) fn came(&mut self, count: usize, follow: bool) -> bool {
+        let before = self.bursts.limit();
         if follow {
             self.bursts.arrived(count);
         }
         self.owed = (self.owed + count).min(self.bursts.limit());
+        self.bursts.limit() > before
+    }
+
+    /// How many other threads may schedule at once and find used handles.
+    pub(crate) fn limit(&self) -> usize {
+        self.bursts.limit()
     }
 
     /// Whether other threads wait for so many that they should get them soon.

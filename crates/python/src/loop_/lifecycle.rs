@@ -75,6 +75,7 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
 fn show_waiting(event_loop: &EventLoop, py: Python<'_>, owned: &Ownership<'_, State>) {
     let mut waiting = Vec::new();
     let lent = event_loop.inbox.lend(std::mem::take);
+    event_loop.inbox.expect(0);
     let spare = owned.with(|state| {
         state.scheduler.for_each(|runnable| {
             if let Runnable::Call(handle) = runnable {

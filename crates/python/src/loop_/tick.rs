@@ -435,6 +435,7 @@ impl EventLoop {
 
     fn trim_spare(&self, owned: &Ownership<'_, State>) {
         let over = owned.with(|state| {
+            self.inbox.expect(state.spare.limit());
             self.inbox
                 .lend(|for_others| state.spare.trim(&mut for_others.lent))
         });
@@ -458,8 +459,8 @@ impl EventLoop {
                 }
                 runnable => state.scheduler.push(runnable),
             });
-            if drained > 0 {
-                state.spare.came(calls, follow);
+            if drained > 0 && state.spare.came(calls, follow) {
+                self.inbox.expect(state.spare.limit());
             }
         });
         for handle in timers {
