@@ -1,5 +1,5 @@
-"""Handles that other threads schedule are used again by later calls, unless a program still has them or
-has found them meanwhile; and a burst's memory is given back."""
+"""Handles that other threads schedule are used again by later calls, unless a program still has them
+or has found them meanwhile; and a burst's memory is given back."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ async def in_thread(function: Callable[[], Any]) -> Any:
 
 
 async def while_it_waits(function: Callable[[], Any]) -> Any:
-    """Its result, from a thread that has ended before the loop goes on and runs what was scheduled; then
-    the loop has slept, too."""
+    """Its result, from a thread that has ended before the loop goes on and runs what was scheduled;
+    then the loop has slept, too."""
     results: list[Any] = []
     thread = threading.Thread(target=lambda: results.append(function()))
     thread.start()
