@@ -1,5 +1,5 @@
-"""Handles that other threads schedule are used again by later calls, unless a program still has them
-or has found them meanwhile; and a burst's memory is given back."""
+"""Handles that other threads schedule are used again by later calls, unless a program still has
+them or has found them meanwhile; and a burst's memory is given back."""
 
 from __future__ import annotations
 

@@ -86,10 +86,10 @@ impl Spare {
         self.bursts.limit()
     }
 
-    /// Whether other threads wait for so many that they should get them soon.
+    /// Whether other threads should get theirs soon, or less is to be kept.
     #[inline]
-    pub(crate) fn owes_many(&self) -> bool {
-        self.owed >= MANY && self.handles.len() >= MANY
+    pub(crate) fn is_left_by_bursts(&self) -> bool {
+        self.owed >= MANY || self.is_raised()
     }
 
     /// Lends as many as other threads have brought.

@@ -35,23 +35,21 @@ pub(super) fn tick(
     // A fork in the last tick may have left the loop behind.
     this.check_open()?;
     this.drain_inbox(py);
-    if owned.with(|state| state.spare.is_raised()) {
-        this.keep_less(owned);
-    }
     let poll = !sleep || this.stopping.load(Ordering::Relaxed);
     if this.has_own_time() {
         current::settle(event_loop)?;
     }
-    let sleeps = !poll && !owned.with(|state| state.scheduler.has_ready());
+    let (ready, bursts_left_some) =
+        owned.with(|state| (state.scheduler.has_ready(), state.spare.is_left_by_bursts()));
+    let sleeps = !poll && !ready;
     if sleeps {
         current::settle(event_loop)?;
         drop(runner.take());
         this.drop_contexts(owned);
-    } else if owned.with(|state| state.spare.owes_many()) {
-        owned.with(|state| {
-            this.inbox
-                .lend(|for_others| state.spare.lend(&mut for_others.lent));
-        });
+    }
+    if bursts_left_some {
+        current::settle(event_loop)?;
+        this.after_bursts(owned);
     }
     let own_now = if !poll && this.has_own_time() && owned.with(|state| state.waits_for_timer()) {
         replaced::own_now(event_loop)?
@@ -413,10 +411,12 @@ impl EventLoop {
         drop(snapshots);
     }
 
-    /// Gives back what was kept for bursts that have ended, by and by.
+    /// Lends what bursts have left, and gives back what was kept for those that have ended, by and by.
     #[cold]
-    fn keep_less(&self, owned: &Ownership<'_, State>) {
+    fn after_bursts(&self, owned: &Ownership<'_, State>) {
         let less = owned.with(|state| {
+            self.inbox
+                .lend(|for_others| state.spare.lend(&mut for_others.lent));
             let now = state.driver().now();
             state.spare.pass(now)
         });
