@@ -191,10 +191,12 @@ class Condition(_Copied, _native.Condition, _Condition):
                 disturbed = _Disturbed(self, None, acquired=[error])
         return await _stock_wait(disturbed)
 
+    @prompt
     async def __aenter__(self) -> None:
         if not self._take():
             await self.acquire()
 
+    @prompt
     async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
         self.release()
 

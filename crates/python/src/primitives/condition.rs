@@ -14,6 +14,7 @@ use super::{Any, Lock, Slot, held, is_exactly, new_waiter, nothing, shown, wake}
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
 use crate::loop_::fastcall;
+use crate::prompt::Deed;
 use crate::{ffi, names};
 
 /// The native half of `oxlip.Condition`.
@@ -252,3 +253,29 @@ impl Condition {
         Ok(())
     }
 }
+
+pub(super) const ENTER: Deed = Deed {
+    qualname: "Condition.__aenter__",
+    arguments: 0,
+    suits: |condition| is_exactly(condition, &names::OUR_CONDITION),
+    at_once: |condition| {
+        let taken = Condition::_take(condition.cast::<Condition>()?)?;
+        Ok(taken.then(|| nothing(condition.py())))
+    },
+};
+
+pub(super) const EXIT: Deed = Deed {
+    qualname: "Condition.__aexit__",
+    arguments: 3,
+    suits: |condition| is_exactly(condition, &names::OUR_CONDITION),
+    at_once: |condition| {
+        let condition = condition.cast::<Condition>()?;
+        let release = hold(condition).release.get(condition);
+        // Whatever a program has put there.
+        let Some(release) = release else {
+            return Ok(None);
+        };
+        release.call0()?;
+        Ok(Some(nothing(condition.py())))
+    },
+};

@@ -51,7 +51,9 @@ pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// What `async with` does at once.
-pub(crate) static DEEDS: [Deed; 5] = [
+pub(crate) static DEEDS: [Deed; 7] = [
+    condition::ENTER,
+    condition::EXIT,
     lock::ENTER,
     lock::EXIT,
     semaphore::ENTER,
