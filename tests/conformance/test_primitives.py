@@ -353,6 +353,20 @@ async def test_attributes_whose_end_runs_code(loop: Loop) -> None:
     assert (queue.qsize(), semaphore._value) == (2, 2)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no timeouts")
+async def test_a_timeouts_attributes_whose_end_runs_code(loop: Loop) -> None:
+    limit: Any = _primitives.Timeout(None)
+    seen = []
+
+    class Ending:
+        def __del__(self) -> None:
+            seen.append(limit._state.name)
+
+    limit._task, limit._cancelling = Ending(), Ending()
+    async with limit:
+        assert seen == ["ENTERED", "ENTERED"]
+
+
 async def test_on_another_loop(loop: Loop) -> None:
     lock: Any = oxlip.Lock()
     queue: Any = oxlip.Queue()

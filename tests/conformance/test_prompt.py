@@ -11,6 +11,7 @@ import copy
 import gc
 import inspect
 import pickle
+import sys
 import types
 import warnings
 import weakref
@@ -29,7 +30,7 @@ import oxlip
 from oxlip import _native
 
 Loop = asyncio.AbstractEventLoop
-KINDS = ("Lock", "Semaphore", "Condition")
+KINDS = ("Lock", "Semaphore", "BoundedSemaphore", "Condition")
 CLASSES: list[Any] = [getattr(module, kind) for module in (asyncio, oxlip) for kind in KINDS]
 # More than are kept for the next.
 MANY = 600
@@ -62,6 +63,7 @@ def test_is_a_coroutine_function(free: Any) -> None:
         for name in ("__aenter__", "__aexit__"):
             method = getattr(holder, name)
             assert inspect.iscoroutinefunction(method)
+            assert inspect.isroutine(method)
             assert method.__name__ == name
             assert method.__code__.co_flags & inspect.CO_COROUTINE
     parameters = inspect.signature(free.__aexit__).parameters
@@ -103,7 +105,10 @@ def test_there_is_no_such_function() -> None:
 async def test_writers_drain(loop: Loop) -> None:
     for cls in (asyncio.StreamWriter, oxlip.StreamWriter):
         assert inspect.iscoroutinefunction(cls.drain)
-        await mock.create_autospec(cls, instance=True).drain()
+        spec = mock.create_autospec(cls, instance=True)
+        await spec.drain()
+        with pytest.raises(TypeError, match="too many positional arguments"):
+            spec.drain(1)
         await mock.Mock(spec=cls).drain()
 
 
@@ -202,13 +207,67 @@ def test_never_awaited(free: Any) -> None:
 
 
 def test_never_awaited_on_the_way_of_an_exception(free: Any) -> None:
-    def raises() -> None:
-        dropped = free.__aenter__()  # noqa: F841
+    def boom() -> None:
         raise KeyError("way")
 
     with warned() as messages, pytest.raises(KeyError, match="way"):
-        raises()
-    assert len(messages) == 1
+        print(free.__aenter__(), boom())
+    name = type(free).__aenter__.__qualname__
+    assert messages == [f"coroutine '{name}' was never awaited"]
+
+
+async def test_where_it_was_made(loop: Loop, free: Any) -> None:
+    depth = sys.get_coroutine_origin_tracking_depth()
+    sys.set_coroutine_origin_tracking_depth(1)
+    try:
+        entering = free.__aenter__()
+    finally:
+        sys.set_coroutine_origin_tracking_depth(depth)
+    assert entering.cr_origin[0][2] == "test_where_it_was_made"
+    await entering
+
+
+async def test_awaited_by_two(loop: Loop, free: Any) -> None:
+    await free.acquire()
+    waiting = free.__aenter__()
+
+    async def wait() -> Any:
+        return await waiting
+
+    first, second = loop.create_task(wait()), loop.create_task(wait())
+    await pause()
+    with pytest.raises(RuntimeError, match="coroutine is being awaited already"):
+        await second
+    second.cancel()
+    await leave(free)
+    assert await first is None
+
+
+async def test_an_end_that_is_none(loop: Loop) -> None:
+    """A lock of the program's own that raises what would be a result."""
+
+    class Odd(asyncio.Lock):
+        def release(self) -> None:
+            raise StopIteration(True)
+
+    for cls in (asyncio.Condition, oxlip.Condition):
+        with pytest.raises(RuntimeError, match="coroutine raised StopIteration") as raised:
+            async with cls(Odd()):
+                raise KeyError
+        assert isinstance(raised.value.__cause__, StopIteration)
+        assert isinstance(raised.value.__context__, StopIteration)
+
+
+def test_weak_references(free: Any) -> None:
+    for _ in range(3):
+        entering = free.__aenter__()
+        ended: list[Any] = []
+        gone = weakref.ref(entering, ended.append)
+        assert gone() is entering
+        entering.close()
+        del entering
+        assert gone() is None
+        assert ended == [gone]
 
 
 @pytest.mark.parametrize("begun", [False, True])

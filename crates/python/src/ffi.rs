@@ -1,6 +1,9 @@
 //! The few calls of the C API that PyO3 offers no safe form of.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pyo3::exceptions::PyBaseException;
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::sync::critical_section::with_critical_section;
@@ -97,6 +100,49 @@ pub(crate) fn has_own(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> 
             -1 => Err(PyErr::fetch(object.py())),
             found => Ok(found == 1),
         }
+    }
+}
+
+/// What a function does that the interpreter calls without PyO3 in between: a panic becomes an exception, as PyO3
+/// makes it one, and the answer then is `failed`.
+#[inline]
+pub(crate) fn without_panic<R>(py: Python<'_>, failed: R, run: impl FnOnce() -> R) -> R {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(answer) => answer,
+        Err(panic) => {
+            let text = match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(panic) => (*panic.downcast_ref::<&str>().unwrap_or(&"panic")).to_owned(),
+            };
+            PanicException::new_err((text,)).restore(py);
+            failed
+        }
+    }
+}
+
+/// Runs something while an exception may be on its way, which goes on afterwards.
+#[cfg(Py_3_12)]
+pub(crate) fn beside_an_exception<R>(_py: Python<'_>, run: impl FnOnce() -> R) -> R {
+    // SAFETY: the interpreter is attached; the exception, or NULL, is taken out and put back.
+    unsafe {
+        let raised = ffi::PyErr_GetRaisedException();
+        let answer = run();
+        ffi::PyErr_SetRaisedException(raised);
+        answer
+    }
+}
+
+/// The same.
+#[cfg(not(Py_3_12))]
+pub(crate) fn beside_an_exception<R>(_py: Python<'_>, run: impl FnOnce() -> R) -> R {
+    use std::ptr::null_mut;
+    let (mut class, mut value, mut traceback) = (null_mut(), null_mut(), null_mut());
+    // SAFETY: as above.
+    unsafe {
+        ffi::PyErr_Fetch(&raw mut class, &raw mut value, &raw mut traceback);
+        let answer = run();
+        ffi::PyErr_Restore(class, value, traceback);
+        answer
     }
 }
 

@@ -51,6 +51,10 @@ impl<T: Keeps> Kept<T> {
     #[cfg(not(Py_GIL_DISABLED))]
     #[inline]
     fn keep<'py>(&self, object: Bound<'py, T>) -> Option<Bound<'py, T>> {
+        if cfg!(py_sys_config = "Py_TRACE_REFS") {
+            // Such a build has a list of all objects, which this one has left for ever.
+            return Some(object);
+        }
         // SAFETY: see `Sync`.
         let list = unsafe { &mut *self.0.get() };
         if list.len() >= AT_MOST {
@@ -81,6 +85,9 @@ unsafe extern "C" fn dealloc<T: Keeps>(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         ffi::PyObject_GC_UnTrack(object.cast());
+        if (*ffi::Py_TYPE(object)).tp_weaklistoffset > 0 {
+            ffi::PyObject_ClearWeakRefs(object);
+        }
         ffi::Py_INCREF(object);
         let alone = Bound::from_owned_ptr(py, object).cast_into_unchecked::<T>();
         T::let_go(&alone);

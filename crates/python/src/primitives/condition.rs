@@ -20,16 +20,16 @@ use crate::{ffi, names};
 /// The native half of `oxlip.Condition`.
 #[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct Condition {
-    fields: Fields<ConditionFields>,
-    _counted: Counted,
-}
-
-pub(crate) struct ConditionFields {
     lock: Member,
     // Methods of the lock, of any class.
     locked: Member,
     acquire: Member,
     release: Member,
+    fields: Fields<ConditionFields>,
+    _counted: Counted,
+}
+
+pub(crate) struct ConditionFields {
     /// A deque of futures, which asyncio's `__init__` makes.
     waiters: Slot,
     event_loop: Slot,
@@ -123,7 +123,7 @@ impl Condition {
         if !is_exactly(slf, &names::OUR_CONDITION)? {
             return Ok(false);
         }
-        let acquire = hold(slf).acquire.get(slf);
+        let acquire = slf.get().acquire.get(slf);
         // Whatever else a program has put there is called.
         match acquire.as_ref().and_then(ffi::bound_method) {
             Some((function, lock)) if function.is(names::LOCK_ACQUIRE.get(slf.py())?) => {
@@ -160,26 +160,22 @@ impl Condition {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        for member in [&self.lock, &self.locked, &self.acquire, &self.release] {
+            member.traverse(&visit)?;
+        }
         self.fields.traverse(&visit, |fields, visit| {
-            for member in [
-                &fields.lock,
-                &fields.locked,
-                &fields.acquire,
-                &fields.release,
-            ] {
-                member.traverse(visit)?;
-            }
             visit.call(&fields.waiters)?;
             visit.call(&fields.event_loop)
         })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        let _held = {
-            let mut this = hold(slf);
-            let members = [&this.lock, &this.locked, &this.acquire, &this.release]
-                .map(|member| member.replace(slf, None));
-            (members, this.waiters.take(), this.event_loop.take())
+        let this = slf.get();
+        let _members = [&this.lock, &this.locked, &this.acquire, &this.release]
+            .map(|member| member.replace(slf, None));
+        let _fields = {
+            let mut fields = hold(slf);
+            (fields.waiters.take(), fields.event_loop.take())
         };
     }
 }
@@ -198,7 +194,7 @@ impl Condition {
     pub(super) fn export(py: Python<'_>) -> PyResult<()> {
         let condition = Bound::new(py, Self::bare())?;
         let class = condition.get_type();
-        let this = hold(&condition);
+        let this = condition.get();
         for (member, name) in [
             (&this.lock, c"_lock"),
             (&this.locked, c"locked"),
@@ -213,11 +209,11 @@ impl Condition {
 
     fn bare() -> Self {
         Self {
+            lock: Member::new(None),
+            locked: Member::new(None),
+            acquire: Member::new(None),
+            release: Member::new(None),
             fields: Fields::new(ConditionFields {
-                lock: Member::new(None),
-                locked: Member::new(None),
-                acquire: Member::new(None),
-                release: Member::new(None),
                 waiters: None,
                 event_loop: None,
             }),
@@ -226,12 +222,12 @@ impl Condition {
     }
 
     fn release<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let release = hold(slf).release.get(slf);
+        let release = slf.get().release.get(slf);
         release.ok_or_else(|| PyAttributeError::new_err("release"))
     }
 
     fn must_be_locked(slf: &Bound<'_, Self>, otherwise: &'static str) -> PyResult<()> {
-        let locked = hold(slf).locked.get(slf);
+        let locked = slf.get().locked.get(slf);
         let locked = locked.ok_or_else(|| PyAttributeError::new_err("locked"))?;
         if ffi::vectorcall(&locked, [], None)?.is_truthy()? {
             return Ok(());
@@ -270,7 +266,7 @@ pub(super) const EXIT: Deed = Deed {
     suits: |condition| is_exactly(condition, &names::OUR_CONDITION),
     at_once: |condition| {
         let condition = condition.cast::<Condition>()?;
-        let release = hold(condition).release.get(condition);
+        let release = condition.get().release.get(condition);
         // Whatever a program has put there.
         let Some(release) = release else {
             return Ok(None);

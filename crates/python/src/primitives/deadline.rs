@@ -103,13 +103,14 @@ impl Timeout {
             Ok(task) => PyInt::new(py, Task::cancelling(task)).into_any(),
             Err(_) => ffi::call_method(intern!(py, "cancelling"), [&task])?,
         };
-        let when = {
+        let (when, _before) = {
             let mut this = hold(slf);
             this.state = State::Entered;
-            // Nothing has been there before.
-            this.task = Some(task.unbind());
-            this.cancelling = Some(cancelling.unbind());
-            held(py, &this.when)
+            let before = (
+                this.task.replace(task.unbind()),
+                this.cancelling.replace(cancelling.unbind()),
+            );
+            (held(py, &this.when), before)
         };
         if let Some(when) = when {
             let event_loop = names::GET_RUNNING_LOOP.get(py)?.call0()?;

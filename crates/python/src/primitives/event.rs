@@ -15,13 +15,13 @@ use crate::{ffi, names};
 /// The native half of `oxlip.Event`.
 #[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct Event {
+    /// `_value`, true or false unless a program has set it to something else.
+    value: Member,
     fields: Fields<EventFields>,
     _counted: Counted,
 }
 
 pub(crate) struct EventFields {
-    /// `_value`, true or false unless a program has set it to something else.
-    value: Member,
     /// A deque of futures, none before somebody asks for it.
     waiters: Slot,
     event_loop: Slot,
@@ -45,7 +45,7 @@ impl Event {
     }
 
     fn is_set<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let value = hold(slf).value.get(slf);
+        let value = slf.get().value.get(slf);
         value.ok_or_else(|| PyAttributeError::new_err("_value"))
     }
 
@@ -125,21 +125,19 @@ impl Event {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.value.traverse(&visit)?;
         self.fields.traverse(&visit, |fields, visit| {
-            fields.value.traverse(visit)?;
             visit.call(&fields.waiters)?;
             visit.call(&fields.event_loop)
         })
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
-        let _held = {
-            let mut this = hold(slf);
-            (
-                this.value.replace(slf, Some(truth(slf.py(), false))),
-                this.waiters.take(),
-                this.event_loop.take(),
-            )
+        let unset = truth(slf.py(), false);
+        let _value = slf.get().value.replace(slf, Some(unset));
+        let _fields = {
+            let mut fields = hold(slf);
+            (fields.waiters.take(), fields.event_loop.take())
         };
     }
 }
@@ -150,16 +148,15 @@ impl Event {
         let event = Bound::new(py, Self::unset(py))?;
         // SAFETY: a field of this object of this class.
         unsafe {
-            hold(&event)
-                .value
-                .export(&event, &event.get_type(), c"_value")
+            let value = &event.get().value;
+            value.export(&event, &event.get_type(), c"_value")
         }
     }
 
     fn unset(py: Python<'_>) -> Self {
         Self {
+            value: Member::new(Some(truth(py, false))),
             fields: Fields::new(EventFields {
-                value: Member::new(Some(truth(py, false))),
                 waiters: None,
                 event_loop: None,
             }),
@@ -179,7 +176,7 @@ impl Event {
     #[inline]
     fn put(slf: &Bound<'_, Self>, happened: bool) {
         let value = truth(slf.py(), happened);
-        let _before = hold(slf).value.replace(slf, Some(value));
+        let _before = slf.get().value.replace(slf, Some(value));
     }
 }
 

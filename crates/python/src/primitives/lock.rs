@@ -77,8 +77,12 @@ impl Lock {
             Some(waiters) => waiters,
             None => {
                 let waiters = names::DEQUE.get(py)?.call0()?;
-                hold(slf).waiters = Some(waiters.clone().unbind());
-                waiters
+                // Making one may have run code that asked for it, too.
+                let first = hold(slf)
+                    .waiters
+                    .get_or_insert_with(|| waiters.clone().unbind())
+                    .clone_ref(py);
+                first.into_bound(py)
             }
         };
         let waiter = new_waiter(slf, bound)?;

@@ -224,10 +224,8 @@ pub(super) const ENTER: Deed = Deed {
     qualname: "_NativeSemaphore.__aenter__",
     arguments: 0,
     suits: |semaphore| {
-        semaphore
-            .cast::<Semaphore>()
-            .map_err(PyErr::from)
-            .and_then(Semaphore::is_ours)
+        let semaphore = semaphore.cast::<Semaphore>();
+        semaphore.map_or(Ok(false), Semaphore::is_ours)
     },
     at_once: |semaphore| {
         let taken = Semaphore::_take(semaphore.cast::<Semaphore>()?)?;
@@ -239,10 +237,8 @@ pub(super) const EXIT: Deed = Deed {
     qualname: "_NativeSemaphore.__aexit__",
     arguments: 3,
     suits: |semaphore| {
-        semaphore
-            .cast::<Semaphore>()
-            .map_err(PyErr::from)
-            .and_then(Semaphore::is_ours)
+        let semaphore = semaphore.cast::<Semaphore>();
+        semaphore.map_or(Ok(false), Semaphore::is_ours)
     },
     at_once: |semaphore| {
         Semaphore::release(semaphore.cast::<Semaphore>()?)?;

@@ -3,7 +3,7 @@
 //! Who wants more of it than an `await` does, such as its frame, has the one in Python made, which it then stands
 //! for.
 
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -13,11 +13,12 @@ use super::function::PromptFunction;
 use crate::awaited::{Next, told, told_by_slot};
 use crate::fields::{Fields, has_fields, hold};
 use crate::kept::{self, Keeps, Kept};
+use crate::names;
 
 type Any<'py> = Bound<'py, PyAny>;
 
 /// As Python's `coroutine`.
-#[pyclass(frozen, name = "coroutine", module = "oxlip._native")]
+#[pyclass(frozen, weakref, name = "coroutine", module = "oxlip._native")]
 pub(super) struct Coroutine {
     fields: Fields<CoroutineFields>,
 }
@@ -132,7 +133,9 @@ impl Coroutine {
                 let outcome = (Self::function(slf).get().deed().at_once)(&call.object);
                 if let Some(outcome) = outcome.transpose() {
                     hold(slf).life = Life::Done;
-                    return outcome.map(Next::Done);
+                    return outcome
+                        .map(Next::Done)
+                        .map_err(|error| no_end_of_its_own(py, error));
                 }
                 Self::become_python(slf, &call)?
             }
@@ -198,6 +201,16 @@ impl Coroutine {
         function.bind(slf.py()).clone()
     }
 
+    /// Whether somebody else waits in it.
+    #[inline]
+    fn is_awaited(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let coroutine = match &hold(slf).life {
+            Life::InPython(coroutine) => coroutine.bind(slf.py()).clone(),
+            Life::Fresh(_) | Life::Busy | Life::Done => return Ok(false),
+        };
+        Ok(!coroutine.getattr(intern!(slf.py(), "cr_await"))?.is_none())
+    }
+
     fn is_busy(slf: &Bound<'_, Self>) -> bool {
         matches!(hold(slf).life, Life::Busy)
     }
@@ -207,15 +220,27 @@ impl Coroutine {
 #[cold]
 fn never_awaited(function: &Bound<'_, PromptFunction>, call: &Bounds<'_>) {
     let py = function.py();
-    // The program may be on its way out of an exception.
-    let raised = PyErr::take(py);
-    let made = function.get().in_python(&call.object, call.others.as_ref());
-    if let Err(error) = made.map(drop) {
-        error.write_unraisable(py, Some(function.as_any()));
+    crate::ffi::beside_an_exception(py, || {
+        let made = function.get().in_python(&call.object, call.others.as_ref());
+        if let Err(error) = made.map(drop) {
+            error.write_unraisable(py, Some(function.as_any()));
+        }
+    });
+}
+
+/// What was done must not end the coroutine by an exception that means its result (PEP 479).
+#[cold]
+fn no_end_of_its_own(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
     }
-    if let Some(raised) = raised {
-        raised.restore(py);
+    let told = PyRuntimeError::new_err("coroutine raised StopIteration");
+    let context = error.clone_ref(py).into_value(py);
+    if let Err(error) = told.value(py).setattr(intern!(py, "__context__"), context) {
+        return error;
     }
+    told.set_cause(py, Some(error));
+    told
 }
 
 fn reused() -> PyErr {
@@ -227,9 +252,7 @@ impl Coroutine {
     /// What looks at its class sees Python's.
     #[getter]
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        slf.py()
-            .import(intern!(slf.py(), "types"))?
-            .getattr(intern!(slf.py(), "CoroutineType"))
+        names::COROUTINE_TYPE.get(slf.py()).cloned()
     }
 
     fn __await__(slf: Py<Self>) -> Py<Self> {
@@ -357,8 +380,21 @@ pub(super) fn export(py: Python<'_>) {
 }
 
 unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
-    // SAFETY: called by the interpreter, attached, with a live object.
-    unsafe { ffi::Py_NewRef(object) }
+    // SAFETY: called by the interpreter, attached, with a live object of this class, which has no derived ones.
+    let (py, coroutine) = unsafe {
+        let py = Python::assume_attached();
+        (
+            py,
+            Borrowed::from_ptr(py, object).cast_unchecked::<Coroutine>(),
+        )
+    };
+    match Coroutine::is_awaited(&coroutine) {
+        // SAFETY: a live object.
+        Ok(false) => return unsafe { ffi::Py_NewRef(object) },
+        Ok(true) => PyRuntimeError::new_err("coroutine is being awaited already").restore(py),
+        Err(error) => error.restore(py),
+    }
+    std::ptr::null_mut()
 }
 
 unsafe extern "C" fn next_of(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
@@ -370,5 +406,7 @@ unsafe extern "C" fn next_of(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
             Borrowed::from_ptr(py, object).cast_unchecked::<Coroutine>(),
         )
     };
-    told_by_slot(py, Coroutine::next(&coroutine))
+    crate::ffi::without_panic(py, std::ptr::null_mut(), || {
+        told_by_slot(py, Coroutine::next(&coroutine))
+    })
 }

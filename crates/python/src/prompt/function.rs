@@ -6,12 +6,12 @@ use std::ptr;
 use pyo3::exceptions::{PyAttributeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 use pyo3::{Borrowed, PyTypeInfo, ffi, intern};
 
 use super::Deed;
 use super::coroutine::Coroutine;
-use crate::{primitives, streams};
+use crate::{names, primitives, streams};
 
 /// A coroutine function, and as a method one of what has the attribute.
 #[pyclass(frozen, dict, weakref, module = "oxlip._native")]
@@ -69,6 +69,41 @@ impl PromptFunction {
             None => Err(PyValueError::new_err(format!(
                 "nothing is known that {qualname}() could do at once"
             ))),
+        }
+    }
+
+    /// What looks at its class sees Python's.
+    #[getter]
+    fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        names::FUNCTION_TYPE.get(py).cloned()
+    }
+
+    // These two are known by name here, and done by the slots below.
+
+    fn __get__<'py>(
+        slf: &Bound<'py, Self>,
+        instance: &Bound<'py, PyAny>,
+        owner: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let owner = owner.map_or(ptr::null_mut(), Bound::as_ptr);
+        // SAFETY: live objects.
+        unsafe {
+            let bound = bind(slf.as_ptr(), instance.as_ptr(), owner);
+            Bound::from_owned_ptr_or_err(slf.py(), bound)
+        }
+    }
+
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        slf: &Bound<'py, Self>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
+        // SAFETY: live objects, of the types that it wants.
+        unsafe {
+            let answer = ffi::PyVectorcall_Call(slf.as_ptr(), args.as_ptr(), kwargs);
+            Bound::from_owned_ptr_or_err(slf.py(), answer)
         }
     }
 
@@ -171,22 +206,31 @@ unsafe extern "C" fn vectorcall(
             return ffi::PyObject_Vectorcall(this.wrapped.as_ptr(), arguments, count, names);
         }
         let object = Borrowed::from_ptr(py, *arguments);
-        let made = (this.deed.suits)(&object).and_then(|suits| {
-            if !suits {
-                let own = ffi::PyObject_Vectorcall(this.wrapped.as_ptr(), arguments, count, names);
-                return Bound::from_owned_ptr_or_err(py, own);
+        let make = || -> PyResult<*mut ffi::PyObject> {
+            if !(this.deed.suits)(&object)? || tracks_origins(py)? {
+                return Ok(ffi::PyObject_Vectorcall(
+                    this.wrapped.as_ptr(),
+                    arguments,
+                    count,
+                    names,
+                ));
             }
             let others = others(py, std::slice::from_raw_parts(arguments, given))?;
-            Ok(Coroutine::make(&function, &object, others)?.into_any())
-        });
-        match made {
-            Ok(made) => made.into_ptr(),
-            Err(error) => {
+            Ok(Coroutine::make(&function, &object, others)?.into_ptr())
+        };
+        crate::ffi::without_panic(py, ptr::null_mut(), || {
+            make().unwrap_or_else(|error| {
                 error.restore(py);
                 ptr::null_mut()
-            }
-        }
+            })
+        })
     }
+}
+
+/// Whether coroutines are to know where they were made, as in asyncio's debug mode.
+#[inline]
+fn tracks_origins(py: Python<'_>) -> PyResult<bool> {
+    names::ORIGIN_TRACKING_DEPTH.get(py)?.call0()?.is_truthy()
 }
 
 /// The arguments besides the object, if any is not `None`.

@@ -100,7 +100,10 @@ unsafe extern "C" fn next_of(iterator: *mut ffi::PyObject) -> *mut ffi::PyObject
     let iterator = unsafe {
         Borrowed::from_ptr(Python::assume_attached(), iterator).cast_unchecked::<FutureIter>()
     };
-    told_by_slot(iterator.py(), next(&iterator))
+    let py = iterator.py();
+    crate::ffi::without_panic(py, std::ptr::null_mut(), || {
+        told_by_slot(py, next(&iterator))
+    })
 }
 
 #[inline]
