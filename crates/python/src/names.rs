@@ -41,8 +41,6 @@ pub(crate) static HANDLE: Imported = Imported::new("asyncio", "Handle");
 pub(crate) static THREAD_SAFE_HANDLE: Imported =
     Imported::new("asyncio.events", "_ThreadSafeHandle");
 pub(crate) static GET_RUNNING_LOOP: Imported = Imported::new("asyncio.events", "_get_running_loop");
-pub(crate) static ORIGIN_TRACKING_DEPTH: Imported =
-    Imported::new("sys", "get_coroutine_origin_tracking_depth");
 pub(crate) static FUNCTION_TYPE: Imported = Imported::new("types", "FunctionType");
 pub(crate) static COROUTINE_TYPE: Imported = Imported::new("types", "CoroutineType");
 pub(crate) static ALLOCATE_LOCK: Imported = Imported::new("_thread", "allocate_lock");

@@ -9,8 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{Borrowed, PyTypeInfo, ffi, intern};
 
-use super::Deed;
 use super::coroutine::Coroutine;
+use super::{Deed, origin};
 use crate::{names, primitives, streams};
 
 /// A coroutine function, and as a method one of what has the attribute.
@@ -207,7 +207,7 @@ unsafe extern "C" fn vectorcall(
         }
         let object = Borrowed::from_ptr(py, *arguments);
         let make = || -> PyResult<*mut ffi::PyObject> {
-            if !(this.deed.suits)(&object)? || tracks_origins(py)? {
+            if !(this.deed.suits)(&object)? || origin::is_tracked(py)? {
                 return Ok(ffi::PyObject_Vectorcall(
                     this.wrapped.as_ptr(),
                     arguments,
@@ -225,12 +225,6 @@ unsafe extern "C" fn vectorcall(
             })
         })
     }
-}
-
-/// Whether coroutines are to know where they were made, as in asyncio's debug mode.
-#[inline]
-fn tracks_origins(py: Python<'_>) -> PyResult<bool> {
-    names::ORIGIN_TRACKING_DEPTH.get(py)?.call0()?.is_truthy()
 }
 
 /// The arguments besides the object, if any is not `None`.

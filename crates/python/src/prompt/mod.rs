@@ -9,6 +9,7 @@
 
 mod coroutine;
 mod function;
+mod origin;
 
 use pyo3::prelude::*;
 

@@ -1,0 +1,62 @@
+//! Whether coroutines are to know where they were made, as asyncio's debug mode wants it.
+//!
+//! `sys.get_coroutine_origin_tracking_depth()` says so, for a tenth of what an `async with` costs. The number is a
+//! field of the thread's state, whose place differs between releases: it is found by setting it to two numbers. Where
+//! it can't be, the function is asked.
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// How much of a thread's state is searched: the least that any release has is 280 bytes (3.10).
+const SEARCHED: usize = 256;
+
+/// Numbers that nobody else has there.
+const MARKS: [i32; 2] = [0x5a17_3c21, 0x21c3_71a5];
+
+static PLACE: PyOnceLock<Option<usize>> = PyOnceLock::new();
+
+/// # Errors
+/// Out of memory.
+#[inline]
+pub(super) fn is_tracked(py: Python<'_>) -> PyResult<bool> {
+    match PLACE.get_or_init(py, || find(py).unwrap_or_default()) {
+        Some(place) => Ok(number_at(py, *place) != 0),
+        None => depth(py)?.is_truthy(),
+    }
+}
+
+fn depth(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    let get = intern!(py, "get_coroutine_origin_tracking_depth");
+    py.import(intern!(py, "sys"))?.call_method0(get)
+}
+
+fn find(py: Python<'_>) -> PyResult<Option<usize>> {
+    let set = py
+        .import(intern!(py, "sys"))?
+        .getattr(intern!(py, "set_coroutine_origin_tracking_depth"))?;
+    let before = depth(py)?;
+    let [first, second] = MARKS;
+    set.call1((first,))?;
+    let place = (0..SEARCHED)
+        .step_by(size_of::<i32>())
+        .find(|&place| number_at(py, place) == first);
+    set.call1((second,))?;
+    let place = place.filter(|&place| number_at(py, place) == second);
+    set.call1((before,))?;
+    Ok(place)
+}
+
+/// The number at `place`, below [`SEARCHED`], of this thread's state.
+#[inline]
+fn number_at(_attached: Python<'_>, place: usize) -> i32 {
+    // SAFETY: a thread that is attached has a state, it alone writes to this part of it, and `place` is a multiple of
+    // a number's size inside it.
+    unsafe {
+        ffi::PyThreadState_Get()
+            .byte_add(place)
+            .cast::<i32>()
+            .read()
+    }
+}
