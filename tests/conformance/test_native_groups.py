@@ -322,3 +322,66 @@ async def test_nothing_keeps_them(loop: Loop, what: str) -> None:
         loop.set_exception_handler(None)
     assert watch() is None
     assert set(messages) <= {"Task was destroyed but it is pending!"}
+
+
+# What a program does to those who are told.
+
+
+async def test_children_taken_away(loop: Loop) -> None:
+    """asyncio's error then is of the child that was told."""
+    for empty in (False, True):
+        children = (give(number, number) for number in range(3))
+        outer = asyncio.gather(*children, return_exceptions=True)
+        await pause()
+        outer.cancel()
+        if empty:
+            outer._children.clear()  # type: ignore[attr-defined]
+        with pytest.raises(asyncio.CancelledError):
+            await outer
+
+
+@with_groups
+async def test_context_of_what_a_group_calls(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of who has made the task: what the task sets is not seen."""
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+
+    class Future(asyncio.Future):  # type: ignore[type-arg]
+        def set_result(self, result: Any) -> None:
+            seen.append(variable.get())
+            super().set_result(result)
+
+    async def child() -> None:
+        variable.set("of the child")
+
+    async def program() -> None:
+        async with TaskGroup() as group:
+            group.create_task(child())
+            monkeypatch.setattr(loop, "create_future", lambda: Future(loop=loop))
+
+    await loop.create_task(program())
+    assert seen == ["unset"]
+
+
+@pytest.mark.parametrize("look", ["nothing", "debug", "_ready"])
+async def test_a_task_that_begins_again(loop: Loop, look: str) -> None:
+    """While those who wait for its first end are still to be told: they are, or hear of it."""
+    if look == "_ready" and not hasattr(loop, "_ready"):
+        pytest.skip("asyncio's and ours only")
+    tasks = [loop.create_task(give(number)) for number in range(3)]
+    outer = asyncio.gather(*tasks)
+    loop.set_exception_handler(lambda _loop, _context: None)
+
+    def begin_again() -> None:
+        tasks[0].__init__(give(9), loop=loop)  # type: ignore[misc]
+        if look == "debug":
+            loop.set_debug(True)
+        elif look == "_ready":
+            assert list(loop._ready)  # type: ignore[attr-defined]
+
+    loop.call_soon(begin_again)
+    await pause(3)
+    loop.set_debug(False)
+    assert [task.done() for task in tasks] == [True] * 3
+    outer.cancel()
+    await pause()

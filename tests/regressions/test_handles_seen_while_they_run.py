@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -118,3 +119,25 @@ def test_a_handle_that_was_found_before_it_is_used_again(loop: Loop) -> None:
         loop.call_later(0, int)
     loop.run_until_complete(go_on())
     assert len(called) == 10
+
+
+def test_weak_references_to_more_than_are_kept(loop: asyncio.AbstractEventLoop) -> None:
+    """The loop's state was borrowed while one too many was dropped, whose end called the loop."""
+    called: list[object] = []
+    references = []
+
+    def ended(reference: object) -> None:
+        called.append(loop.call_soon(called.append, 1))
+
+    def find() -> None:
+        for seen in gc.get_objects():
+            if isinstance(seen, asyncio.Handle) and getattr(seen, "_callback", 1) is None:
+                references.append(weakref.ref(seen, ended))
+
+    for _ in range(3000):
+        loop.call_soon(len, "")
+    loop.call_soon(find)
+    loop.call_soon(loop.call_soon, loop.stop)
+    loop.run_forever()
+    loop.run_until_complete(asyncio.sleep(0))
+    assert all(isinstance(one, (int, asyncio.Handle)) for one in called)

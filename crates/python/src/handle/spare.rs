@@ -92,14 +92,16 @@ impl Spare {
         self.owed >= MANY || self.is_raised()
     }
 
-    /// Lends as many as other threads have brought.
+    /// Lends as many as other threads have brought. Of theirs at most `queued` are still to run: what has run and is not
+    /// here does not come back.
     #[inline]
-    pub(crate) fn lend(&mut self, lent: &mut Lent) {
+    pub(crate) fn lend(&mut self, lent: &mut Lent, queued: usize) {
         let wanted = self.bursts.limit().saturating_sub(lent.0.len());
         self.owed = self.owed.min(wanted);
         let left = self.handles.len().saturating_sub(self.owed);
         self.owed -= self.handles.len() - left;
         lent.0.extend(self.handles.drain(left..));
+        self.owed = self.owed.min(queued);
     }
 
     /// Whether more is kept than always, which is to end.

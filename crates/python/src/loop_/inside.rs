@@ -255,7 +255,7 @@ fn show<'py>(
             drop(before);
             handle.into_any()
         }
-        Runnable::Tell(task) => {
+        Runnable::Tell(task) if told::is_waited_for(task.bind(py)) => {
             let task = task.bind(py).clone();
             let handle = told::into_handle(event_loop, &task)?;
             let before = std::mem::replace(runnable, Runnable::Call(handle.clone().unbind()));

@@ -106,6 +106,11 @@ pub(super) fn tick(
             }
             Next::Run(runnable) => run(event_loop, runnable)?,
             Next::Flush => transport::flush(event_loop)?,
+            Next::Drop(over) => {
+                // Empty; but a program may have a weak reference to it.
+                current::settle(event_loop)?;
+                drop(over);
+            }
             Next::Over => return Ok(()),
         }
     }
@@ -138,6 +143,8 @@ enum Next {
     Run(Runnable),
     /// What the handles have written leaves.
     Flush,
+    /// A used handle that is one too many.
+    Drop(Used),
     Over,
 }
 
@@ -330,9 +337,10 @@ impl State {
     /// What to do next; `spare` is a handle that has run and that nobody else holds.
     #[inline]
     fn next(&mut self, spare: Option<Used>) -> Next {
-        if let Some(spare) = spare {
-            // One too many is empty: dropping it runs no Python code.
-            drop(self.spare.keep(spare));
+        if let Some(spare) = spare
+            && let Some(over) = self.spare.keep(spare)
+        {
+            return Next::Drop(over);
         }
         let Self {
             driver, holding, ..
@@ -367,8 +375,9 @@ impl Runnable {
             Self::Step(task) => Some(as_handle(event_loop, task, false)?),
             Self::Wake(task) => Some(as_handle(event_loop, task, true)?),
             Self::Tell(task) => {
-                let handle = told::as_handle(event_loop, task.bind(py))?;
-                Some(handle.into_any().unbind())
+                // None if the task was initialised again.
+                let handle = told::as_handle(event_loop, task.bind(py)).ok();
+                handle.map(|handle| handle.into_any().unbind())
             }
             Self::Begin(beginning) => Some(beginning.transport.clone_ref(py).into_any()),
             Self::End(ending) => Some(ending.transport.clone_ref(py).into_any()),
@@ -402,8 +411,9 @@ impl EventLoop {
     /// While the loop sleeps, it keeps no context alive, and other threads have their used handles.
     pub(super) fn drop_contexts(&self, owned: &Ownership<'_, State>) {
         let snapshots = owned.with(|state| {
+            let queued = state.scheduler.ready_len();
             let remote = self.inbox.lend(|for_others| {
-                state.spare.lend(&mut for_others.lent);
+                state.spare.lend(&mut for_others.lent, queued);
                 for_others.snapshot.take()
             });
             (state.snapshot.take(), remote)
@@ -415,8 +425,9 @@ impl EventLoop {
     #[cold]
     fn after_bursts(&self, owned: &Ownership<'_, State>) {
         let less = owned.with(|state| {
+            let queued = state.scheduler.ready_len();
             self.inbox
-                .lend(|for_others| state.spare.lend(&mut for_others.lent));
+                .lend(|for_others| state.spare.lend(&mut for_others.lent, queued));
             let now = state.driver().now();
             state.spare.pass(now)
         });

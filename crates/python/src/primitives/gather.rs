@@ -241,20 +241,22 @@ impl Gathering {
             }
         }
         if is_last {
-            return Self::end(slf, &outer);
+            return Self::end(slf, &outer, child);
         }
         Ok(())
     }
 
     /// All have ended.
-    fn end<'py>(slf: &Bound<'py, Self>, outer: &Any<'py>) -> PyResult<()> {
+    fn end<'py>(slf: &Bound<'py, Self>, outer: &Any<'py>, child: &Any<'py>) -> PyResult<()> {
         let py = slf.py();
         let children = hold(slf).children.as_ref().map(|it| it.bind(py).clone());
         let Some(children) = children else {
             return Ok(());
         };
         let results = PyList::empty(py);
+        let mut last = child.clone();
         for child in &children {
+            last.clone_from(&child);
             let result = match told::how_ended(&child)? {
                 Ended::WithResult(Some(result)) => result,
                 Ended::WithResult(None) => ffi::call_method(intern!(py, "result"), [&child])?,
@@ -274,7 +276,7 @@ impl Gathering {
         let cancelled = outer.getattr(intern!(py, "_cancel_requested"))?;
         if cancelled.is_truthy()? {
             // Whatever was asked for: https://github.com/python/cpython/issues/76865
-            let error = cancelled_error(&children.get_item(children.len() - 1)?)?;
+            let error = cancelled_error(&last)?;
             return ffi::call_method(intern!(py, "set_exception"), [outer, &error]).map(drop);
         }
         let results = results.into_any();

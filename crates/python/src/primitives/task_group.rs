@@ -155,17 +155,9 @@ impl TaskGroup {
     /// What the future raises that the group's end waits for.
     #[inline]
     pub(crate) fn count(slf: &Bound<'_, Self>, task: &Any<'_>) -> PyResult<bool> {
-        let (tasks, completed) = {
-            let this = slf.get();
-            (this.tasks.get(slf), this.completed.get(slf))
-        };
-        let Some(Ok(tasks)) = tasks.map(Bound::cast_into_exact::<PySet>) else {
+        let Some((tasks, completed)) = Self::counting(slf) else {
             return Ok(false);
         };
-        let completed = completed.filter(|completed| !completed.is_none());
-        if completed.as_ref().is_some_and(|it| !told::is_known(it)) {
-            return Ok(false);
-        }
         tasks.discard(task)?;
         if let Some(completed) = completed
             && tasks.is_empty()
@@ -173,6 +165,23 @@ impl TaskGroup {
             wake(&completed, PyBool::new(slf.py(), true).as_any())?;
         }
         Ok(true)
+    }
+
+    /// Whether [`count`](Self::count) would do.
+    #[inline]
+    pub(crate) fn only_counts(slf: &Bound<'_, Self>) -> bool {
+        Self::counting(slf).is_some()
+    }
+
+    /// The set of its tasks, and the future that its end waits for; nothing if a program has put something of its
+    /// own there.
+    #[inline]
+    fn counting<'py>(slf: &Bound<'py, Self>) -> Option<(Bound<'py, PySet>, Option<Any<'py>>)> {
+        let this = slf.get();
+        let tasks = this.tasks.get(slf)?.cast_into_exact::<PySet>().ok()?;
+        let completed = this.completed.get(slf).filter(|it| !it.is_none());
+        let known = completed.as_ref().is_none_or(told::is_known);
+        known.then_some((tasks, completed))
     }
 }
 

@@ -267,6 +267,11 @@ pub(super) fn queue<'py>(
     if !told.counts(life, has_failed(task)) {
         return Ok(Some(told));
     }
+    if let Told::Group(group) = &told
+        && !TaskGroup::only_counts(group.bind(task.py()))
+    {
+        return Ok(Some(told));
+    }
     if Task::with(task, |slots| slots.waits_for.is_some()) {
         // Another one is told before.
         return Ok(Some(told));
@@ -312,6 +317,12 @@ pub(crate) fn run(event_loop: &Bound<'_, EventLoop>, task: &Bound<'_, Task>) -> 
     }
     told.release(py);
     Ok(())
+}
+
+/// Whether there is somebody to be told of a [`Runnable::Tell`]: not if the task was initialised again.
+#[cold]
+pub(crate) fn is_waited_for(task: &Bound<'_, Task>) -> bool {
+    Task::with(task, |slots| slots.waits_for.is_some())
 }
 
 /// The handle that asyncio's loop would have for a [`Runnable::Tell`].
