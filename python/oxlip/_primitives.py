@@ -131,15 +131,16 @@ class Lock(_Copied, _native.Lock, _Lock):
         if not self._take():
             if type(self) is not Lock:
                 return await super().acquire()
-            await self._wait()
+            await _enter_lock(self)
         return True
 
     @prompt
     async def __aenter__(self) -> None:
-        if not self._take():
-            await (self._wait() if type(self) is Lock else self.acquire())
-
-    async def _wait(self) -> None:
+        if self._take():
+            return
+        if type(self) is not Lock:
+            await self.acquire()
+            return
         waiter = self._arrival()
         try:
             try:
@@ -275,6 +276,10 @@ class _Disturbed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._condition, name)
+
+
+# The one in Python: it is about to wait.
+_enter_lock: Any = inspect.unwrap(Lock.__aenter__)
 
 
 class _NativeSemaphore(_Copied, _native.Semaphore):

@@ -93,13 +93,16 @@ fn with_our_timers<'a, 'py>(event_loop: &'a Any<'py>) -> Option<&'a Bound<'py, E
 #[inline]
 pub(crate) fn time<'py>(event_loop: &Any<'py>) -> PyResult<Any<'py>> {
     let py = event_loop.py();
-    match with_our_timers(event_loop) {
-        Some(known) => {
-            let now = schedule::now(known.get()).as_secs_f64();
-            Ok(PyFloat::new(py, now).into_any())
-        }
+    match seconds(event_loop) {
+        Some(now) => Ok(PyFloat::new(py, now).into_any()),
         None => crate::ffi::call_method(intern!(py, "time"), [event_loop]),
     }
+}
+
+/// The same without an object; None if the method is to be called.
+#[inline]
+pub(crate) fn seconds(event_loop: &Any<'_>) -> Option<f64> {
+    with_our_timers(event_loop).map(|known| schedule::now(known.get()).as_secs_f64())
 }
 
 /// The loop, if what is to run soon may go to its scheduler past `call_soon()`.

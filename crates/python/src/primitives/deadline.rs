@@ -4,7 +4,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyTuple, PyType};
+use pyo3::types::{PyFloat, PyInt, PyTuple, PyType};
 
 use super::{Any, Slot, held, is_exactly, nothing, shown};
 use crate::counts::{Counted, Kind};
@@ -12,7 +12,7 @@ use crate::fields::{Fields, has_fields, hold};
 use crate::handle::TimerHandle;
 use crate::loop_::fastcall;
 use crate::prompt::Deed;
-use crate::tasks::Task;
+use crate::tasks::{Task, current};
 use crate::{ffi, names};
 
 /// asyncio's states, in its order.
@@ -65,12 +65,26 @@ pub(crate) fn timeout<'py>(delay: &Any<'py>) -> PyResult<Any<'py>> {
     }
     let when = if delay.is_none() {
         delay.clone()
+    } else if let (Some(now), Some(delay)) = (fastcall::seconds(&event_loop), usual(delay)) {
+        PyFloat::new(py, now + delay).into_any()
     } else {
         fastcall::time(&event_loop)?.add(delay)?
     };
     // Its `__init__` would do nothing.
     let class = names::OUR_TIMEOUT.get(py)?.cast::<PyType>()?;
     ffi::new_object(class, &PyTuple::new(py, [when])?, None)
+}
+
+/// A number of a usual kind and size.
+#[inline]
+fn usual(seconds: &Any<'_>) -> Option<f64> {
+    match seconds.cast_exact::<PyFloat>() {
+        Ok(seconds) => Some(seconds.value()),
+        Err(_) => {
+            let seconds = seconds.cast_exact::<PyInt>().ok()?;
+            seconds.extract::<i32>().ok().map(f64::from)
+        }
+    }
 }
 
 #[pymethods]
@@ -95,7 +109,11 @@ impl Timeout {
         if !is_exactly(slf, &names::OUR_TIMEOUT)? || hold(slf).state != State::Created {
             return Ok(false);
         }
-        let task = names::CURRENT_TASK.get(py)?.call0()?;
+        let event_loop = names::GET_RUNNING_LOOP.get(py)?.call0()?;
+        let task = match current::running_on(&event_loop)? {
+            Some(task) => task,
+            None => names::CURRENT_TASK.get(py)?.call0()?,
+        };
         if task.is_none() {
             return Ok(false);
         }
@@ -113,10 +131,12 @@ impl Timeout {
             (held(py, &this.when), before)
         };
         if let Some(when) = when {
-            let event_loop = names::GET_RUNNING_LOOP.get(py)?.call0()?;
             let expire = slf.getattr(intern!(py, "_on_timeout"))?;
-            let now = fastcall::time(&event_loop)?;
-            let handler = if when.le(&now)? {
+            let is_due = match (fastcall::seconds(&event_loop), usual(&when)) {
+                (Some(now), Some(when)) => when <= now,
+                _ => when.le(fastcall::time(&event_loop)?)?,
+            };
+            let handler = if is_due {
                 ffi::call_method(intern!(py, "call_soon"), [&event_loop, &expire])?
             } else {
                 fastcall::timer(&event_loop, &when, &expire)?

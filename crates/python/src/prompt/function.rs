@@ -45,6 +45,9 @@ impl PromptFunction {
         others: Option<&Bound<'py, PyTuple>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = object.py();
+        if self.deed.arguments == 0 {
+            return crate::ffi::vectorcall(self.wrapped.bind(py), [object], None);
+        }
         let others = match others {
             Some(others) => others.clone(),
             None => PyTuple::new(py, vec![py.None().into_bound(py); self.deed.arguments])?,

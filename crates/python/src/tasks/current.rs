@@ -57,6 +57,19 @@ pub(crate) fn is_asyncios(event_loop: &Bound<'_, EventLoop>) -> PyResult<bool> {
     Ok(running.is_some_and(|task| task.get_type().is(class)))
 }
 
+/// The task that this loop runs, or None, where our tasks run; without them nothing is known.
+///
+/// # Errors
+/// Those of a loop's `__hash__`.
+#[inline]
+pub(crate) fn running_on<'py>(event_loop: &Any<'py>) -> PyResult<Option<Any<'py>>> {
+    if !super::switched() {
+        return Ok(None);
+    }
+    let running = current_tasks(event_loop.py())?.get_item(event_loop)?;
+    Ok(running.filter(|task| !task.is_none()))
+}
+
 /// As [`enter`], for a step in the queue of a loop of ours.
 ///
 /// # Errors
