@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from support import expectations, leaks, limits, loops, patience, tasks
 
@@ -29,6 +30,12 @@ SETTLING_TICKS = 20
 SECONDS_TO_END = 15 * patience.FACTOR
 
 OF_CPYTHON = re.compile(r"cpython/.*\[(.+?)-(test_[^\]]+)\]")
+
+# How long an example takes says how busy the machine is; what hangs ends at pytest's own limit.
+hypothesis.settings.register_profile(
+    "oxlip", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("oxlip")
 
 passed = pytest.StashKey[bool]()
 before = pytest.StashKey[leaks.Snapshot]()

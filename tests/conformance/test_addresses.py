@@ -110,7 +110,6 @@ def is_local(host: str | None) -> bool:
 # The loop is only looked at, so that one may serve all examples.
 examples = settings(
     max_examples=300,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
 )

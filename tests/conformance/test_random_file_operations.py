@@ -28,9 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning"),
 ]
 
-random = settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+random = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 sizes = st.sampled_from([-1, 0, 1, 2, 3, 10, 100, 5000, 20_000])
 places = st.sampled_from([0, 1, 5, 50, 4095, 4096, 9000, 30_000])

@@ -11,7 +11,7 @@ import inspect
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.primitives import behind_asyncios_names
 from support.tasks import native_tasks
@@ -295,7 +295,6 @@ def check(*program: Any) -> None:
 KINDS = ("gather", "wait", "group")
 
 
-@settings(deadline=None)
 @given(st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.booleans(), children, actions))
 def test_the_same_is_told(program: Any) -> None:
     check(*program)
