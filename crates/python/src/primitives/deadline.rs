@@ -12,7 +12,7 @@ use crate::fields::{Fields, has_fields, hold};
 use crate::handle::TimerHandle;
 use crate::loop_::fastcall;
 use crate::prompt::Deed;
-use crate::tasks::{Task, current};
+use crate::tasks::{self, Task, current};
 use crate::{ffi, names};
 
 /// asyncio's states, in its order.
@@ -117,9 +117,9 @@ impl Timeout {
         if task.is_none() {
             return Ok(false);
         }
-        let cancelling = match task.cast_exact::<Task>() {
-            Ok(task) => PyInt::new(py, Task::cancelling(task)).into_any(),
-            Err(_) => ffi::call_method(intern!(py, "cancelling"), [&task])?,
+        let cancelling = match tasks::as_ours(&task) {
+            Some(task) => PyInt::new(py, Task::cancelling(task)).into_any(),
+            None => ffi::call_method(intern!(py, "cancelling"), [&task])?,
         };
         let (when, _before) = {
             let mut this = hold(slf);

@@ -101,6 +101,15 @@ pub(crate) fn switch(py: Python<'_>, on: bool) -> PyResult<()> {
     Ok(())
 }
 
+/// The task, if it is of exactly our class; there are none where the running Python's are not known.
+#[inline]
+pub(crate) fn as_ours<'a, 'py>(task: &'a Any<'py>) -> Option<&'a Bound<'py, Task>> {
+    if !EXPORTED.load(Ordering::Relaxed) {
+        return None;
+    }
+    task.cast_exact::<Task>().ok()
+}
+
 /// Gives a future of exactly our class its result; false if it is done. None: it is another future.
 ///
 /// # Errors
