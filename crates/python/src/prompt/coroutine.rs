@@ -3,7 +3,7 @@
 //! Who wants more of it than an `await` does, such as its frame, has the one in Python made, which it then stands
 //! for.
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
@@ -341,6 +341,23 @@ impl Coroutine {
             return Ok(false);
         }
         Self::attribute(slf, intern!(slf.py(), "cr_suspended"))?.is_truthy()
+    }
+
+    /// What a later Python's coroutine has besides, as 3.15's `cr_state`.
+    fn __getattr__<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyString>) -> PyResult<Any<'py>> {
+        let py = slf.py();
+        if let Some(coroutine) = Self::in_python(slf)? {
+            return coroutine.getattr(name);
+        }
+        if py.version_info() >= (3, 15) && name == "cr_state" {
+            let state = if Self::is_busy(slf) {
+                intern!(py, "CORO_RUNNING")
+            } else {
+                intern!(py, "CORO_CLOSED")
+            };
+            return py.import(intern!(py, "inspect"))?.getattr(state);
+        }
+        Err(PyAttributeError::new_err(name.clone().unbind()))
     }
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<String> {
