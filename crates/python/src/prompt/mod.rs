@@ -2,8 +2,8 @@
 //!
 //! Behind each stands a coroutine function in Python, which means the same. It is asked where something has to be
 //! waited for, by objects of derived classes, with other arguments, and by who looks closer at a coroutine than an
-//! `await` does. So what can be seen of it is Python's. What is done at
-//! once knows nothing of methods that a program replaces on one object (docs/primitives.md).
+//! `await` does. So what can be seen of it is Python's. What is done at once knows nothing of methods that a program
+//! replaces on one object (docs/primitives.md).
 //!
 //! All of it runs on whatever thread calls it.
 
