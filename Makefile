@@ -119,6 +119,13 @@ test-next: ## The Python tests on 3.14 and 3.15, which come from Debian sid (roo
 	done; \
 	if [ -n "$$failed" ]; then echo "oxlip: the tests fail on Python$$failed" >&2; exit 1; fi
 
+# The clone's files are read over from the emulated machine, so everything is built before.
+.PHONY: test-kernel-tls
+test-kernel-tls: $(CHECKED)/.oxlip ## The tests of TLS with the kernel's, on Debian's kernel in an emulated machine (root, network)
+	TIMEOUT=1800 tools/with-kernel env OXLIP_TESTS_KERNEL_TLS=1 OXLIP_TESTS_PATIENCE=3 \
+		$(CHECKED)/bin/python -m pytest -p no:cacheprovider -n 2 -q -k 'epoll or io_uring' \
+		tests/conformance/test_start_tls.py $(wildcard tests/conformance/test_tls_*.py) $(ARGS)
+
 # No such Python need be here: PyO3 is told what it would be like (and knows none before 3.14).
 .PHONY: check-free-threaded
 check-free-threaded: ## Type-check for Pythons without a GIL, 3.14t and 3.15t

@@ -108,6 +108,7 @@ BARRIERS = (
 UNSAFE = {
     "crates/selectors/src/backend/*.rs": "descriptors are plain numbers, borrowed for one call",
     "crates/driver/src/files.rs": "preadv2(2) into memory without a value has no safe form",
+    "crates/driver/src/kernel_tls.rs": "options and messages that rustix does not know",
     "crates/driver/src/readiness/batch.rs": "recvmmsg(2) has no safe form",
     "crates/driver/src/readiness/offload.rs": "options that rustix does not know",
     "crates/driver/src/uring/buffers.rs": "the kernel writes to memory of ours",

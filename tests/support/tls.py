@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import socket
 import ssl
 import tempfile
@@ -22,6 +23,10 @@ from support.sockets import PATIENCE, Peer, connected
 
 HOST = "server.example"
 PASSWORD = "correct horse"
+ENABLE_KTLS = 1 << 3
+"""`ssl.OP_ENABLE_KTLS`, which Python has since 3.12: the kernel may make the records."""
+KERNEL = os.environ.get("OXLIP_TESTS_KERNEL_TLS") == "1"
+"""Every connection of `connection()` asks for that, on the loop's side."""
 
 
 @functools.cache
@@ -143,6 +148,8 @@ async def connection(
     loop = asyncio.get_running_loop()
     server = server or server_context()
     client = client or client_context()
+    if KERNEL:
+        (server if is_server else client).options |= ENABLE_KTLS
     with near, far:
         theirs = asyncio.ensure_future(
             handshake(far, client if is_server else server, server_side=not is_server)

@@ -23,12 +23,14 @@
 //!    nothing to take from it. An op that does not suit the resource answers
 //!    `Failed(InvalidInput)`.
 
-#![deny(unsafe_code)] // Six files may: files.rs, readiness/{batch,offload}.rs, uring/{buffers,region,ring}.rs.
+#![deny(unsafe_code)] // Seven files may: {files,kernel_tls}.rs, readiness/{batch,offload}.rs, uring/{buffers,region,ring}.rs.
 
 mod any;
 pub mod clock;
 #[expect(unsafe_code, reason = "preadv2(2) into memory without a value")]
 pub mod files;
+#[expect(unsafe_code, reason = "options and messages that rustix does not know")]
+pub mod kernel_tls;
 pub mod net;
 pub mod readiness;
 mod shortage;

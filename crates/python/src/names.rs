@@ -161,7 +161,10 @@ pub(crate) static GETFRAME: Imported = Imported::new("sys", "_getframe");
 pub(crate) static WARN: Imported = Imported::new("warnings", "warn");
 pub(crate) static MEMORY_BIO: Imported = Imported::new("ssl", "MemoryBIO");
 pub(crate) static SSL_WANT_READ: Imported = Imported::new("ssl", "SSLWantReadError");
+pub(crate) static SSL_WANT_WRITE: Imported = Imported::new("ssl", "SSLWantWriteError");
 pub(crate) static SSL_SYSCALL: Imported = Imported::new("ssl", "SSLSyscallError");
 pub(crate) static CERTIFICATE_ERROR: Imported = Imported::new("ssl", "CertificateError");
 pub(crate) static TIMEOUT_ERROR: Imported = Imported::new("asyncio", "TimeoutError");
 pub(crate) static SENDFILE_MODE: Imported = Imported::new("asyncio.constants", "_SendfileMode");
+pub(crate) static SENDFILE_NOT_AVAILABLE: Imported =
+    Imported::new("asyncio", "SendfileNotAvailableError");

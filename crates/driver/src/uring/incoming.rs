@@ -37,6 +37,8 @@ pub(super) struct Incoming {
     pub(super) touched: bool,
     /// A send is among those of the next call.
     pub(super) sending: bool,
+    /// It takes no send that must be whole: the kernel makes TLS of it.
+    pub(super) by_itself: bool,
     /// Listed among those with something to take.
     pub(super) listed: bool,
     /// There may be something that only a take can find.
@@ -97,6 +99,7 @@ impl Incoming {
             request: Request::None,
             touched: false,
             sending: false,
+            by_itself: false,
             listed: false,
             hint: false,
             end: End::Open,

@@ -43,13 +43,13 @@ impl Uring {
         soon: bool,
     ) -> Poll<Completion> {
         if let Some(stream) = self.table.get(id) {
-            let kind = stream.kind;
+            let may_wait = soon && stream.kind == Kind::Stream && !stream.by_itself;
             if stream.sending {
                 // This one must not overtake it, and whether there is room is known only then. Its
                 // answer comes with the wait all the same.
                 self.submit_all();
             }
-            if soon && kind == Kind::Stream && self.stage(id, bufs) {
+            if may_wait && self.stage(id, bufs) {
                 return Poll::Pending;
             }
         }
@@ -233,6 +233,12 @@ impl Send {
             }
             Err(_) => {
                 let error = io::Error::from_raw_os_error(-self.answer.unwrap_or_default());
+                // TLS of the kernel's does not know MSG_WAITALL (tls_sw_sendmsg in net/tls/tls_sw.c).
+                if error.raw_os_error() == Some(libc::EOPNOTSUPP) && !stream.by_itself {
+                    stream.by_itself = true;
+                    inner.await_sendable(id);
+                    return;
+                }
                 if error.kind() == io::ErrorKind::WouldBlock {
                     inner.await_sendable(id);
                     return;

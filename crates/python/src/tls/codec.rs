@@ -5,16 +5,19 @@
 //! (`libssl.rs`), and through `SSLObject` where it cannot (`object.rs`); both share one `SSL`. None
 //! of these methods may be called while anything is borrowed: they run Python code.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use super::kernel::Kernel;
 use super::libssl::Libssl;
 use super::object::Object;
 use super::symbols::{self, Symbols};
-use super::wire::Lent;
+use super::wire::{Lent, Wire};
 use crate::buffer::Data;
 
 /// What makes and opens the records of one connection.
@@ -43,6 +46,15 @@ pub(super) enum Due<'py> {
     /// To be given back to [`give_back`](super::wire::give_back).
     Memory(Vec<u8>),
     Bytes(Bound<'py, PyBytes>),
+}
+
+/// A socket that is lent ([`Codec::lend_socket`]).
+pub(super) struct LentSocket<'a>(&'a Wire);
+
+impl Drop for LentSocket<'_> {
+    fn drop(&mut self) {
+        self.0.lend_socket(None);
+    }
 }
 
 /// What could be decrypted into a buffer.
@@ -140,6 +152,41 @@ impl Codec {
     /// Lends records of the peer's until the answer goes. `None`: they must be fed.
     pub(super) fn lend<'a>(&'a self, records: &'a [u8]) -> Option<Lent<'a>> {
         Some(self.libssl.as_ref()?.wire().lend(records))
+    }
+
+    /// Lets the kernel make the records if OpenSSL offers it the keys. `false`: not with this codec.
+    pub(super) fn allow_kernel(&self) -> bool {
+        if let Some(libssl) = &self.libssl {
+            libssl.wire().allow_kernel();
+        }
+        self.libssl.is_some()
+    }
+
+    /// Lends the kernel's half the socket below, to which everything has been sent, until the answer goes.
+    pub(super) fn lend_socket(&self, socket: OwnedFd) -> Option<LentSocket<'_>> {
+        let wire = self.libssl.as_ref()?.wire();
+        wire.lend_socket(Some(socket));
+        Some(LentSocket(wire))
+    }
+
+    /// Whether the kernel makes the records.
+    pub(super) fn is_kernel_sending(&self) -> bool {
+        self.ask_kernel(Kernel::is_sending)
+    }
+
+    /// Whether a record is kept that can only be sent with the socket lent.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.ask_kernel(Kernel::is_blocked)
+    }
+
+    /// Why the kernel sends nothing any more.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        self.libssl.as_ref()?.wire().failure()
+    }
+
+    fn ask_kernel(&self, question: impl FnOnce(&Kernel) -> bool) -> bool {
+        let libssl = self.libssl.as_ref();
+        libssl.and_then(|libssl| libssl.wire().ask_kernel(question)) == Some(true)
     }
 
     /// Shakes hands; `false`: the peer has to send more.

@@ -7,7 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::read::{self, Received};
-use super::{TlsProtocol, handshake, write};
+use super::{TlsProtocol, handshake, socket, write};
 use crate::{errors, ffi, names};
 
 /// The program is done with the connection, or the peer has said farewell.
@@ -67,6 +67,7 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
     {
         // Our own transport gathers what is written, and sends before it says how much is left.
         let _ = lower.call_method0(intern!(py, "get_write_buffer_size"));
+        let _ = this.is_blocked(py);
     }
     abort_lower(this, py, Some(error.value(py).clone().into_any()))?;
     if error.is_instance_of::<PyOSError>(py) {
@@ -124,7 +125,10 @@ pub(super) fn shutdown(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         Shutdown::Finish => return finish(slf, true),
         Shutdown::Unwrap => {}
     }
-    match this.with_codec(|codec| codec.unwrap(py))? {
+    if let Some(parted) = this.with(|inner| inner.parted)? {
+        return finish(slf, parted); // OpenSSL is not asked twice.
+    }
+    match this.with_socket(py, |codec| codec.unwrap(py))? {
         None => Ok(()),
         Some(Ok(true)) => finish(slf, true),
         Some(Ok(false)) => {
@@ -154,6 +158,12 @@ fn is_late_data(py: Python<'_>, error: &PyErr) -> bool {
 fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
+    if this.is_blocked(py)? {
+        // The farewell has not left yet: once more when it has.
+        this.with(|inner| inner.parted = Some(parted))?;
+        let waits = socket::wait_for_room(slf);
+        return survive(slf, waits);
+    }
     if !this.with(|inner| inner.machine.finish())? {
         return Ok(());
     }
@@ -263,6 +273,7 @@ pub(super) fn lost(slf: &Bound<'_, TlsProtocol>, error: Option<Bound<'_, PyAny>>
     })?;
     drop(queue);
     this.stop_timer(py)?;
+    socket::stop_waiting(this, py)?;
     if let Some(Ok(records)) = this.with_codec(|codec| codec.take(py))? {
         drop(records);
     }

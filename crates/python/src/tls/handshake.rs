@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat};
 
-use super::{TlsProtocol, end, write};
+use super::{TlsProtocol, end, socket, write};
 use crate::{errors, ffi, names};
 
 pub(super) fn begin(slf: &Bound<'_, TlsProtocol>, lower: Bound<'_, PyAny>) -> PyResult<()> {
@@ -15,6 +15,7 @@ pub(super) fn begin(slf: &Bound<'_, TlsProtocol>, lower: Bound<'_, PyAny>) -> Py
     drop(this.swap_lower(Some(lower.unbind())));
     match this.with(|inner| inner.machine.begin())? {
         Begin::Handshake => {
+            socket::allow_kernel(this, py)?;
             if this.event_loop.get().is_debug() {
                 errors::log_debug(py, "%r starts SSL handshake", &[slf.as_any().clone()])?;
                 let now = now(this, py)?;
@@ -31,7 +32,7 @@ pub(super) fn begin(slf: &Bound<'_, TlsProtocol>, lower: Bound<'_, PyAny>) -> Py
 /// Goes on with what has arrived.
 pub(super) fn advance(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let py = slf.py();
-    match slf.get().with_codec(|codec| codec.handshake(py))? {
+    match slf.get().with_socket(py, |codec| codec.handshake(py))? {
         None => Ok(()),
         Some(Ok(true)) => complete(slf),
         Some(Ok(false)) => {
@@ -93,6 +94,9 @@ fn describe(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     extra.set_item("peercert", sslobj.call_method0("getpeercert")?)?;
     extra.set_item("cipher", sslobj.call_method0("cipher")?)?;
     extra.set_item("compression", sslobj.call_method0("compression")?)?;
+    if socket::is_kernel_sending(this)? {
+        extra.set_item("kernel_tls", true)?;
+    }
     extra.set_item("ssl_object", sslobj)
 }
 

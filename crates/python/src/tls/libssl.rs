@@ -112,7 +112,7 @@ impl Libssl {
             Idle::More => End::More,
             Idle::Closed => End::Closed,
             Idle::Failed => {
-                let read = object.read(py);
+                let read = self.failed(py, object);
                 return Read {
                     data: data.or(read.data),
                     end: read.end,
@@ -202,7 +202,7 @@ impl Libssl {
         let end = match idle {
             Idle::More => End::More,
             Idle::Closed => End::Closed,
-            Idle::Failed => object.read(py).end,
+            Idle::Failed => self.failed(py, object).end,
         };
         Ok(Filled {
             filled,
@@ -230,7 +230,21 @@ impl Libssl {
         }
         match self.idle(result) {
             Idle::More => Ok(None),
-            Idle::Closed | Idle::Failed => object.write(PyBytes::new(py, data).as_any()),
+            Idle::Closed | Idle::Failed => match self.wire.failure() {
+                Some(error) => Err(error.into()),
+                None => object.write(PyBytes::new(py, data).as_any()),
+            },
+        }
+    }
+
+    /// What `SSLObject` raises about a call that failed, or the kernel's error.
+    fn failed<'py>(&self, py: Python<'py>, object: &Object) -> Read<'py> {
+        match self.wire.failure() {
+            Some(error) => Read {
+                data: None,
+                end: End::Failed(error.into()),
+            },
+            None => object.read(py),
         }
     }
 
@@ -264,7 +278,9 @@ impl Libssl {
         // SAFETY: called right after the call that gave `result`, on the same thread.
         let error = unsafe { (self.symbols.ssl_get_error)(self.pointers.ssl.as_ptr(), result) };
         match error {
-            // There is no system below the BIO: its end looks like an error of the system.
+            // The system below the BIO is the kernel's half.
+            SYSCALL if self.wire.failure().is_some() => Idle::Failed,
+            // Otherwise there is none: the BIO's end looks like an error of the system.
             WANT_READ | WANT_WRITE | SYSCALL => Idle::More,
             ZERO_RETURN => Idle::Closed,
             _ => Idle::Failed,

@@ -12,10 +12,12 @@
 mod codec;
 mod end;
 mod handshake;
+mod kernel;
 mod libssl;
 mod object;
 mod protocol;
 mod read;
+mod socket;
 mod symbols;
 mod transport;
 mod wire;

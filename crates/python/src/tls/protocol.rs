@@ -1,6 +1,7 @@
 //! `TlsProtocol`: what the lower transport sees, and the owner of everything a TLS connection has.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,6 +55,25 @@ pub(super) struct Inner {
     pub(super) began: Option<f64>,
     /// The codec is at work. A callback of the context that uses the transport finds this set.
     busy: bool,
+    /// The kernel may make the records, or does (`socket.rs`).
+    pub(super) kernel: bool,
+    /// The farewell is over but for ours, which has not left: what `end::finish` is to be told.
+    pub(super) parted: Option<bool>,
+    /// A file is sent past the connection: the program cannot write.
+    pub(super) reserved: bool,
+    /// What is waited with for room in the socket.
+    pub(super) room: Option<OwnedFd>,
+}
+
+impl Inner {
+    pub(super) fn codec(&self) -> Option<&Codec> {
+        self.codec.as_deref()
+    }
+
+    /// Whether a record is kept that only the socket itself takes.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.kernel && self.codec().is_some_and(Codec::is_blocked)
+    }
 }
 
 impl TlsProtocol {
@@ -288,6 +308,10 @@ impl TlsProtocol {
             accepted,
             began: None,
             busy: false,
+            kernel: false,
+            parted: None,
+            reserved: false,
+            room: None,
         };
         let made = Self {
             event_loop,

@@ -1,13 +1,13 @@
 //! `TlsTransport`: asyncio's transport for a TLS connection, as the program's protocol gets it.
 
 use oxlip_core::tls::{READ_HIGH, WRITE_HIGH, limits};
-use pyo3::exceptions::{PyNotImplementedError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 
-use super::{TlsProtocol, end, read, write};
+use super::{TlsProtocol, end, read, socket, write};
 use crate::buffer::Data;
 use crate::counts::{Counted, Kind};
 use crate::loop_::EventLoop;
@@ -38,6 +38,14 @@ impl TlsTransport {
         };
         Py::new(py, transport)
     }
+
+    fn check_not_reserved(&self, method: &str) -> PyResult<()> {
+        if self.tls.get().with(|inner| inner.reserved)? {
+            let message = format!("unable to {method}; sendfile is in progress");
+            return Err(PyRuntimeError::new_err(message));
+        }
+        Ok(())
+    }
 }
 
 #[pymethods]
@@ -46,13 +54,6 @@ impl TlsTransport {
     #[classattr]
     #[expect(non_upper_case_globals, reason = "asyncio's name")]
     const _start_tls_compatible: bool = true;
-
-    /// `loop.sendfile()` is to read and write: the kernel cannot encrypt.
-    #[classattr]
-    fn _sendfile_compatible(py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let modes = names::SENDFILE_MODE.get(py)?;
-        Ok(modes.getattr("FALLBACK")?.unbind())
-    }
 
     // Reading
 
@@ -121,6 +122,7 @@ impl TlsTransport {
         }
         let tls = self.tls.bind(data.py());
         let _owned = tls.get().own()?;
+        self.check_not_reserved("write")?;
         write::write(tls, &pieces)
     }
 
@@ -139,6 +141,7 @@ impl TlsTransport {
         }
         let tls = self.tls.bind(list_of_data.py());
         let _owned = tls.get().own()?;
+        self.check_not_reserved("writelines")?;
         write::write(tls, &pieces)
     }
 
@@ -188,6 +191,30 @@ impl TlsTransport {
         self.tls
             .get()
             .with(|inner| inner.machine.is_writing_paused())
+    }
+
+    // Sending a file past the connection: socket.rs
+
+    /// What `loop.sendfile()` may do: leave it to the kernel where that encrypts, otherwise read and write.
+    #[getter]
+    fn _sendfile_compatible<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mode = match socket::is_kernel_sending(self.tls.get())? {
+            true => "TRY_NATIVE",
+            false => "FALLBACK",
+        };
+        names::SENDFILE_MODE.get(py)?.getattr(mode)
+    }
+
+    fn _reserve(&self, py: Python<'_>, sender: Bound<'_, PyAny>) -> PyResult<()> {
+        let tls = self.tls.bind(py);
+        let _owned = tls.get().own()?;
+        socket::reserve(tls, sender)
+    }
+
+    fn _unreserve(&self, py: Python<'_>) -> PyResult<()> {
+        let tls = self.tls.bind(py);
+        let _owned = tls.get().own()?;
+        socket::unreserve(tls)
     }
 
     // Ending

@@ -11,10 +11,16 @@
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::io;
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
+use std::slice;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use oxlip_driver::kernel_tls;
+
+use super::kernel::{Kernel, Written};
 use super::symbols::{Bio, Ssl};
 
 /// OpenSSL's `BIO_METHOD`.
@@ -46,13 +52,20 @@ pub(super) struct BioSymbols {
 const NAME: &CStr = c"oxlip";
 /// OpenSSL's `BIO_TYPE_SOURCE_SINK`.
 const SOURCE_SINK: c_int = 0x0400;
-/// `BIO_FLAGS_READ` and `BIO_FLAGS_SHOULD_RETRY`, and all that say why a call moved nothing.
+/// `BIO_FLAGS_READ` or `BIO_FLAGS_WRITE` and `BIO_FLAGS_SHOULD_RETRY`, and all that say why a call moved nothing.
 const RETRY_READ: c_int = 0x01 | 0x08;
+const RETRY_WRITE: c_int = 0x02 | 0x08;
 const WHY: c_int = 0x0f;
 /// `BIO_CTRL_PENDING`, `BIO_CTRL_FLUSH` and `BIO_CTRL_WPENDING`.
 const PENDING: c_int = 10;
 const FLUSH: c_int = 11;
 const WRITE_PENDING: c_int = 13;
+/// `BIO_CTRL_SET_KTLS`, `BIO_CTRL_GET_KTLS_SEND`, `BIO_CTRL_SET_KTLS_TX_SEND_CTRL_MSG` and
+/// `BIO_CTRL_CLEAR_KTLS_TX_CTRL_MSG`. A socket's BIO knows them since OpenSSL 3.0.
+const SET_KERNEL: c_int = 72;
+const IS_KERNEL_SENDING: c_int = 73;
+const SET_KIND: c_int = 74;
+const CLEAR_KIND: c_int = 75;
 
 /// More than this is not kept for the next records that are made.
 const SPARE: usize = 256 * 1024;
@@ -83,6 +96,8 @@ struct Records {
     /// What has arrived just now, behind that. [`Lent`] outlives neither the memory nor this.
     lent: *const [u8],
     outgoing: Vec<u8>,
+    /// The program wants the kernel to make the records.
+    kernel: Option<Box<Kernel>>,
 }
 
 // SAFETY: `lent` is the only pointer, and it is read under the lock, by which `Lent` takes it back before
@@ -140,6 +155,7 @@ impl Wire {
             at: 0,
             lent: &[],
             outgoing: Vec::new(),
+            kernel: None,
         }))));
         // SAFETY: the BIO is new. It owns the records from here on (`destroy`), and the SSL the BIO:
         // given twice it takes one reference (SSL_set_bio(3)).
@@ -187,6 +203,30 @@ impl Wire {
     /// The records that are due. Their memory is to be given back ([`give_back`]).
     pub(super) fn take(&self) -> Vec<u8> {
         self.with(|records| mem::take(&mut records.outgoing))
+    }
+
+    /// The kernel may make the records, if OpenSSL offers it the keys.
+    pub(super) fn allow_kernel(&self) {
+        self.with(|records| records.kernel = Some(Box::default()));
+    }
+
+    /// Lends the socket, or takes it back.
+    pub(super) fn lend_socket(&self, socket: Option<OwnedFd>) {
+        let before = self.with(|records| {
+            let kernel = records.kernel.as_mut()?;
+            kernel.lend(socket, &mut records.outgoing)
+        });
+        drop(before);
+    }
+
+    /// What the kernel's half answers; `None` if there is none.
+    pub(super) fn ask_kernel<R>(&self, question: impl FnOnce(&Kernel) -> R) -> Option<R> {
+        self.with(|records| records.kernel.as_deref().map(question))
+    }
+
+    /// Why nothing can be sent any more.
+    pub(super) fn failure(&self) -> Option<io::Error> {
+        self.ask_kernel(Kernel::failure).flatten()
     }
 }
 
@@ -244,11 +284,18 @@ impl Records {
         now.len()
     }
 
-    fn write(&mut self, records: &[u8]) {
+    fn write(&mut self, records: &[u8]) -> Written {
+        if let Some(kernel) = &mut self.kernel {
+            let written = kernel.write(&mut self.outgoing, records);
+            if written != Written::Data {
+                return written;
+            }
+        }
         if self.outgoing.capacity() == 0 {
             self.outgoing = SPARE_RECORDS.take();
         }
         self.outgoing.extend_from_slice(records);
+        Written::Done
     }
 }
 
@@ -316,32 +363,85 @@ unsafe extern "C" fn write(
 ) -> c_int {
     // SAFETY: as in `read`; the memory holds so many bytes.
     unsafe {
-        let Some((_, mut due)) = records_to_move(bio) else {
+        let Some((method, mut due)) = records_to_move(bio) else {
             return 0;
         };
-        due.write(std::slice::from_raw_parts(records.cast::<u8>(), length));
-        *count = length;
+        match due.write(slice::from_raw_parts(records.cast::<u8>(), length)) {
+            Written::Done | Written::Data => {
+                *count = length;
+                return 1;
+            }
+            Written::Again => (method.symbols.set_flags)(bio, RETRY_WRITE),
+            Written::Failed => {}
+        }
     }
-    1
+    0
 }
 
 unsafe extern "C" fn control(
     bio: *mut Bio,
     command: c_int,
-    _number: c_long,
-    _pointer: *mut c_void,
+    number: c_long,
+    pointer: *mut c_void,
 ) -> c_long {
     // SAFETY: OpenSSL passes a BIO of our method.
-    let Some((_, records)) = (unsafe { records_of(bio) }) else {
+    let Some((_, mut records)) = (unsafe { records_of(bio) }) else {
         return 0;
     };
     let size = match command {
         FLUSH => return 1,
         PENDING => records.pending(),
         WRITE_PENDING => records.outgoing.len(),
-        _ => return 0,
+        _ => {
+            let Records {
+                kernel, outgoing, ..
+            } = &mut *records;
+            let Some(kernel) = kernel else { return 0 };
+            // SAFETY: OpenSSL's own pointer.
+            return c_long::from(unsafe {
+                control_kernel(kernel, outgoing, command, number, pointer)
+            });
+        }
     };
     c_long::try_from(size).unwrap_or(c_long::MAX)
+}
+
+/// What OpenSSL asks of a socket whose kernel may make records. `false`: no, and for what it does not wait for an answer.
+///
+/// # Safety
+/// With `SET_KERNEL`, `pointer` is to keys as the kernel wants them (`ktls_crypto_info_t`: one of the structures
+/// `tls12_crypto_info_*` comes first).
+unsafe fn control_kernel(
+    kernel: &mut Kernel,
+    outgoing: &mut Vec<u8>,
+    command: c_int,
+    number: c_long,
+    pointer: *mut c_void,
+) -> bool {
+    match command {
+        // The number is not zero for what is sent (1 or 2, by OpenSSL's version), and zero for what is received.
+        SET_KERNEL if number != 0 && !pointer.is_null() => {
+            // SAFETY: the keys begin with their version and cipher, which say how long they are.
+            let keys = unsafe {
+                let head = pointer.cast::<[u8; kernel_tls::HEAD]>().read_unaligned();
+                let Some(length) = kernel_tls::keys_length(head) else {
+                    return false;
+                };
+                slice::from_raw_parts(pointer.cast::<u8>(), length)
+            };
+            kernel.start(outgoing, keys)
+        }
+        IS_KERNEL_SENDING => kernel.is_sending(),
+        SET_KIND => {
+            kernel.set_kind(u8::try_from(number).ok());
+            false
+        }
+        CLEAR_KIND => {
+            kernel.set_kind(None);
+            false
+        }
+        _ => false,
+    }
 }
 
 unsafe extern "C" fn destroy(bio: *mut Bio) -> c_int {

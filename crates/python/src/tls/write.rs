@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::codec::Due;
-use super::{TlsProtocol, end, wire};
+use super::{TlsProtocol, end, socket, wire};
 use crate::buffer::{Chunk, Data};
 use crate::transport::{self, StreamTransport};
 use crate::{errors, ffi};
@@ -91,10 +91,22 @@ fn queue(this: &TlsProtocol, data: &Data<'_>, done: usize) -> PyResult<()> {
 
 /// Encrypts what is queued, as far as the lower transport has room, and sends.
 pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    encrypt_queued(slf, false)?;
+    send(slf)
+}
+
+/// The same without regard to the lower transport's room, which keeps what it cannot send.
+pub(super) fn write_everything(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    encrypt_queued(slf, true)?;
+    hand_over(slf.get(), slf.py())?;
+    control(slf)
+}
+
+fn encrypt_queued(slf: &Bound<'_, TlsProtocol>, everything: bool) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
     while let Some((chunk, skip)) = this.with(|inner| {
-        let writable = inner.machine.may_encrypt();
+        let writable = everything || inner.machine.may_encrypt();
         writable.then(|| inner.queue.pop_front()).flatten()
     })? {
         let length = chunk.as_ref().len();
@@ -120,11 +132,11 @@ pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
             break; // The peer has to send something first.
         }
         drop::<Option<Chunk>>(done);
-        if this.with(|inner| inner.machine.may_send())? {
+        if everything || this.with(|inner| inner.machine.may_send())? {
             hand_over(this, py)?;
         }
     }
-    send(slf)
+    Ok(())
 }
 
 /// Hands the records that are due to the lower transport, and tells the program whether to hold
@@ -134,6 +146,9 @@ pub(super) fn send(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let this = slf.get();
     if this.with(|inner| inner.machine.may_send())? {
         hand_over(this, py)?;
+    }
+    if this.with(|inner| inner.kernel)? {
+        socket::wait_for_room(slf)?;
     }
     control(slf)
 }

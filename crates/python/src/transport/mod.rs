@@ -32,6 +32,7 @@ pub(crate) use link::{AnyTransport, Link};
 pub(crate) use pipe::{Direction, wrap as wrap_pipe};
 pub(crate) use read::read;
 pub(crate) use read_pipe::ReadPipeTransport;
+pub(crate) use reserve::{duplicate, duplicate_if_idle, reserve, unreserve};
 pub(crate) use stream::StreamTransport;
 pub(crate) use write::{
     flush, flush_before_wait, note_sent, sendable, settle_sent, stage_for_wait, write,

@@ -1,21 +1,24 @@
 //! A transport whose socket is lent: while a file is sent past the write buffer, nothing else may be.
 //!
 //! The sender is an object of `oxlip._sendfile`, called on the loop's thread: `begin()` once the
-//! write buffer is empty, `lost(error)` when the connection ends under it.
+//! write buffer is empty, `lost(error)` when the connection ends under it. What is sent in one call needs no
+//! reservation ([`duplicate_if_idle`]).
+
+use std::os::fd::OwnedFd;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
 use super::link::Link;
-use super::write;
+use super::{StreamTransport, write};
 use crate::errors;
 
 /// Refuses writes from now on, and lets `sender` begin when everything written has been sent.
 ///
 /// # Errors
 /// `RuntimeError` if the connection is lost, or lent already.
-pub(super) fn reserve(transport: Link<'_, '_>, sender: Bound<'_, PyAny>) -> PyResult<()> {
+pub(crate) fn reserve(transport: Link<'_, '_>, sender: Bound<'_, PyAny>) -> PyResult<()> {
     let this = transport.get();
     write::flush_one(transport)?;
     let free = this.with_state(|state| {
@@ -38,7 +41,7 @@ pub(super) fn reserve(transport: Link<'_, '_>, sender: Bound<'_, PyAny>) -> PyRe
 }
 
 /// Ends `reserve`: writes are taken again.
-pub(super) fn unreserve(transport: Link<'_, '_>) -> PyResult<()> {
+pub(crate) fn unreserve(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
     let sender = transport.with_slots(|slots| slots.sender.take());
     this.with_state(|state| {
@@ -48,6 +51,37 @@ pub(super) fn unreserve(transport: Link<'_, '_>) -> PyResult<()> {
     })?;
     drop(sender);
     Ok(())
+}
+
+/// The socket once more, for who sends past the write buffer in the same call: `None` if something waits to be
+/// sent, the socket is reserved or the connection lost.
+pub(crate) fn duplicate_if_idle(
+    transport: &Bound<'_, StreamTransport>,
+) -> PyResult<Option<OwnedFd>> {
+    let link = Link::Stream(transport);
+    if write::buffered(link)? > 0 {
+        return Ok(None);
+    }
+    let this = link.get();
+    let found = this.with_state(|state| {
+        let (driver, resources) = state.parts();
+        let stream = &resources.connection(this.id)?.stream;
+        if stream.buffered() > 0 || stream.is_reserved() || stream.is_lost() {
+            return None;
+        }
+        driver.descriptor(this.id)?.try_clone_to_owned().ok()
+    })?;
+    Ok(found.flatten())
+}
+
+/// The socket once more, to wait for room in it; `None` if the connection is lost, or simulated.
+pub(crate) fn duplicate(transport: &Bound<'_, StreamTransport>) -> PyResult<Option<OwnedFd>> {
+    let this = Link::Stream(transport).get();
+    let found = this.with_state(|state| {
+        let descriptor = state.parts().0.descriptor(this.id)?;
+        descriptor.try_clone_to_owned().ok()
+    })?;
+    Ok(found.flatten())
 }
 
 /// Nothing is left in the write buffer.

@@ -1,0 +1,166 @@
+//! The socket below a connection, where it is that of a stream of ours: for the records that the kernel's half sends
+//! past the transport (`kernel.rs`), for the wait until it has room for them, and for files that the kernel encrypts.
+//!
+//! On the loop's thread, by the connection's owner.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use super::codec::Codec;
+use super::{TlsProtocol, end, write};
+use crate::names;
+use crate::transport::{self, Link, StreamTransport};
+
+/// OpenSSL's `SSL_OP_ENABLE_KTLS`; `ssl.OP_ENABLE_KTLS` since Python 3.12.
+const ENABLE_KTLS: u64 = 1 << 3;
+
+/// Lets the kernel make the records if the program has asked for it, and the transport below has a socket for it.
+pub(super) fn allow_kernel(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
+    let Some(context) = this.extra.bind(py).get_item("sslcontext")? else {
+        return Ok(());
+    };
+    let Some(options) = context.getattr_opt(intern!(py, "options"))? else {
+        return Ok(()); // A context of the program's own kind.
+    };
+    let wanted = options.extract::<u64>().unwrap_or(0) & ENABLE_KTLS != 0;
+    if wanted && stream(this, py).is_some() {
+        this.with(|inner| {
+            let codec = inner.codec();
+            inner.kernel = codec.is_some_and(|codec| codec.allow_kernel());
+        })?;
+    }
+    Ok(())
+}
+
+/// Whether the kernel makes the records.
+pub(super) fn is_kernel_sending(this: &TlsProtocol) -> PyResult<bool> {
+    this.with(|inner| inner.kernel && inner.codec().is_some_and(Codec::is_kernel_sending))
+}
+
+impl TlsProtocol {
+    /// As [`TlsProtocol::with_codec`]; the kernel's half, if there is one, gets the socket, unless something waits to be
+    /// sent before.
+    pub(super) fn with_socket<R>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&Codec) -> R,
+    ) -> PyResult<Option<R>> {
+        let socket = match stream(self, py) {
+            Some(lower) if self.with(|inner| inner.kernel)? => {
+                transport::duplicate_if_idle(&lower)?
+            }
+            _ => None,
+        };
+        self.with_codec(|codec| {
+            let _lent = socket.and_then(|socket| codec.lend_socket(socket));
+            work(codec)
+        })
+    }
+
+    /// Whether a record is still kept that only the socket itself takes; sends it if it can be sent now.
+    pub(super) fn is_blocked(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.with(|inner| inner.is_blocked())? {
+            self.with_socket(py, |_| ())?;
+        }
+        self.with(|inner| inner.is_blocked())
+    }
+}
+
+/// Where a record is kept: waits until there is room for it.
+///
+/// # Errors
+/// Why the kernel sends nothing any more.
+pub(super) fn wait_for_room(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let this = slf.get();
+    if this.with(|inner| inner.reserved)? {
+        return Ok(()); // Once more when the file is sent.
+    }
+    let blocked = this.is_blocked(slf.py())?;
+    if let Some(error) = this.with(|inner| inner.codec().and_then(Codec::failure))? {
+        return Err(error.into());
+    }
+    match (this.with(|inner| inner.room.is_some())?, blocked) {
+        (false, true) => start_to_wait(slf),
+        (true, false) => {
+            stop_waiting(this, slf.py())?;
+            // A farewell may have waited for that.
+            let step = slf.getattr(intern!(slf.py(), "_step"))?;
+            this.call_soon(slf.py(), &step, &[])
+        }
+        _ => Ok(()),
+    }
+}
+
+fn start_to_wait(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    let Some(lower) = stream(this, py) else {
+        return Ok(());
+    };
+    // Nobody may wait for a transport's own descriptor.
+    let Some(socket) = transport::duplicate(&lower)? else {
+        return Ok(());
+    };
+    let step = slf.getattr(intern!(py, "_step"))?;
+    let event_loop = this.event_loop.bind(py);
+    event_loop.call_method1(intern!(py, "add_writer"), (socket.as_raw_fd(), step))?;
+    let before = this.with(|inner| inner.room.replace(socket))?;
+    drop(before);
+    Ok(())
+}
+
+/// Ends the wait, if there is one.
+pub(super) fn stop_waiting(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
+    let Some(socket) = this.with(|inner| inner.room.take())? else {
+        return Ok(());
+    };
+    let event_loop = this.event_loop.bind(py);
+    let stopped = event_loop.call_method1(intern!(py, "remove_writer"), (socket.as_raw_fd(),));
+    drop::<OwnedFd>(socket);
+    stopped.map(drop)
+}
+
+/// Refuses writes from now on, and lets `sender` (`transport/reserve.rs`) begin when everything written has been sent.
+///
+/// # Errors
+/// `RuntimeError` if the connection is closing, or a file is on its way; asyncio's `SendfileNotAvailableError` if it is not
+/// the kernel that encrypts, or a record has to leave first.
+pub(super) fn reserve(slf: &Bound<'_, TlsProtocol>, sender: Bound<'_, PyAny>) -> PyResult<()> {
+    let py = slf.py();
+    let this = slf.get();
+    let (Some(lower), false) = (stream(this, py), this.is_closing()) else {
+        return Err(PyRuntimeError::new_err("Transport is closing"));
+    };
+    let written = write::write_everything(slf);
+    end::survive(slf, written)?;
+    let ready = is_kernel_sending(this)?
+        && !this.is_blocked(py)?
+        && this.with(|inner| inner.queue.is_empty())?;
+    if !ready {
+        let unavailable = names::SENDFILE_NOT_AVAILABLE.get(py)?;
+        let error = unavailable.call1(("the kernel does not encrypt the connection now",))?;
+        return Err(PyErr::from_value(error));
+    }
+    transport::reserve(Link::Stream(&lower), sender)?;
+    this.with(|inner| inner.reserved = true)
+}
+
+/// Ends [`reserve`]: writes are taken again.
+pub(super) fn unreserve(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+    let this = slf.get();
+    this.with(|inner| inner.reserved = false)?;
+    let Some(lower) = stream(this, slf.py()) else {
+        return Ok(());
+    };
+    transport::unreserve(Link::Stream(&lower))?;
+    let waits = wait_for_room(slf);
+    end::survive(slf, waits)
+}
+
+/// The transport below, if it is a stream of ours.
+fn stream<'py>(this: &TlsProtocol, py: Python<'py>) -> Option<Bound<'py, StreamTransport>> {
+    this.lower(py)?.cast_into_exact().ok()
+}
