@@ -9,10 +9,11 @@ Importing it changes nothing.
 
 from ._datagram import BatchDatagramProtocol
 from ._files import AsyncFile, BufferedFile, FileOpening, TextFile, UnbufferedFile, open
+from ._locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
 from ._loop import EventLoop, new_event_loop
 from ._native import __version__
 from ._policy import EventLoopPolicy, install
-from ._primitives import BoundedSemaphore, Condition, Event, Lock, Queue, Semaphore
+from ._queues import Queue
 from ._run import run
 from ._server import Server
 from ._streams import (

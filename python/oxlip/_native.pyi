@@ -392,7 +392,7 @@ class Queue:
     def task_done(self) -> None: ...
     def _put_soon(self, item: Any) -> bool: ...
     def _get_soon(self) -> Any:
-        """An item, or `oxlip._primitives.NO_ITEM`."""
+        """An item, or `oxlip._queues.NO_ITEM`."""
 
     def _putter(self) -> asyncio.Future[None] | None:
         """What to wait on for room; `None` if that is asyncio's affair."""

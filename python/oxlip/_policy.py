@@ -11,7 +11,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from . import _primitives, _streams, _tasks
+from . import _streams, _switch, _tasks
 from ._loop import EventLoop
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def install() -> None:
             stacklevel=2,
         )
     _streams.take_over()
-    _primitives.take_over()
+    _switch.take_over()
     _tasks.take_over()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

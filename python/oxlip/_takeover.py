@@ -22,7 +22,7 @@ from collections.abc import Coroutine
 from types import ModuleType
 from typing import Any, TypeVar
 
-from . import _primitives, _streams, _tasks
+from . import _streams, _switch, _tasks
 from ._loop import EventLoop
 from ._native import __version__, adopt_methods, own_scheduling
 
@@ -64,7 +64,7 @@ def take_over() -> None:
                 setattr(module, name, SelectorEventLoop)
     sys.modules["uvloop"] = _uvloop()
     _streams.take_over()
-    _primitives.take_over()
+    _switch.take_over()
     _tasks.take_over()
 
 

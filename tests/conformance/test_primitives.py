@@ -28,12 +28,12 @@ if STOCK_ONLY:
     pytest.skip("without oxlip", allow_module_level=True)
 
 import oxlip
-from oxlip import _native, _primitives
+from oxlip import _native, _switch, _timeouts
 
 Loop = asyncio.AbstractEventLoop
 # Before the switch and after it.
-STOCK = list(_primitives.REPLACEMENTS)
-OURS = list(_primitives.REPLACEMENTS.values())
+STOCK = list(_switch.REPLACEMENTS)
+OURS = list(_switch.REPLACEMENTS.values())
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_asyncios_classes_make_ours(loop: Loop, stock: Any, switched: None
     """They stay what they are, so what was made, derived or imported before fits."""
     arguments = (None,) if stock.__name__ == "Timeout" else ()
     made = stock(*arguments)
-    assert type(made) is _primitives.REPLACEMENTS[stock]
+    assert type(made) is _switch.REPLACEMENTS[stock]
     assert isinstance(made, stock)
     assert getattr(asyncio, stock.__name__) is stock
 
@@ -62,7 +62,7 @@ async def test_asyncios_classes_make_ours(loop: Loop, stock: Any, switched: None
     derived = Derived(*arguments, more=1)
     assert type(derived) is Derived
     assert derived.more == 1
-    assert not isinstance(derived, _primitives.REPLACEMENTS[stock])
+    assert not isinstance(derived, _switch.REPLACEMENTS[stock])
 
 
 async def test_what_was_made_before_stays(loop: Loop) -> None:
@@ -355,7 +355,7 @@ async def test_attributes_whose_end_runs_code(loop: Loop) -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no timeouts")
 async def test_a_timeouts_attributes_whose_end_runs_code(loop: Loop) -> None:
-    limit: Any = _primitives.Timeout(None)
+    limit: Any = _timeouts.Timeout(None)
     seen = []
 
     class Ending:
@@ -406,7 +406,7 @@ needs_timeouts = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio 
 @needs_timeouts
 async def test_timeouts(loop: Loop, switched: None) -> None:
     async with asyncio.timeout(PATIENCE) as limit:
-        assert type(limit) is _primitives.Timeout
+        assert type(limit) is _timeouts.Timeout
         assert type(limit._state) is asyncio.timeouts._State  # type: ignore[attr-defined]
         limit.reschedule(None)
         assert limit._timeout_handler is None  # type: ignore[attr-defined]
@@ -457,7 +457,7 @@ async def test_wait_for(loop: Loop, seconds: float | None, end: str, switched: N
     if end == "never" and (seconds is None or seconds > 1):
         return
     outcomes = []
-    stock = getattr(_primitives, "_wait_for", asyncio.wait_for)
+    stock = getattr(_timeouts, "_wait_for", asyncio.wait_for)
     for wait_for in (stock, asyncio.wait_for):
         task: asyncio.Task[str] = loop.create_task(wait_for(work(), seconds))
         await asyncio.wait([task])

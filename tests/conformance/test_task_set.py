@@ -31,11 +31,11 @@ class Sets:
     """A set with native functions beside one without; both see the same items, by number."""
 
     def __init__(self) -> None:
-        from oxlip import _primitives
+        from oxlip import _task_set
 
         self.plain: weakref.WeakSet[Item] = weakref.WeakSet()
         self.native: weakref.WeakSet[Item] = weakref.WeakSet()
-        assert _primitives.make_native(self.native)
+        assert _task_set.make_native(self.native)
         self.items: dict[int, Item] = {}
         self.walks: list[Iterator[Item]] = []
 
@@ -89,10 +89,10 @@ def test_same_as_without(steps: list[tuple[str, int]]) -> None:
 
 @needs_ours
 def test_what_cannot_be_kept_weakly() -> None:
-    from oxlip import _primitives
+    from oxlip import _task_set
 
     tasks: weakref.WeakSet[Any] = weakref.WeakSet()
-    assert _primitives.make_native(tasks)
+    assert _task_set.make_native(tasks)
     with pytest.raises(TypeError, match="weak reference"):
         tasks.add(1)
     assert len(tasks) == 0
@@ -100,11 +100,11 @@ def test_what_cannot_be_kept_weakly() -> None:
 
 @needs_ours
 def test_set_goes_with_its_functions() -> None:
-    from oxlip import _primitives
+    from oxlip import _task_set
 
     tasks: weakref.WeakSet[Item] = weakref.WeakSet()
-    assert _primitives.make_native(tasks)
-    assert not _primitives.make_native(tasks), "has them"
+    assert _task_set.make_native(tasks)
+    assert not _task_set.make_native(tasks), "has them"
     item = Item()
     tasks.add(item)
     alive = weakref.ref(tasks)
@@ -117,13 +117,13 @@ def test_set_goes_with_its_functions() -> None:
 @pytest.mark.skipif(STOCK_ONLY, reason="is about oxlip's functions")
 def test_other_set_is_left_alone() -> None:
     """As that of Python 3.14 is, which has no list of what is to leave later."""
-    from oxlip import _primitives
+    from oxlip import _task_set
 
     tasks: Any = weakref.WeakSet()
     vars(tasks).pop("_iterating", None)
-    assert not _primitives.make_native(tasks)
+    assert not _task_set.make_native(tasks)
     assert "add" not in vars(tasks)
-    assert not _primitives.make_native(None)
+    assert not _task_set.make_native(None)
 
 
 @pytest.mark.parametrize("ours", BOTH)

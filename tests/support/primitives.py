@@ -13,12 +13,12 @@ from .loops import STOCK_ONLY
 @contextmanager
 def behind_asyncios_names() -> Iterator[None]:
     """Within the block, asyncio's classes make objects of ours."""
-    from oxlip import _native, _primitives, _tasks
+    from oxlip import _native, _switch, _task_set, _tasks
 
-    before = {name: getattr(asyncio, name) for name in _primitives.FUNCTIONS}
-    tasks = vars(_primitives.task_set())
+    before = {name: getattr(asyncio, name) for name in _switch.FUNCTIONS}
+    tasks = vars(_task_set.task_set())
     tasks_before = dict(tasks)
-    _primitives.take_over()
+    _switch.take_over()
     _tasks.take_over()
     try:
         yield
@@ -26,11 +26,11 @@ def behind_asyncios_names() -> Iterator[None]:
         _native.switch_tasks(False)
         tasks.pop("add", None)
         tasks.update(tasks_before)
-        for name, (_, module, _) in _primitives.FUNCTIONS.items():
+        for name, (_, module, _) in _switch.FUNCTIONS.items():
             for place in (asyncio, module):
                 setattr(place, name, before[name])
         # CPython does not forget that a class had a `__new__`, and refuses arguments without one.
-        for stock in _primitives.REPLACEMENTS:
+        for stock in _switch.REPLACEMENTS:
             stock.__new__ = staticmethod(_maker(stock))  # type: ignore[method-assign,assignment]
 
 

@@ -85,35 +85,35 @@ pub(crate) static STOCK_READER: Imported = Imported::new("oxlip._streams", "_Rea
 pub(crate) static INCOMPLETE_READ_ERROR: Imported = Imported::new("asyncio", "IncompleteReadError");
 pub(crate) static LIMIT_OVERRUN_ERROR: Imported = Imported::new("asyncio", "LimitOverrunError");
 /// asyncio's classes, whatever their names stand for by now, and those that stand on our native halves.
-pub(crate) static STOCK_EVENT: Imported = Imported::new("oxlip._primitives", "_Event");
-pub(crate) static STOCK_LOCK: Imported = Imported::new("oxlip._primitives", "_Lock");
-pub(crate) static STOCK_CONDITION: Imported = Imported::new("oxlip._primitives", "_Condition");
-pub(crate) static STOCK_SEMAPHORE: Imported = Imported::new("oxlip._primitives", "_Semaphore");
+pub(crate) static STOCK_EVENT: Imported = Imported::new("oxlip._locks", "_Event");
+pub(crate) static STOCK_LOCK: Imported = Imported::new("oxlip._locks", "_Lock");
+pub(crate) static STOCK_CONDITION: Imported = Imported::new("oxlip._locks", "_Condition");
+pub(crate) static STOCK_SEMAPHORE: Imported = Imported::new("oxlip._locks", "_Semaphore");
 pub(crate) static STOCK_BOUNDED_SEMAPHORE: Imported =
-    Imported::new("oxlip._primitives", "_BoundedSemaphore");
-pub(crate) static STOCK_QUEUE: Imported = Imported::new("oxlip._primitives", "_Queue");
-pub(crate) static OUR_EVENT: Imported = Imported::new("oxlip._primitives", "Event");
-pub(crate) static OUR_LOCK: Imported = Imported::new("oxlip._primitives", "Lock");
-pub(crate) static OUR_CONDITION: Imported = Imported::new("oxlip._primitives", "Condition");
+    Imported::new("oxlip._locks", "_BoundedSemaphore");
+pub(crate) static STOCK_QUEUE: Imported = Imported::new("oxlip._queues", "_Queue");
+pub(crate) static OUR_EVENT: Imported = Imported::new("oxlip._locks", "Event");
+pub(crate) static OUR_LOCK: Imported = Imported::new("oxlip._locks", "Lock");
+pub(crate) static OUR_CONDITION: Imported = Imported::new("oxlip._locks", "Condition");
 /// `Lock.acquire` of ours, whatever is put in its place.
-pub(crate) static LOCK_ACQUIRE: Imported = Imported::new("oxlip._primitives", "LOCK_ACQUIRE");
-pub(crate) static OUR_SEMAPHORE: Imported = Imported::new("oxlip._primitives", "Semaphore");
+pub(crate) static LOCK_ACQUIRE: Imported = Imported::new("oxlip._locks", "LOCK_ACQUIRE");
+pub(crate) static OUR_SEMAPHORE: Imported = Imported::new("oxlip._locks", "Semaphore");
 pub(crate) static OUR_BOUNDED_SEMAPHORE: Imported =
-    Imported::new("oxlip._primitives", "BoundedSemaphore");
-pub(crate) static OUR_QUEUE: Imported = Imported::new("oxlip._primitives", "Queue");
-pub(crate) static OUR_TIMEOUT: Imported = Imported::new("oxlip._primitives", "Timeout");
+    Imported::new("oxlip._locks", "BoundedSemaphore");
+pub(crate) static OUR_QUEUE: Imported = Imported::new("oxlip._queues", "Queue");
+pub(crate) static OUR_TIMEOUT: Imported = Imported::new("oxlip._timeouts", "Timeout");
 /// What stands for no item of a queue.
-pub(crate) static NO_ITEM: Imported = Imported::new("oxlip._primitives", "NO_ITEM");
-pub(crate) static STOCK_TASK_GROUP: Imported = Imported::new("oxlip._primitives", "_TaskGroup");
-pub(crate) static OUR_TASK_GROUP: Imported = Imported::new("oxlip._primitives", "TaskGroup");
+pub(crate) static NO_ITEM: Imported = Imported::new("oxlip._queues", "NO_ITEM");
+pub(crate) static STOCK_TASK_GROUP: Imported = Imported::new("oxlip._groups", "_TaskGroup");
+pub(crate) static OUR_TASK_GROUP: Imported = Imported::new("oxlip._groups", "TaskGroup");
 /// asyncio's function, whoever has replaced it.
-pub(crate) static STOCK_GATHER: Imported = Imported::new("oxlip._primitives", "_gather");
+pub(crate) static STOCK_GATHER: Imported = Imported::new("oxlip._groups", "_gather");
 pub(crate) static ENSURE_FUTURE: Replaceable = Replaceable::new("asyncio.tasks", "ensure_future");
 pub(crate) static GATHERING_FUTURE: Replaceable =
     Replaceable::new("asyncio.tasks", "_GatheringFuture");
 pub(crate) static LOOP_OF: Imported = Imported::new("asyncio.futures", "_get_loop");
 pub(crate) static RELEASE_WAITER: Imported = Imported::new("asyncio.tasks", "_release_waiter");
-pub(crate) static TIMEOUT_STATES: Imported = Imported::new("oxlip._primitives", "TIMEOUT_STATES");
+pub(crate) static TIMEOUT_STATES: Imported = Imported::new("oxlip._timeouts", "TIMEOUT_STATES");
 pub(crate) static C_FUTURE: Imported = Imported::new("_asyncio", "Future");
 pub(crate) static C_TASK: Imported = Imported::new("_asyncio", "Task");
 /// asyncio's future in Python, which knows what its release does.

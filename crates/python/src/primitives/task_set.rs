@@ -2,7 +2,7 @@
 //! it is freed.
 //!
 //! Before Python 3.14 that is a [`WeakSet`] with methods in Python, and a fifth of what a short task
-//! costs. The set stays asyncio's own, and so do its data; `python/oxlip/_primitives.py` gives it
+//! costs. The set stays asyncio's own, and so do its data; `python/oxlip/_task_set.py` gives it
 //! these two functions in place of its class's. They do what those do.
 //!
 //! [`WeakSet`]: https://docs.python.org/3/library/weakref.html#weakref.WeakSet

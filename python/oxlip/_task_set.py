@@ -1,0 +1,29 @@
+"""The set behind `asyncio.all_tasks()`, and native functions for what it does with each task."""
+
+from __future__ import annotations
+
+import asyncio.tasks
+import sys
+from typing import Any
+from weakref import WeakSet
+
+from . import _native
+
+
+def task_set() -> Any:
+    """Where asyncio keeps all tasks; from Python 3.14 on, those that are not of its own class."""
+    name = "_all_tasks" if sys.version_info < (3, 12) else "_scheduled_tasks"
+    return getattr(asyncio.tasks, name, None)
+
+
+def make_native(tasks: Any) -> bool:
+    """Lets what goes into the set and leaves it do so by native functions. False: it is not the set
+    whose functions these are, which Python 3.14 has made simpler, or somebody has changed it."""
+    if type(tasks) is not WeakSet or vars(tasks).keys() != _FIELDS_OF_A_SET:
+        return False
+    native = _native.TaskSet(tasks)
+    vars(tasks).update(add=native.add, _remove=native.remove)
+    return True
+
+
+_FIELDS_OF_A_SET = {"data", "_remove", "_pending_removals", "_iterating"}
