@@ -260,14 +260,3 @@ def test_attributes_before_the_first_use(loop: Loop) -> None:
     for name in ("_state", "_callbacks", "_result", "_exception"):
         with pytest.raises(RuntimeError, match="not initialized"):
             getattr(made, name)
-
-
-def test_long_chains_of_results_end(loop: Loop) -> None:
-    """asyncio's own overflow the stack."""
-    future: asyncio.Future[Any] = loop.create_future()
-    for _ in range(200_000 if type(future).__module__ == "oxlip" else 1000):
-        following, future = future, loop.create_future()
-        future.set_result(following)
-    reference = weakref.ref(following)
-    del following, future
-    assert reference() is None

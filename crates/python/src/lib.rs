@@ -11,6 +11,7 @@
 
 mod awaited;
 mod buffer;
+mod chains;
 mod context;
 mod counts;
 mod errors;

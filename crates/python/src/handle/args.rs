@@ -7,6 +7,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
+use crate::chains::End;
+
 /// What the callback is called with.
 pub(crate) enum Args {
     None,
@@ -86,6 +88,15 @@ impl Args {
             let result =
                 ffi::PyObject_Vectorcall(callback.as_ptr(), items, count, std::ptr::null_mut());
             Bound::from_owned_ptr_or_err(callback.py(), result)
+        }
+    }
+
+    /// Of a handle that ends.
+    pub(super) fn end(self, end: &End<'_>) {
+        match self {
+            Self::None => {}
+            Self::One(one) => end.release(one),
+            Self::Many(many) => end.release(many),
         }
     }
 

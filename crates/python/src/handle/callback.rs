@@ -16,6 +16,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::args::Args;
 use super::turn::{self, Turn};
+use crate::chains::End;
 use crate::context::{self, Chosen};
 use crate::counts::{Counted, Kind};
 use crate::loop_::{EventLoop, fork};
@@ -119,6 +120,23 @@ impl Callback {
             context.traverse(visit)?;
         }
         visit.call(&self.event_loop)
+    }
+}
+
+impl Drop for Callback {
+    fn drop(&mut self) {
+        // In the interpreter, whose deallocator this is: it is attached.
+        Python::attach(|py| {
+            let end = End::begin(py);
+            let slots = self.slots.get_mut();
+            if let Some((callback, args)) = slots.call.take() {
+                end.release(callback);
+                args.end(&end);
+            }
+            if let Some(Chosen::Own(context) | Chosen::Shared(context)) = slots.context.take() {
+                end.release(context);
+            }
+        });
     }
 }
 

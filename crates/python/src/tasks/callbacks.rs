@@ -8,6 +8,7 @@ use pyo3::types::PyList;
 use super::core::{Life, Native};
 use super::told::{self, Told};
 use super::{Any, Task, step};
+use crate::chains::End;
 use crate::context;
 use crate::loop_::fastcall;
 
@@ -232,17 +233,17 @@ impl Callback {
         }
     }
 
-    /// Drops it while the interpreter is attached, which `Py` would have to find out each time.
-    pub(super) fn release(self, py: Python<'_>) {
+    /// Of a future that ends.
+    pub(super) fn release(self, end: &End<'_>) {
         match self {
             Self::Call(callable, context) => {
-                drop(callable.into_bound(py));
-                drop(context.into_bound(py));
+                end.release(callable);
+                end.release(context);
             }
-            Self::Wake(task) => drop(task.into_bound(py)),
+            Self::Wake(task) => end.release(task),
             Self::Tell(told, context) => {
-                told.release(py);
-                drop(context.into_bound(py));
+                end.release(told.into_any());
+                end.release(context);
             }
         }
     }

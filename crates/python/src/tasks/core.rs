@@ -9,14 +9,15 @@ use std::cell::UnsafeCell;
 use pyo3::PyClass;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::PyDict;
-use pyo3::{ffi, intern};
 
 use super::callbacks::Callback;
 use super::{Any, Future, Task};
+use crate::chains::End;
 use crate::counts::{Counted, Kind};
 use crate::loop_::fastcall;
 use crate::names;
@@ -130,7 +131,7 @@ impl Core {
 /// One of our two classes.
 pub(super) trait Ours: PyClass<Frozen = True> + Sync {
     /// Gives up all references.
-    fn release(&mut self, py: Python<'_>);
+    fn release(&mut self, end: &End<'_>);
     fn core(&self) -> &Core;
     /// Whether there is anything to say now.
     fn speaks(object: &Bound<'_, Self>) -> bool;
@@ -480,14 +481,18 @@ impl<'a, 'py> Native<'a, 'py> {
 
 impl Core {
     /// Gives up what it holds while the interpreter is attached, which `Py` would have to find out each time.
-    pub(super) fn release(&mut self, py: Python<'_>) {
+    pub(super) fn release(&mut self, end: &End<'_>) {
         let slots = self.slots.get_mut();
-        let release = |held: Option<Py<PyAny>>| drop(held.map(|held| held.into_bound(py)));
+        let release = |held: Option<Py<PyAny>>| {
+            if let Some(held) = held {
+                end.release(held);
+            }
+        };
         release(slots.event_loop.take());
-        release_result(py, slots.result.take());
+        release(slots.result.take());
         let callbacks = std::mem::take(&mut slots.rest);
         for callback in slots.first.take().into_iter().chain(callbacks) {
-            callback.release(py);
+            callback.release(end);
         }
         if let Some(rare) = slots.rare.take() {
             release(rare.exception.map(Py::into_any));
@@ -496,23 +501,6 @@ impl Core {
             release(rare.cancelled_error);
             release(rare.source_traceback);
         }
-    }
-}
-
-/// Drops a future's result. If that is a future itself which nobody else has, its own result is taken out before:
-/// the end of a chain of them is no recursion.
-#[inline]
-fn release_result(py: Python<'_>, result: Option<Py<PyAny>>) {
-    let mut next = result.map(|result| result.into_bound(py));
-    while let Some(result) = next {
-        // SAFETY: a live object.
-        let alone = unsafe { ffi::Py_REFCNT(result.as_ptr()) } == 1;
-        next = None;
-        if alone && let Some(native) = Native::exact(&result) {
-            let taken = native.with(|slots| slots.result.take());
-            next = taken.map(|taken| taken.into_bound(py));
-        }
-        drop(result);
     }
 }
 

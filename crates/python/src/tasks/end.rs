@@ -9,6 +9,7 @@ use pyo3::{Borrowed, ffi, intern, prelude::*};
 
 use super::core::{Native, Ours};
 use super::{Task, base};
+use crate::chains::End;
 
 /// Before objects are made.
 pub(super) fn install<T: Ours>(py: Python<'_>) {
@@ -40,7 +41,7 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
         ffi::PyObject_GC_UnTrack(object.cast());
         // Before anything that it holds is gone.
         ffi::PyObject_ClearWeakRefs(object);
-        (*rust).release(py);
+        (*rust).release(&End::begin(py));
         std::ptr::drop_in_place(rust);
         base::dealloc(object);
         ffi::Py_DECREF(class.cast());

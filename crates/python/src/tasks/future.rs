@@ -7,6 +7,7 @@ use pyo3::types::{PyDict, PyTuple};
 use super::Any;
 use super::base::FutureBase;
 use super::core::{Core, Native, Ours};
+use crate::chains::End;
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
 use crate::names;
@@ -31,8 +32,8 @@ impl Future {
 }
 
 impl Ours for Future {
-    fn release(&mut self, py: Python<'_>) {
-        self.core.release(py);
+    fn release(&mut self, end: &End<'_>) {
+        self.core.release(end);
     }
 
     fn core(&self) -> &Core {

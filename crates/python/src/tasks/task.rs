@@ -14,6 +14,7 @@ use super::base::TaskBase;
 use super::core::{Core, Life, Native, Ours};
 use super::future::methods;
 use super::{Any, step};
+use crate::chains::End;
 use crate::counts::Kind;
 use crate::fields::Fields;
 use crate::loop_::EventLoop;
@@ -255,14 +256,16 @@ impl Task {
 }
 
 impl Ours for Task {
-    fn release(&mut self, py: Python<'_>) {
-        self.core.release(py);
+    fn release(&mut self, end: &End<'_>) {
+        self.core.release(end);
         let slots = self.slots.get_mut();
         for held in [&mut slots.coro, &mut slots.context, &mut slots.waits_for] {
-            drop(held.take().map(|held| held.into_bound(py)));
+            if let Some(held) = held.take() {
+                end.release(held);
+            }
         }
         if let Name::Text(text) = std::mem::take(&mut slots.name) {
-            drop(text.into_bound(py));
+            end.release(text);
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) enum Ended<'py> {
 
 impl Told {
     /// As it lies in a task that has ended.
-    fn into_any(self) -> Py<PyAny> {
+    pub(super) fn into_any(self) -> Py<PyAny> {
         match self {
             Self::Gather(gathering) => gathering.into_any(),
             Self::Wait(waiting) => waiting.into_any(),
@@ -102,15 +102,6 @@ impl Told {
             Self::Gather(gathering) => visit.call(gathering),
             Self::Wait(waiting) => visit.call(waiting),
             Self::Group(group) => visit.call(group),
-        }
-    }
-
-    /// Drops it while the interpreter is attached, which `Py` would have to find out each time.
-    pub(super) fn release(self, py: Python<'_>) {
-        match self {
-            Self::Gather(gathering) => drop(gathering.into_bound(py)),
-            Self::Wait(waiting) => drop(waiting.into_bound(py)),
-            Self::Group(group) => drop(group.into_bound(py)),
         }
     }
 
@@ -315,7 +306,7 @@ pub(crate) fn run(event_loop: &Bound<'_, EventLoop>, task: &Bound<'_, Task>) -> 
     if last {
         current::settle(event_loop)?;
     }
-    told.release(py);
+    drop(told.into_any().into_bound(py));
     Ok(())
 }
 

@@ -1,0 +1,83 @@
+//! The end of objects that hold each other in a long chain: none of them ends inside the end of more than a few.
+//!
+//! One that ends gives up what it holds, which ends in turn, and so on: a future whose callback holds the next one, a
+//! handle whose argument is another handle. Tens of thousands of those would overflow the stack. What CPython has
+//! against it (its "trashcan") differs from release to release, and up to 3.12 is for deallocators, which are PyO3's
+//! here; from 3.14 on it is for all objects. So references wait here instead of objects, in every release.
+//!
+//! On whatever thread the object ends, for each thread apart.
+
+use std::cell::{Cell, RefCell};
+
+use pyo3::prelude::*;
+
+/// So many ends may lie in each other, as in CPython.
+const DEEPEST: u32 = 50;
+
+/// Set beside the depth when something waits.
+const WAITS: u32 = 1 << 31;
+
+thread_local! {
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static WAITING: RefCell<Vec<Py<PyAny>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// While an object gives up what it holds.
+pub(crate) struct End<'py> {
+    py: Python<'py>,
+    is_deep: bool,
+}
+
+impl<'py> End<'py> {
+    #[inline]
+    pub(crate) fn begin(py: Python<'py>) -> Self {
+        let depth = DEPTH.get();
+        DEPTH.set(depth + 1);
+        let is_deep = depth & !WAITS >= DEEPEST;
+        Self { py, is_deep }
+    }
+
+    /// Gives one up: now, or as soon as the outermost of those that end has given up the rest.
+    #[inline]
+    pub(crate) fn release<T>(&self, held: Py<T>) {
+        let held = held.into_bound(self.py);
+        if self.is_deep {
+            wait(held.into_any());
+        }
+    }
+}
+
+impl Drop for End<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let depth = DEPTH.get() - 1;
+        DEPTH.set(depth);
+        if depth == WAITS {
+            release_waiting(self.py);
+        }
+    }
+}
+
+#[cold]
+fn wait(held: Bound<'_, PyAny>) {
+    let held = held.unbind();
+    // At the thread's end there is no list any more: then `held` is given up with the closure.
+    let waits = WAITING.try_with(|waiting| waiting.borrow_mut().push(held));
+    if waits.is_ok() {
+        DEPTH.set(DEPTH.get() | WAITS);
+    }
+}
+
+#[cold]
+fn release_waiting(py: Python<'_>) {
+    let next = || WAITING.try_with(|waiting| waiting.borrow_mut().pop());
+    // What ends by it is not the outermost, and may add to the list.
+    DEPTH.set(1);
+    while let Ok(Some(held)) = next() {
+        drop(held.into_bound(py));
+    }
+    DEPTH.set(0);
+    // None is left: the memory goes, too.
+    let list = WAITING.try_with(RefCell::take);
+    drop(list);
+}

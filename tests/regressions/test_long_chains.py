@@ -1,0 +1,126 @@
+"""Objects that hold each other in a long chain: the end of the first overflowed the stack."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.primitives import BOTH, behind_names_if
+from support.ticks import turn
+
+Loop = asyncio.AbstractEventLoop
+
+MANY = 100_000
+
+
+def many_futures(loop: Loop) -> int:
+    """More of asyncio's own overflow it, too."""
+    return MANY if type(loop.create_future()).__module__ == "oxlip" else 30_000
+
+
+class End:
+    """The last link, which tells when it is gone."""
+
+
+def passes(*_: object) -> None:
+    pass
+
+
+@pytest.fixture(params=BOTH)
+def switched(request: pytest.FixtureRequest) -> Iterator[str]:
+    with behind_names_if(request.param):
+        yield request.param
+
+
+def as_result(future: asyncio.Future[Any], link: Any) -> None:
+    future.set_result(link)
+
+
+def as_iterator_in_result(future: asyncio.Future[Any], link: Any) -> None:
+    future.set_result(iter(link) if isinstance(link, asyncio.Future) else link)
+
+
+def as_message(future: asyncio.Future[Any], link: Any) -> None:
+    future.cancel(link)
+
+
+def in_exception(future: asyncio.Future[Any], link: Any) -> None:
+    future.set_exception(ValueError(link))
+    future.exception()
+
+
+def in_bound_method(future: asyncio.Future[Any], link: Any) -> None:
+    future.add_done_callback(types.MethodType(passes, link))
+
+
+def in_partial(future: asyncio.Future[Any], link: Any) -> None:
+    future.add_done_callback(passes)
+    future.add_done_callback(functools.partial(passes, link))
+
+
+def in_native_method(future: asyncio.Future[Any], link: Any) -> None:
+    future.add_done_callback(link.__eq__)
+
+
+def as_attribute(future: asyncio.Future[Any], link: Any) -> None:
+    future.link = link  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        *(as_result, as_iterator_in_result, as_message, in_exception),
+        *(in_bound_method, in_partial, in_native_method, as_attribute),
+    ],
+)
+def test_chain_of_futures(
+    loop: Loop, switched: str, hold: Callable[[asyncio.Future[Any], Any], None]
+) -> None:
+    link: Any = End()
+    gone = weakref.ref(link)
+    for _ in range(many_futures(loop)):
+        future = loop.create_future()
+        hold(future, link)
+        link = future
+    del future, link
+    assert gone() is None
+
+
+def test_chain_of_tasks(loop: Loop, switched: str) -> None:
+    async def give(link: Any) -> Any:
+        return link
+
+    link: Any = End()
+    gone = weakref.ref(link)
+    for _ in range(many_futures(loop)):
+        link = task = loop.create_task(give(link))
+    turn(loop)
+    turn(loop)
+    assert task.done()
+    del task, link
+    assert gone() is None
+
+
+def test_chain_of_timers(loop: Loop) -> None:
+    link: Any = End()
+    gone = weakref.ref(link)
+    for _ in range(MANY):
+        link = loop.call_later(3600, passes, link)
+    del link
+    loop.close()
+    assert gone() is None
+
+
+def test_chain_of_handles(loop: Loop) -> None:
+    link: Any = End()
+    gone = weakref.ref(link)
+    for _ in range(MANY):
+        link = loop.call_soon(passes, link)
+    del link
+    loop.close()
+    assert gone() is None
