@@ -36,7 +36,14 @@ CLASSES: list[Any] = [getattr(module, kind) for module in (asyncio, oxlip) for k
 MANY = 600
 
 
-@pytest.fixture(params=CLASSES, ids=lambda cls: f"{cls.__module__}.{cls.__name__}")
+def name_of(cls: Any) -> str:
+    return f"{cls.__module__}.{cls.__name__}"
+
+
+each_class = pytest.mark.parametrize("cls", CLASSES, ids=name_of)
+
+
+@pytest.fixture(params=CLASSES, ids=name_of)
 def free(request: pytest.FixtureRequest) -> Any:
     return request.param()
 
@@ -214,6 +221,61 @@ def test_never_awaited_on_the_way_of_an_exception(free: Any) -> None:
         print(free.__aenter__(), boom())
     name = type(free).__aenter__.__qualname__
     assert messages == [f"coroutine '{name}' was never awaited"]
+
+
+@each_class
+def test_never_awaited_in_a_cycle(cls: Any) -> None:
+    holder: dict[str, Any] = {}
+    # The collector comes to know the dict after the coroutine, which is therefore cleared first.
+    holder["leaving"] = cls().__aexit__(holder, None, None)
+    gone = weakref.ref(holder["leaving"])
+    with warned() as messages:
+        del holder
+    assert messages == [f"coroutine '{cls.__aexit__.__qualname__}' was never awaited"]
+    assert gone() is None
+
+
+@each_class
+def test_ended_in_a_cycle(cls: Any) -> None:
+    free = cls()
+    free.entering = free.__aenter__()
+    with contextlib.suppress(StopIteration):
+        free.entering.send(None)
+    gone = weakref.ref(free)
+    with warned() as messages:
+        del free
+    assert not messages
+    assert gone() is None
+
+
+@each_class
+async def test_saved_from_the_collector(loop: Loop, cls: Any) -> None:
+    """It was warned of, once, and can be awaited all the same."""
+    saved = []
+
+    class Saves:
+        def __init__(self) -> None:
+            self.free = cls()
+            self.free.saves = self
+            self.free.entering = self.free.__aenter__()
+
+        def __del__(self) -> None:
+            saved.append(self.free)
+
+    with warned() as messages:
+        Saves()
+    assert messages == [f"coroutine '{cls.__aenter__.__qualname__}' was never awaited"]
+    (free,) = saved
+    await free.entering
+    assert free.locked()
+    free.release()
+    with warned() as messages:
+        del free
+        saved.clear()
+    assert not messages
+    # Others that begin where this one was are warned of.
+    for _ in range(MANY):
+        test_never_awaited_in_a_cycle(cls)
 
 
 async def test_where_it_was_made(loop: Loop, free: Any) -> None:

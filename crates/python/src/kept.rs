@@ -19,14 +19,16 @@ pub(crate) struct Kept<T>(UnsafeCell<Vec<Py<T>>>);
 // code runs; of interpreters there is one (PyO3 sees to that).
 unsafe impl<T> Sync for Kept<T> {}
 
-/// A class whose objects are kept. Instances have no dict, no finalizer, and nobody derives from it.
+/// A class whose objects are kept. Instances have no dict, and nobody derives from it.
 pub(crate) trait Keeps: PyClass<Frozen = True> + Sync {
     /// Where.
     fn kept() -> &'static Kept<Self>;
 
     /// Lets go of all that it refers to: then there is nothing in it to be dropped. PyO3 does not know that the
     /// interpreter is attached, and would put off the end of a `Py`: what is dropped is a `Bound`.
-    fn let_go(slf: &Bound<'_, Self>);
+    ///
+    /// False if it has had its finalizer called: the collector would never call that again.
+    fn let_go(slf: &Bound<'_, Self>) -> bool;
 }
 
 impl<T: Keeps> Kept<T> {
@@ -50,8 +52,8 @@ impl<T: Keeps> Kept<T> {
     /// Takes it, unless there are enough.
     #[cfg(not(Py_GIL_DISABLED))]
     #[inline]
-    fn keep<'py>(&self, object: Bound<'py, T>) -> Option<Bound<'py, T>> {
-        if cfg!(py_sys_config = "Py_TRACE_REFS") {
+    fn keep<'py>(&self, object: Bound<'py, T>, is_fresh: bool) -> Option<Bound<'py, T>> {
+        if !is_fresh || cfg!(py_sys_config = "Py_TRACE_REFS") {
             // Such a build has a list of all objects, which this one has left for ever.
             return Some(object);
         }
@@ -90,8 +92,8 @@ unsafe extern "C" fn dealloc<T: Keeps>(object: *mut ffi::PyObject) {
         }
         ffi::Py_INCREF(object);
         let alone = Bound::from_owned_ptr(py, object).cast_into_unchecked::<T>();
-        T::let_go(&alone);
-        if let Some(alone) = T::kept().keep(alone) {
+        let is_fresh = T::let_go(&alone);
+        if let Some(alone) = T::kept().keep(alone, is_fresh) {
             let object = alone.into_ptr();
             let class = ffi::Py_TYPE(object);
             let free = (*class).tp_free.expect("a ready type has tp_free");

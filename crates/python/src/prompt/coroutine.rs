@@ -27,6 +27,8 @@ pub(super) struct CoroutineFields {
     /// None while it is kept for the next.
     function: Option<Py<PromptFunction>>,
     life: Life,
+    /// The collector has found it in a cycle; it may have been saved from that by others.
+    is_finalized: bool,
 }
 
 has_fields!(Coroutine, CoroutineFields);
@@ -54,6 +56,13 @@ struct Bounds<'py> {
 }
 
 impl Call {
+    fn bounds<'py>(&self, py: Python<'py>) -> Bounds<'py> {
+        Bounds {
+            object: self.object.bind(py).clone(),
+            others: self.others.as_ref().map(|others| others.bind(py).clone()),
+        }
+    }
+
     #[inline]
     fn into_bounds(self, py: Python<'_>) -> Bounds<'_> {
         Bounds {
@@ -71,23 +80,27 @@ impl Keeps for Coroutine {
     }
 
     #[inline]
-    fn let_go(slf: &Bound<'_, Self>) {
-        let (function, life) = {
+    fn let_go(slf: &Bound<'_, Self>) -> bool {
+        let (function, life, is_finalized) = {
             let mut this = hold(slf);
-            (
-                this.function.take(),
-                std::mem::replace(&mut this.life, Life::Done),
-            )
+            let life = std::mem::replace(&mut this.life, Life::Done);
+            (this.function.take(), life, this.is_finalized)
         };
         let py = slf.py();
         let Some(function) = function.map(|function| function.into_bound(py)) else {
-            return;
+            return !is_finalized;
         };
         match life {
-            Life::Fresh(call) => never_awaited(&function, &call.into_bounds(py)),
+            Life::Fresh(call) => {
+                let call = call.into_bounds(py);
+                if !is_finalized {
+                    never_awaited(&function, &call);
+                }
+            }
             Life::InPython(coroutine) => drop(coroutine.into_bound(py)),
             Life::Busy | Life::Done => {}
         }
+        !is_finalized
     }
 }
 
@@ -105,6 +118,7 @@ impl Coroutine {
                 object: object.clone().unbind(),
                 others: others.map(Bound::unbind),
             }),
+            is_finalized: false,
         };
         let made = match KEPT.next(py) {
             Some(made) => {
@@ -377,6 +391,7 @@ impl Coroutine {
             })
     }
 
+    /// Nothing is said here any more, but by the finalizer before.
     fn __clear__(slf: &Bound<'_, Self>) {
         let _before = std::mem::replace(&mut hold(slf).life, Life::Done);
     }
@@ -390,6 +405,7 @@ pub(super) fn export(py: Python<'_>) {
     // The functions do what those do which are replaced.
     unsafe {
         (*class).tp_iternext = Some(next_of);
+        (*class).tp_finalize = Some(finalize);
         if let Some(table) = (*class).tp_as_async.as_mut() {
             table.am_await = Some(itself);
         }
@@ -412,6 +428,36 @@ unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
         Err(error) => error.restore(py),
     }
     std::ptr::null_mut()
+}
+
+/// Called by the collector, for one in a cycle, before anything of that is cleared; of others `let_go` says it.
+unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
+    // SAFETY: called by the interpreter, attached, with a live object of this class, which has no derived ones.
+    let (py, coroutine) = unsafe {
+        let py = Python::assume_attached();
+        (
+            py,
+            Borrowed::from_ptr(py, object).cast_unchecked::<Coroutine>(),
+        )
+    };
+    let said = crate::ffi::without_panic(py, false, || {
+        let call = {
+            let mut this = hold(&coroutine);
+            this.is_finalized = true;
+            match &this.life {
+                Life::Fresh(call) => Some(call.bounds(py)),
+                Life::InPython(_) | Life::Busy | Life::Done => None,
+            }
+        };
+        if let Some(call) = call {
+            never_awaited(&Coroutine::function(&coroutine), &call);
+        }
+        true
+    });
+    if !said {
+        // SAFETY: attached, with an exception, and a live object.
+        unsafe { ffi::PyErr_WriteUnraisable(object) };
+    }
 }
 
 unsafe extern "C" fn next_of(object: *mut ffi::PyObject) -> *mut ffi::PyObject {

@@ -33,10 +33,11 @@ impl Keeps for FutureIter {
     }
 
     #[inline]
-    fn let_go(slf: &Bound<'_, Self>) {
+    fn let_go(slf: &Bound<'_, Self>) -> bool {
         if let Some(future) = with_future(slf, Option::take) {
             drop(future.into_bound(slf.py()));
         }
+        true
     }
 }
 
