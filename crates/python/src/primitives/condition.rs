@@ -254,10 +254,7 @@ pub(super) const ENTER: Deed = Deed {
     qualname: "Condition.__aenter__",
     arguments: 0,
     suits: |condition| is_exactly(condition, &names::OUR_CONDITION),
-    at_once: |condition| {
-        let taken = Condition::_take(condition.cast::<Condition>()?)?;
-        Ok(taken.then(|| nothing(condition.py())))
-    },
+    at_once: |condition| Condition::_take(condition.cast()?),
 };
 
 pub(super) const EXIT: Deed = Deed {
@@ -266,12 +263,10 @@ pub(super) const EXIT: Deed = Deed {
     suits: |condition| is_exactly(condition, &names::OUR_CONDITION),
     at_once: |condition| {
         let condition = condition.cast::<Condition>()?;
-        let release = condition.get().release.get(condition);
         // Whatever a program has put there.
-        let Some(release) = release else {
-            return Ok(None);
-        };
-        release.call0()?;
-        Ok(Some(nothing(condition.py())))
+        match condition.get().release.get(condition) {
+            Some(release) => release.call0().map(|_| true),
+            None => Ok(false),
+        }
     },
 };

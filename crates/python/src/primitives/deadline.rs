@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyFloat, PyInt, PyTuple, PyType};
 
-use super::{Any, Slot, held, is_exactly, nothing, shown};
+use super::{Any, Slot, held, is_exactly, shown};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
 use crate::handle::TimerHandle;
@@ -254,8 +254,5 @@ pub(super) const EXIT: Deed = Deed {
     qualname: "Timeout.__aexit__",
     arguments: 3,
     suits: |timeout| is_exactly(timeout, &names::OUR_TIMEOUT),
-    at_once: |timeout| {
-        let left = Timeout::_leave(timeout.cast::<Timeout>()?)?;
-        Ok(left.then(|| nothing(timeout.py())))
-    },
+    at_once: |timeout| Timeout::_leave(timeout.cast()?),
 };

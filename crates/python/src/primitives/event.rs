@@ -7,7 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyTuple, PyType};
 
 use super::member::Member;
-use super::{Any, Slot, filled, held, is_exactly, new_waiter, no_arguments, nothing, shown, wake};
+use super::{
+    Any, Slot, deque_in, filled, held, is_exactly, new_waiter, no_arguments, nothing, shown, wake,
+};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
 use crate::{ffi, names};
@@ -93,20 +95,7 @@ impl Event {
 
     #[getter(_waiters)]
     fn waiters<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
-        let py = slf.py();
-        let waiters = held(py, &hold(slf).waiters);
-        match waiters {
-            Some(waiters) => Ok(waiters),
-            None => {
-                let waiters = names::DEQUE.get(py)?.call0()?;
-                // Making one may have run code that asked for it, too.
-                let first = hold(slf)
-                    .waiters
-                    .get_or_insert_with(|| waiters.clone().unbind())
-                    .clone_ref(py);
-                Ok(first.into_bound(py))
-            }
-        }
+        deque_in(slf, |this| &mut this.waiters)
     }
 
     #[setter(_waiters)]

@@ -6,7 +6,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
-use super::{Any, Slot, filled, held, is_exactly, new_waiter, no_arguments, nothing, shown, wake};
+use super::{
+    Any, Slot, deque_in, filled, held, is_exactly, new_waiter, no_arguments, nothing, shown, wake,
+};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
 use crate::prompt::Deed;
@@ -69,22 +71,8 @@ impl Lock {
     /// A future that is the last of the waiters.
     fn _arrival<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
         let py = slf.py();
-        let (waiters, bound) = {
-            let this = hold(slf);
-            (held(py, &this.waiters), held(py, &this.event_loop))
-        };
-        let waiters = match waiters {
-            Some(waiters) => waiters,
-            None => {
-                let waiters = names::DEQUE.get(py)?.call0()?;
-                // Making one may have run code that asked for it, too.
-                let first = hold(slf)
-                    .waiters
-                    .get_or_insert_with(|| waiters.clone().unbind())
-                    .clone_ref(py);
-                first.into_bound(py)
-            }
-        };
+        let waiters = deque_in(slf, |this| &mut this.waiters)?;
+        let bound = held(py, &hold(slf).event_loop);
         let waiter = new_waiter(slf, bound)?;
         ffi::call_method(intern!(py, "append"), [&waiters, &waiter])?;
         Ok(waiter)
@@ -176,18 +164,12 @@ pub(super) const ENTER: Deed = Deed {
     qualname: "Lock.__aenter__",
     arguments: 0,
     suits: |lock| is_exactly(lock, &names::OUR_LOCK),
-    at_once: |lock| {
-        let taken = Lock::_take(lock.cast::<Lock>()?)?;
-        Ok(taken.then(|| nothing(lock.py())))
-    },
+    at_once: |lock| Lock::_take(lock.cast()?),
 };
 
 pub(super) const EXIT: Deed = Deed {
     qualname: "Lock.__aexit__",
     arguments: 3,
     suits: |lock| is_exactly(lock, &names::OUR_LOCK),
-    at_once: |lock| {
-        Lock::give_back(lock.cast::<Lock>()?)?;
-        Ok(Some(nothing(lock.py())))
-    },
+    at_once: |lock| Lock::give_back(lock.cast()?).map(|()| true),
 };

@@ -25,6 +25,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use crate::fields::{HasFields, hold};
 use crate::loop_::fastcall;
 use crate::prompt::Deed;
 use crate::{ffi, names};
@@ -102,6 +103,24 @@ fn held<'py>(py: Python<'py>, slot: &Slot) -> Option<Any<'py>> {
 /// The same as an attribute shows it.
 fn shown<'py>(py: Python<'py>, slot: &Slot) -> Any<'py> {
     held(py, slot).unwrap_or_else(|| py.None().into_bound(py))
+}
+
+/// The deque in a slot, which is made when it is first asked for.
+fn deque_in<'py, T: HasFields>(
+    owner: &Bound<'py, T>,
+    slot: impl Fn(&mut T::Fields) -> &mut Slot,
+) -> PyResult<Any<'py>> {
+    let py = owner.py();
+    let deque = held(py, slot(&mut hold(owner)));
+    if let Some(deque) = deque {
+        return Ok(deque);
+    }
+    let made = names::DEQUE.get(py)?.call0()?;
+    // Making one may have run code that asked for it, too.
+    let first = slot(&mut hold(owner))
+        .get_or_insert_with(|| made.clone().unbind())
+        .clone_ref(py);
+    Ok(first.into_bound(py))
 }
 
 /// A deque of waiters that has any.

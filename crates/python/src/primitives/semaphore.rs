@@ -6,7 +6,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
-use super::{Any, Slot, filled, held, nothing, shown};
+use super::{Any, Slot, filled, held, is_exactly, shown};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
 use crate::prompt::Deed;
@@ -169,10 +169,10 @@ impl Semaphore {
 }
 
 impl Semaphore {
-    fn is_ours(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        let class = slf.get_type();
-        Ok(class.is(names::OUR_SEMAPHORE.get(slf.py())?)
-            || class.is(names::OUR_BOUNDED_SEMAPHORE.get(slf.py())?))
+    /// Whether it is of exactly one of the two classes.
+    fn is_ours(object: &Any<'_>) -> PyResult<bool> {
+        Ok(is_exactly(object, &names::OUR_SEMAPHORE)?
+            || is_exactly(object, &names::OUR_BOUNDED_SEMAPHORE)?)
     }
 
     /// asyncio's class of the same kind.
@@ -223,25 +223,13 @@ impl Semaphore {
 pub(super) const ENTER: Deed = Deed {
     qualname: "_NativeSemaphore.__aenter__",
     arguments: 0,
-    suits: |semaphore| {
-        let semaphore = semaphore.cast::<Semaphore>();
-        semaphore.map_or(Ok(false), Semaphore::is_ours)
-    },
-    at_once: |semaphore| {
-        let taken = Semaphore::_take(semaphore.cast::<Semaphore>()?)?;
-        Ok(taken.then(|| nothing(semaphore.py())))
-    },
+    suits: Semaphore::is_ours,
+    at_once: |semaphore| Semaphore::_take(semaphore.cast()?),
 };
 
 pub(super) const EXIT: Deed = Deed {
     qualname: "_NativeSemaphore.__aexit__",
     arguments: 3,
-    suits: |semaphore| {
-        let semaphore = semaphore.cast::<Semaphore>();
-        semaphore.map_or(Ok(false), Semaphore::is_ours)
-    },
-    at_once: |semaphore| {
-        Semaphore::release(semaphore.cast::<Semaphore>()?)?;
-        Ok(Some(nothing(semaphore.py())))
-    },
+    suits: Semaphore::is_ours,
+    at_once: |semaphore| Semaphore::release(semaphore.cast()?).map(|()| true),
 };

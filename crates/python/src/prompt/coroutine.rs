@@ -144,14 +144,17 @@ impl Coroutine {
         let coroutine = match life {
             Life::Fresh(call) => {
                 let call = call.into_bounds(py);
-                let outcome = (Self::function(slf).get().deed().at_once)(&call.object);
-                if let Some(outcome) = outcome.transpose() {
-                    hold(slf).life = Life::Done;
-                    return outcome
-                        .map(Next::Done)
-                        .map_err(|error| no_end_of_its_own(py, error));
+                match (Self::function(slf).get().deed().at_once)(&call.object) {
+                    Ok(true) => {
+                        hold(slf).life = Life::Done;
+                        return Ok(Next::Done(py.None().into_bound(py)));
+                    }
+                    Ok(false) => Self::become_python(slf, &call)?,
+                    Err(error) => {
+                        hold(slf).life = Life::Done;
+                        return Err(no_end_of_its_own(py, error));
+                    }
                 }
-                Self::become_python(slf, &call)?
             }
             Life::InPython(coroutine) => {
                 let going_on = coroutine.bind(py).clone();

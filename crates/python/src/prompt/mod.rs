@@ -24,9 +24,9 @@ pub(crate) struct Deed {
     pub(crate) arguments: usize,
     /// Whether it is for this object.
     pub(crate) suits: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<bool>,
-    /// Does it, and gives the result; `None` if that is not possible now, and nothing has happened. PyO3 does not
+    /// Does it, for the result `None`; false if that is not possible now, and nothing has happened. PyO3 does not
     /// know here that the interpreter is attached, and would put off the end of a `Py`: what is dropped is a `Bound`.
-    pub(crate) at_once: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>,
+    pub(crate) at_once: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<bool>,
 }
 
 /// Lets the interpreter call such functions without PyO3's in between.

@@ -196,8 +196,5 @@ pub(super) const DRAIN: Deed = Deed {
         let classes = CLASSES.get(writer.py());
         Ok(classes.is_some_and(|classes| writer.get_type().is(&classes.writer)))
     },
-    at_once: |writer| {
-        let drained = StreamWriter::_is_drained(writer.cast::<StreamWriter>()?)?;
-        Ok(drained.then(|| writer.py().None().into_bound(writer.py())))
-    },
+    at_once: |writer| StreamWriter::_is_drained(writer.cast()?),
 };
