@@ -35,7 +35,8 @@ def install() -> None:
 
     And every stream: `asyncio.open_connection()`, `start_server()` and their kin for Unix sockets
     become oxlip's; what has been imported by name before stays. And every lock, queue and timeout:
-    asyncio's classes make oxlip's. And our loops make futures and tasks of ours.
+    asyncio's classes make oxlip's. And our loops make futures and tasks of ours, which `gather()`,
+    `wait()` and `TaskGroup` count natively.
     """
     if sys.version_info >= (3, 14):
         warnings.warn(

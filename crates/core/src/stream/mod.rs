@@ -21,8 +21,9 @@
 //!
 //! To flush is: while [`Stream::needs_flush`], submit [`Stream::buffers`] and report
 //! [`Stream::sent`] or `blocked` ([`Stream::submitted`] if the answer may be `Sent`, too). A pending
-//! send ends with `Sendable`: [`Stream::has_room`] or [`Stream::unblocked`], then flush. A send that fails is an `abort`. All of an embedder's sends follow this pattern, so that
-//! bytes leave in the order in which they were written.
+//! send ends with `Sendable`: [`Stream::has_room`] or [`Stream::unblocked`], then flush. A send that
+//! fails is an `abort`. All of an embedder's sends follow this pattern, so that bytes leave in the
+//! order in which they were written.
 
 mod pace;
 mod plan;

@@ -69,8 +69,8 @@ impl Spare {
         None
     }
 
-    /// So many handles have come at once from other threads; true if that is more than was expected. Whether the next such burst finds them all is
-    /// said by `follow`: then [`Spare::pass`] must be called from time to time.
+    /// So many handles have come at once from other threads; true if that is more than was expected. Whether the
+    /// next such burst finds them all is said by `follow`: then [`Spare::pass`] must be called from time to time.
     #[inline]
     pub(crate) fn came(&mut self, count: usize, follow: bool) -> bool {
         let before = self.bursts.limit();

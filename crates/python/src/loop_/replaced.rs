@@ -1,5 +1,5 @@
-//! `time()`, `call_at()`, `create_future()`, `create_task()` and `call_soon()` that a program has put in the place of ours: set on the
-//! loop, or defined in a subclass.
+//! `time()`, `call_at()`, `create_future()`, `create_task()` and `call_soon()` that a program has put
+//! in the place of ours: set on the loop, or defined in a subclass.
 //!
 //! asyncio's loop calls these methods of its own: whoever replaces `time()` rules its timers, and
 //! `call_later()` goes through `call_at()`. Ours asks a flag, and calls them only where they are not

@@ -1,7 +1,7 @@
 //! `gather()`: makes futures of what it is given, counts those that have ended, and collects what has come of them.
 //!
-//! What it returns is asyncio's `_GatheringFuture`, whose `cancel()` is asyncio's, too. The children may be any futures; those
-//! of ours are counted without Python code.
+//! What it returns is asyncio's `_GatheringFuture`, whose `cancel()` is asyncio's, too. The children may be any
+//! futures; those of ours are counted without Python code.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;

@@ -3,8 +3,8 @@
 //!
 //! The native classes hold what asyncio's keep in attributes, under the same names, and are mixed into
 //! subclasses of asyncio's (`_locks.py`, `_queues.py`, `_timeouts.py` and `_groups.py` of `python/oxlip`), which
-//! `_switch.py` puts behind asyncio's names. What differs between the releases of Python
-//! is asyncio's to do, from the same state, and so is everything that an object of a derived class does.
+//! `_switch.py` puts behind asyncio's names. What differs between the releases of Python is asyncio's to do, from the
+//! same state, and so is everything that an object of a derived class does.
 //!
 //! All of it runs on the thread of the running loop, as asyncio's must, on any loop.
 

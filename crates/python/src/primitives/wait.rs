@@ -1,6 +1,7 @@
 //! `wait()`: counts futures of ours that have ended, and wakes who waits for enough of them.
 //!
-//! The coroutine is in `python/oxlip/_groups.py`. Other futures, and arguments that are an error, are asyncio's to deal with.
+//! The coroutine is in `python/oxlip/_groups.py`. Other futures, and arguments that are an error, are asyncio's to
+//! deal with.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
