@@ -236,6 +236,23 @@ def test_never_awaited_in_a_cycle(cls: Any) -> None:
 
 
 @each_class
+def test_in_a_cycle_with_its_function(cls: Any) -> None:
+    aenter = inspect.unwrap(cls.__aenter__)
+    copied: Any = types.FunctionType(
+        aenter.__code__, aenter.__globals__, closure=aenter.__closure__
+    )
+    copied.__qualname__ = aenter.__qualname__
+    if cls.__aenter__ is not aenter:
+        copied = _native.PromptFunction(copied)
+    copied.entering = copied(cls())
+    copied.entering.close()
+    gone = weakref.ref(copied.entering)
+    del copied
+    gc.collect()
+    assert gone() is None
+
+
+@each_class
 def test_ended_in_a_cycle(cls: Any) -> None:
     free = cls()
     free.entering = free.__aenter__()

@@ -383,18 +383,21 @@ impl Coroutine {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.fields
-            .traverse(&visit, |this, visit| match &this.life {
+        self.fields.traverse(&visit, |this, visit| {
+            visit.call(&this.function)?;
+            match &this.life {
                 Life::Fresh(call) => {
                     visit.call(&call.object)?;
                     visit.call(&call.others)
                 }
                 Life::InPython(coroutine) => visit.call(coroutine),
                 Life::Busy | Life::Done => Ok(()),
-            })
+            }
+        })
     }
 
-    /// Nothing is said here any more, but by the finalizer before.
+    /// Nothing is said here any more, but by the finalizer before. The function stays, which who still has the
+    /// coroutine asks for its name: that has a dict, which breaks a cycle through it.
     fn __clear__(slf: &Bound<'_, Self>) {
         let _before = std::mem::replace(&mut hold(slf).life, Life::Done);
     }
