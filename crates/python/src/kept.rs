@@ -50,7 +50,6 @@ impl<T: Keeps> Kept<T> {
     }
 
     /// Takes it, unless there are enough.
-    #[cfg(not(Py_GIL_DISABLED))]
     #[inline]
     fn keep<'py>(&self, object: Bound<'py, T>, is_fresh: bool) -> Option<Bound<'py, T>> {
         if !is_fresh || cfg!(py_sys_config = "Py_TRACE_REFS") {
@@ -69,16 +68,13 @@ impl<T: Keeps> Kept<T> {
 
 /// Has the objects of a class kept when they end. Before there are any.
 pub(crate) fn install<T: Keeps>(py: Python<'_>) {
-    #[cfg(not(Py_GIL_DISABLED))]
-    {
-        // SAFETY: the class's own type object, which nobody has used yet.
-        unsafe { (*T::type_object_raw(py)).tp_dealloc = Some(dealloc::<T>) };
+    if cfg!(Py_GIL_DISABLED) {
+        return;
     }
-    #[cfg(Py_GIL_DISABLED)]
-    let _ = (py, AT_MOST);
+    // SAFETY: the class's own type object, which nobody has used yet.
+    unsafe { (*T::type_object_raw(py)).tp_dealloc = Some(dealloc::<T>) };
 }
 
-#[cfg(not(Py_GIL_DISABLED))]
 unsafe extern "C" fn dealloc<T: Keeps>(object: *mut ffi::PyObject) {
     // SAFETY: called by the interpreter, attached, with an object of the class that nobody refers to. It gets a
     // reference, which is ours, and the collector does not show it to anybody any more; so it is alone again
