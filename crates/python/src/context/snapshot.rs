@@ -14,6 +14,8 @@
 //!
 //! Belongs to whoever holds the interpreter; a snapshot is used by one thread at a time.
 
+use std::sync::atomic::{AtomicPtr, Ordering};
+
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::{ffi, intern};
@@ -185,13 +187,12 @@ impl Layout {
 /// The pointer at `place`, below [`SEARCHED`], of this thread's state.
 #[inline]
 fn current_at(_attached: Python<'_>, place: usize) -> Pointer {
-    // SAFETY: a thread that is attached has a state, it alone writes to this part of it, and
-    // `place` is a multiple of a pointer's size inside it.
+    // SAFETY: a thread that is attached has a state, and `place` is a multiple of a pointer's size
+    // inside it. Other threads write to some of what `probe` looks through, as to the list of all
+    // threads: so the load is atomic.
     unsafe {
-        ffi::PyThreadState_Get()
-            .byte_add(place)
-            .cast::<Pointer>()
-            .read()
+        let pointer = ffi::PyThreadState_Get().byte_add(place).cast();
+        AtomicPtr::from_ptr(pointer).load(Ordering::Relaxed)
     }
 }
 

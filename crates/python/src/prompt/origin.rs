@@ -4,6 +4,8 @@
 //! field of the thread's state, whose place differs between releases: it is found by setting it to two numbers. Where
 //! it can't be, the function is asked.
 
+use std::sync::atomic::{AtomicI32, Ordering};
+
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -51,12 +53,10 @@ fn find(py: Python<'_>) -> PyResult<Option<usize>> {
 /// The number at `place`, below [`SEARCHED`], of this thread's state.
 #[inline]
 fn number_at(_attached: Python<'_>, place: usize) -> i32 {
-    // SAFETY: a thread that is attached has a state, it alone writes to this part of it, and `place` is a multiple of
-    // a number's size inside it.
+    // SAFETY: a thread that is attached has a state, and `place` is a multiple of a number's size inside it. Other
+    // threads write to some of what `find` looks through, as to the list of all threads: so the load is atomic.
     unsafe {
-        ffi::PyThreadState_Get()
-            .byte_add(place)
-            .cast::<i32>()
-            .read()
+        let number = ffi::PyThreadState_Get().byte_add(place).cast();
+        AtomicI32::from_ptr(number).load(Ordering::Relaxed)
     }
 }
