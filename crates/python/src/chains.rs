@@ -71,12 +71,13 @@ fn wait(held: Bound<'_, PyAny>) {
 #[cold]
 fn release_waiting(py: Python<'_>) {
     let next = || WAITING.try_with(|waiting| waiting.borrow_mut().pop());
-    // What ends by it is not the outermost, and may add to the list.
-    DEPTH.set(1);
+    // What ends by it is not the outermost, and may add to the list. Counted up and down, not set: a program that
+    // changes stacks (greenlets) may be in another end, too.
+    DEPTH.set((DEPTH.get() & !WAITS) + 1);
     while let Ok(Some(held)) = next() {
         drop(held.into_bound(py));
     }
-    DEPTH.set(0);
+    DEPTH.set((DEPTH.get() & !WAITS) - 1);
     // None is left: the memory goes, too.
     let list = WAITING.try_with(RefCell::take);
     drop(list);
