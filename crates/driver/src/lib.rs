@@ -187,6 +187,9 @@ pub type RawSocket = std::os::fd::RawFd;
 pub enum Role {
     /// A socket with bytes both ways: connected, or to be connected by `Op::Connect`.
     Stream,
+    /// A socket that [`Driver::accept`] has given, of this listener: a stream about which nothing has to be
+    /// asked.
+    Accepted(Id),
     /// One end of a pipe, a FIFO, a character device, or a socket that is used as a pipe. Its bytes
     /// move by read(2) and write(2), it cannot be connected or shut down. A reader's leaving is
     /// `Readable` on the writing end: `Op::RecvStart` watches for it, there is nothing to take.

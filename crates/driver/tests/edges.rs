@@ -1,7 +1,11 @@
 //! What could be lost where TCP is watched edge-triggered, and is not: on every driver.
 
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::time::Duration;
 
 use oxlip_core::id::Id;
@@ -9,7 +13,9 @@ use oxlip_core::op::{Completion, Op};
 use oxlip_driver::readiness::{Epoll, Poll, Select};
 use oxlip_driver::uring::Uring;
 use oxlip_driver::{Driver, Received, Role};
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use rustix::net::{
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, send, sendmsg, shutdown,
+};
 
 fn tcp_pair() -> (OwnedFd, OwnedFd) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
@@ -100,6 +106,30 @@ fn urgent_data_alone(mut driver: impl Driver<Socket = OwnedFd>) {
     assert_eq!(take_all(&mut driver, id, 6, false), b"behind");
 }
 
+/// A receive from a Unix socket stops short at passed descriptors: what such a listener gives is not watched
+/// for edges.
+fn bytes_behind_a_passed_descriptor(mut driver: impl Driver<Socket = OwnedFd>) {
+    let name = format!("oxlip-edges-{}-{:p}", std::process::id(), &raw const driver);
+    let address = UnixAddress::from_abstract_name(name).expect("a name");
+    let socket = UnixListener::bind_addr(&address).expect("bind");
+    socket.set_nonblocking(true).expect("non-blocking");
+    let listener = driver.adopt(socket.into(), Role::Listener).expect("adopt");
+    let peer = UnixStream::connect_addr(&address).expect("connect");
+    let (socket, _) = driver.accept(listener).expect("accept").expect("a peer");
+    assert!(driver.accept(listener).expect("accept").is_none());
+    let role = Role::Accepted(listener);
+    let id = driver.adopt(socket, role).expect("adopt");
+    assert!(driver.submit(Op::RecvStart(id)).is_pending());
+    let passed = [peer.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    assert!(control.push(SendAncillaryMessage::ScmRights(&passed)));
+    let bytes = [IoSlice::new(b"with")];
+    sendmsg(&peer, &bytes, &mut control, SendFlags::empty()).expect("sendmsg");
+    send(&peer, b"behind", SendFlags::empty()).expect("send");
+    assert_eq!(take_all(&mut driver, id, 10, false), b"withbehind");
+}
+
 macro_rules! on_every_multiplexer {
     ($($body:ident),*) => {$(
         mod $body {
@@ -130,5 +160,6 @@ on_every_multiplexer!(
     the_end_behind_the_bytes,
     bytes_behind_urgent_data,
     nothing_behind_a_full_buffer,
-    urgent_data_alone
+    urgent_data_alone,
+    bytes_behind_a_passed_descriptor
 );

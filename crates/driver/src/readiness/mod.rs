@@ -22,6 +22,7 @@
 //!   spoil the processor's return predictor in each system call, the first return after a receive
 //!   costs as much as a fifth of an echo. An embedder that calls on instead does not pay it.
 
+mod accepting;
 mod apply;
 #[expect(unsafe_code, reason = "recvmmsg(2) has no safe form")]
 mod batch;
@@ -54,6 +55,7 @@ use oxlip_core::time::Time;
 use oxlip_selectors::backend::{Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
 
+use self::accepting::Round;
 use self::apply::Watching;
 use self::batch::Batch;
 use self::joining::Joining;
@@ -83,6 +85,7 @@ pub struct Readiness<B> {
     /// Edge-triggered streams that the last wait has called readable.
     reported: Vec<Id>,
     events: Vec<Event>,
+    round: Round,
     buffer: ReceiveBuffer,
     /// The same for datagrams, once one is to be received.
     batch: Option<Batch>,
@@ -121,6 +124,7 @@ impl<B: Backend> Readiness<B> {
             ousted: Vec::new(),
             reported: Vec::new(),
             events: Vec::new(),
+            round: Round::default(),
             buffer: ReceiveBuffer::new(),
             batch: None,
             unpolled: Vec::new(),
@@ -181,6 +185,19 @@ impl<B: Backend> Readiness<B> {
             self.ousted.retain(|ousted| *ousted != id);
         }
         Some(resource.into_source())
+    }
+
+    /// Whether it is a TCP socket, or gives such. What has been accepted is what its listener gives: the
+    /// system need not say it once more.
+    fn is_tcp(&self, socket: &OwnedFd, role: Role) -> bool {
+        match role {
+            Role::Accepted(listener) => self
+                .resources
+                .get(listener)
+                .map_or_else(|| transfer::is_tcp(socket), Resource::gives_tcp),
+            Role::Stream | Role::Listener => transfer::is_tcp(socket),
+            Role::Pipe | Role::Datagram | Role::SharedDatagram => false,
+        }
     }
 
     /// Adds to or takes from what is wanted to be read of a resource of the right kind.
@@ -256,19 +273,22 @@ impl<B: Backend> Driver for Readiness<B> {
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
         B::check(socket.as_raw_fd())?;
         let kind = match role {
-            Role::Stream => Kind::Stream,
+            Role::Stream | Role::Accepted(_) => Kind::Stream,
             Role::Pipe => Kind::Pipe,
             Role::Datagram | Role::SharedDatagram => Kind::Datagram,
             Role::Listener => Kind::Listener,
         };
-        let edges = B::EDGES && kind == Kind::Stream && transfer::is_tcp(&socket);
+        let edges = B::EDGES && self.is_tcp(&socket, role);
         let number = socket.as_raw_fd();
         let mut resource = Resource::new(Source::Owned(socket), kind);
-        if edges {
+        if edges && kind == Kind::Stream {
             resource = resource.with_edges();
         }
         if role == Role::SharedDatagram {
             resource.joining = Joining::never();
+        }
+        if role == Role::Listener {
+            resource.set_gives_tcp(edges);
         }
         Ok(self.hold(number, resource))
     }
@@ -374,10 +394,7 @@ impl<B: Backend> Driver for Readiness<B> {
     }
 
     fn accept(&mut self, id: Id) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
-        match self.resources.get(id) {
-            None => Ok(None),
-            Some(listener) => transfer::accept(listener.listener()?),
-        }
+        self.accept_next(id)
     }
 
     fn wait(

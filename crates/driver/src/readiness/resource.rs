@@ -93,6 +93,8 @@ impl Facts {
     const CUTTING_KNOWN: u8 = 16;
     /// … and it does.
     const CUTTING: u8 = 32;
+    /// The same bit of a listener: its connections are TCP.
+    const GIVES_TCP: u8 = 16;
     /// Watched for one report.
     const ONCE: u8 = 64;
     /// Watched to end a sleep, and of no interest otherwise.
@@ -377,6 +379,15 @@ impl Resource {
     #[inline]
     pub(super) fn set_full(&mut self, full: bool) {
         self.facts.set(Facts::FULL, full);
+    }
+
+    /// Whether the connections of this listener are TCP.
+    pub(super) fn gives_tcp(&self) -> bool {
+        self.kind == Kind::Listener && self.facts.has(Facts::GIVES_TCP)
+    }
+
+    pub(super) fn set_gives_tcp(&mut self, gives: bool) {
+        self.facts.set(Facts::GIVES_TCP, gives);
     }
 
     /// Whether the kernel cuts a joined message of this UDP socket, if that is known.

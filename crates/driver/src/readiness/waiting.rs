@@ -103,7 +103,10 @@ impl<B: Backend> Readiness<B> {
             }
             Kind::Room => self.rooms_found(Some(id), completions),
             Kind::Clock => self.rooms_found(None, completions),
-            Kind::Listener => completions.push(Completion::Acceptable(id)),
+            Kind::Listener => {
+                self.round.begin();
+                completions.push(Completion::Acceptable(id));
+            }
             Kind::Watch => {
                 if resource.is_once() && resource.has_reported(B::ONCE) {
                     self.changed.push(id);

@@ -171,7 +171,7 @@ impl Sim {
                 let stale = self.network.faults.stale_hints;
                 if self.network.readable(resource.endpoint) || self.network.dice.happens(stale) {
                     completions.push(match resource.role {
-                        Role::Stream | Role::Pipe => Completion::Readable(id),
+                        Role::Stream | Role::Accepted(_) | Role::Pipe => Completion::Readable(id),
                         Role::Datagram | Role::SharedDatagram => Completion::Receivable(id),
                         Role::Listener => Completion::Acceptable(id),
                     });
@@ -300,14 +300,15 @@ impl Driver for Sim {
     }
 
     fn adopt(&mut self, mut socket: SimSocket, role: Role) -> io::Result<Id> {
-        match role {
-            Role::Stream | Role::Listener => {}
+        let role = match role {
+            Role::Stream | Role::Accepted(_) => Role::Stream,
+            Role::Listener => role,
             Role::Pipe => return Err(io::ErrorKind::Unsupported.into()),
             Role::Datagram | Role::SharedDatagram => {
                 let message = "the simulated network carries no datagrams";
                 return Err(io::Error::new(io::ErrorKind::Unsupported, message));
             }
-        }
+        };
         if !socket
             .dropped
             .as_ref()

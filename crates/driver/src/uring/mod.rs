@@ -263,7 +263,7 @@ impl Driver for Uring {
 
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {
         let kind = match role {
-            Role::Stream => Some(Kind::Stream),
+            Role::Stream | Role::Accepted(_) => Some(Kind::Stream),
             Role::Datagram | Role::SharedDatagram => Some(Kind::Datagram),
             Role::Listener => Some(Kind::Listener),
             Role::Pipe => None,

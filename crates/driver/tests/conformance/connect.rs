@@ -14,6 +14,7 @@ on_every_driver!(
     a_refusal_comes_once,
     what_was_asked_before_the_connection_begins_with_it,
     the_hint_is_repeated_until_all_are_accepted,
+    all_that_wait_are_accepted_at_one_hint,
     a_stopped_listener_keeps_its_callers,
     ops_that_do_not_suit_are_refused,
 );
@@ -48,7 +49,8 @@ fn connect<W: World>(
 fn accept<W: World>(world: &mut W, listener: Id) -> (Id, SocketAddr) {
     loop {
         if let Some((socket, peer)) = world.driver().accept(listener).expect("accept") {
-            let id = world.driver().adopt(socket, Role::Stream).expect("adopt");
+            let role = Role::Accepted(listener);
+            let id = world.driver().adopt(socket, role).expect("adopt");
             return (id, peer.expect("an address"));
         }
         drop(world.until_any());
@@ -137,6 +139,44 @@ fn the_hint_is_repeated_until_all_are_accepted<W: World>() {
     world.until(Seen::Acceptable(listener));
     accept(&mut world, listener);
     world.quiet();
+}
+
+fn all_that_wait_are_accepted_at_one_hint<W: World>() {
+    for count in [1, 2, 7, 8, 9, 12] {
+        let mut world = W::new();
+        let (listener, addr) = world.listener();
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            let client = world.stream(addr);
+            assert_eq!(connect(&mut world, client, addr), (Ok(()), vec![]));
+            clients.push(world.local_addr(client));
+        }
+        world.start(Op::AcceptStart(listener));
+        world.until(Seen::Acceptable(listener));
+        let mut peers = Vec::new();
+        while let Some((socket, peer)) = world.driver().accept(listener).expect("accept") {
+            peers.push(peer.expect("an address"));
+            let role = Role::Accepted(listener);
+            world.driver().adopt(socket, role).expect("adopt");
+        }
+        assert_eq!(peers, clients);
+        // A listener that is gone cannot be asked any more.
+        world.quiet();
+        let client = world.stream(addr);
+        let (outcome, others) = connect(&mut world, client, addr);
+        assert_eq!(outcome, Ok(()));
+        if others.is_empty() {
+            world.until(Seen::Acceptable(listener));
+        }
+        let accepted = world.driver().accept(listener).expect("accept");
+        let (socket, _) = accepted.expect("one more");
+        world.close(listener);
+        let role = Role::Accepted(listener);
+        let server = world.driver().adopt(socket, role).expect("adopt");
+        world.start(Op::RecvStart(server));
+        world.send_all(client, b"late");
+        assert_eq!(world.receive(server, 4), b"late");
+    }
 }
 
 fn a_stopped_listener_keeps_its_callers<W: World>() {

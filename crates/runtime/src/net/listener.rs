@@ -112,7 +112,8 @@ impl Accepting {
         let accepted = match self.lp.with_driver(|driver| driver.accept(self.id)) {
             Ok(None) => return AcceptOutcome::Empty,
             Ok(Some((socket, peer))) => {
-                TcpStream::adopt(&self.lp, socket).map(|stream| (stream, peer))
+                let stream = TcpStream::adopt(&self.lp, socket, Role::Accepted(self.id));
+                stream.map(|stream| (stream, peer))
             }
             Err(error) if is_shortage(&error) => return AcceptOutcome::Exhausted,
             Err(error) => Err(error),

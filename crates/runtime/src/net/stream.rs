@@ -46,8 +46,8 @@ impl TcpStream {
         connect::race(lp, addrs).await
     }
 
-    pub(super) fn adopt(lp: &Loop, socket: AnySocket) -> io::Result<Self> {
-        let id = lp.with_driver(|driver| driver.adopt(socket, Role::Stream))?;
+    pub(super) fn adopt(lp: &Loop, socket: AnySocket, role: Role) -> io::Result<Self> {
+        let id = lp.with_driver(|driver| driver.adopt(socket, role))?;
         Ok(Self::connected(lp, id))
     }
 
