@@ -34,6 +34,7 @@ __all__ = [
     "ReadPipeTransport",
     "SSLTransport",
     "Semaphore",
+    "Server",
     "StreamReader",
     "StreamTransport",
     "StreamWriter",
@@ -60,12 +61,6 @@ __all__ = [
 ]
 
 __version__: str
-
-class _Server(Protocol):
-    """Who counts the connections of a listening socket."""
-
-    def _attach(self, transport: StreamTransport) -> None: ...
-    def _detach(self, transport: StreamTransport) -> None: ...
 
 class _Sender(Protocol):
     """Who sends on a transport's socket, past its buffer."""
@@ -223,7 +218,7 @@ class EventLoop:
         self,
         sock: socket,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
-        server: _Server,
+        server: Server,
         backlog: int,
     ) -> int:
         """Accepts connections of a listening, non-blocking socket until `_unlisten(key)`."""
@@ -487,6 +482,14 @@ class TaskGroup:
         name: str | None = None,
         context: Context | None = None,
     ) -> asyncio.Task[_T]: ...
+
+@disjoint_base
+class Server:
+    """The native half of the server that `create_server()` gives: it counts its connections."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _attached(self, event_loop: EventLoop) -> list[StreamTransport]: ...
+    def _ends(self) -> bool: ...
 
 @disjoint_base
 class StreamReader:

@@ -1,7 +1,7 @@
 """`create_server`, and the `Server` that it and `create_unix_server` return.
 
 Accepting is native: for each connection the native loop makes the protocol and the transport and
-tells the server (`_attach`, `_detach`). The listening sockets belong to the server, which closes
+counts it (`_native.Server`). The listening sockets belong to the server, which closes
 them once. Runs on the loop's thread.
 """
 
@@ -21,6 +21,7 @@ from asyncio.trsock import TransportSocket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from . import _native
 from ._connect import bind_error, check_stream
 from ._resolve import AddressInfo, Resolve
 from ._sock import check_not_tls
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
-class Server(asyncio.Server):
+class Server(_native.Server, asyncio.Server):
     """Listening sockets and the connections that came through them.
 
     A subclass of `asyncio.Server` in name, for annotations and isinstance checks: every method is
@@ -60,8 +61,6 @@ class Server(asyncio.Server):
         self._serving_forever: asyncio.Future[None] | None = None
         # `None` once the server is closed and its last connection is gone.
         self._waiters: list[asyncio.Future[None]] | None = []
-        # Weak: an abandoned transport is to be collected, and to warn of it.
-        self._clients: weakref.WeakSet[StreamTransport] = weakref.WeakSet()
         # Of which each connection gets a copy since 3.15; before, it is where serving has begun.
         self._context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
 
@@ -126,17 +125,17 @@ class Server(asyncio.Server):
         if self._serving_forever is not None and not self._serving_forever.done():
             self._serving_forever.cancel()
             self._serving_forever = None
-        if not self._clients:
+        if self._ends():
             self._wakeup()
 
     def close_clients(self) -> None:
         """Closes every connection once its buffered data are sent."""
-        for transport in list(self._clients):
+        for transport in self._attached(self._loop):
             transport.close()
 
     def abort_clients(self) -> None:
         """Closes every connection at once; buffered data are lost."""
-        for transport in list(self._clients):
+        for transport in self._attached(self._loop):
             transport.abort()
 
     async def wait_closed(self) -> None:
@@ -160,13 +159,9 @@ class Server(asyncio.Server):
                 start = functools.partial(self._context.run, start)
             start(self._protocol_factory, sock, self, self._backlog)
 
-    def _attach(self, transport: StreamTransport) -> None:  # type: ignore[override, unused-ignore]
-        self._clients.add(transport)
-
-    def _detach(self, transport: StreamTransport) -> None:  # type: ignore[override, unused-ignore]
-        self._clients.discard(transport)
-        if not self._clients and self._sockets is None:
-            self._wakeup()
+    @property
+    def _clients(self) -> weakref.WeakSet[StreamTransport]:
+        return weakref.WeakSet(self._attached(self._loop))
 
     def _wakeup(self) -> None:
         waiters, self._waiters = self._waiters, None

@@ -299,6 +299,22 @@ async def test_many_connections_in_one_tick(loop: Loop) -> None:
     server.close()
 
 
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 20])
+async def test_all_that_wait_are_accepted_at_once(loop: Loop, count: int) -> None:
+    serving = Serving()
+    server = await loop.create_server(serving, "127.0.0.1", 0)
+    for _ in range(2):
+        peers = [connect(server) for _ in range(count)]
+        await pause(5)
+        assert serving.arrived.qsize() == count
+        protocols = [await serving.next() for _ in peers]
+        for peer in peers:
+            peer.close()
+        for protocol in protocols:
+            await protocol.until_lost()
+    server.close()
+
+
 async def test_connection_that_has_gone_before_it_is_accepted(loop: Loop) -> None:
     serving = Serving()
     server = await loop.create_server(serving, "127.0.0.1", 0)

@@ -23,7 +23,8 @@ async def serve(loop: Loop) -> tuple[asyncio.Server, Peer, Recorder]:
     class Arriving(Recorder):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
-            arrived.set_result(self)
+            if not arrived.done():
+                arrived.set_result(self)
 
     server = await loop.create_server(Arriving, "127.0.0.1", 0)
     peer = Peer(socket.create_connection(server.sockets[0].getsockname(), PATIENCE))
@@ -144,6 +145,49 @@ async def test_abort_clients(loop: Loop) -> None:
     assert protocol.calls[-1] == "connection_lost"
     assert protocol.error is None
     peer.close()
+
+
+async def test_wait_closed_waits_for_the_last_connection(loop: Loop) -> None:
+    server, peer, protocol = await serve(loop)
+    peers = [peer]
+    other, other_peer, other_protocol = await serve(loop)
+    address = server.sockets[0].getsockname()
+    for _ in range(2):
+        peers.append(Peer(socket.create_connection(address, PATIENCE)))
+    await pause(5)
+    server.close()
+    waiting = asyncio.ensure_future(server.wait_closed())
+    for peer in peers:
+        await pause(3)
+        assert waiting.done() == (sys.version_info < (3, 12))
+        peer.close()
+    await asyncio.wait_for(waiting, PATIENCE)
+    assert not other_protocol.transport.is_closing()
+    assert other.is_serving()
+    other.close()
+    other_peer.close()
+    await other_protocol.until_lost()
+    await protocol.until_lost()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="close_clients came with 3.13")
+@pytest.mark.parametrize("method", ["close_clients", "abort_clients"])
+async def test_clients_of_another_server_stay(loop: Loop, method: str) -> None:
+    server, peer, protocol = await serve(loop)
+    other, other_peer, other_protocol = await serve(loop)
+    assert list(server._clients) == [protocol.transport]  # type: ignore[attr-defined]
+    getattr(server, method)()
+    await protocol.until_lost()
+    assert not server._clients  # type: ignore[attr-defined]
+    assert server.is_serving()
+    other_peer.send(b"still here")
+    assert await other_protocol.until_received(10) == b"still here"
+    getattr(server, method)()
+    server.close()
+    other.close()
+    peer.close()
+    other_peer.close()
+    await other_protocol.until_lost()
 
 
 async def test_close_within_the_factory(loop: Loop) -> None:

@@ -29,11 +29,12 @@ pub(crate) enum Kind {
     Gathering,
     Waiting,
     TaskGroup,
+    Server,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 22] = [
+    pub(crate) const ALL: [(Self, &'static str); 23] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
@@ -56,6 +57,7 @@ impl Kind {
         (Self::Gathering, "Gathering"),
         (Self::Waiting, "Waiting"),
         (Self::TaskGroup, "TaskGroup"),
+        (Self::Server, "Server"),
     ];
 }
 

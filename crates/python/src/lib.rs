@@ -57,7 +57,7 @@ mod _native {
     use super::tls::{TlsProtocol, TlsTransport};
     #[pymodule_export]
     use super::transport::{
-        DatagramTransport, ReadPipeTransport, StreamTransport, WritePipeTransport,
+        DatagramTransport, ReadPipeTransport, Server, StreamTransport, WritePipeTransport,
     };
 
     /// The names of the drivers that this build has, best first.

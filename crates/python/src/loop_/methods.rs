@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
 use super::{EventLoop, files, fork, inside, lifecycle, replaced, schedule, sock, tasks, watch};
-use crate::transport::{self, DatagramTransport, StreamTransport};
+use crate::transport::{self, DatagramTransport, Server, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
 
@@ -335,7 +335,7 @@ impl EventLoop {
         slf: &Bound<'_, Self>,
         sock: &Any<'_>,
         protocol_factory: Any<'_>,
-        server: Any<'_>,
+        server: Bound<'_, Server>,
         backlog: isize,
     ) -> PyResult<u64> {
         // listen(2) takes a negative backlog for none.

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rustix::net::SocketType;
 
+use super::Server;
 use super::begin::{self, Origin};
 use super::extra::{self, Addresses, Sockets};
 use crate::errors::{self, os_error};
@@ -24,7 +25,7 @@ use crate::{context, names};
 pub(crate) struct Accepting {
     listener: Listener,
     factory: Py<PyAny>,
-    server: Py<PyAny>,
+    server: Py<Server>,
     sock: Py<PyAny>,
     family: Py<PyAny>,
     proto: Py<PyAny>,
@@ -50,7 +51,7 @@ pub(crate) fn listen(
     event_loop: &Bound<'_, EventLoop>,
     sock: &Bound<'_, PyAny>,
     factory: Bound<'_, PyAny>,
-    server: Bound<'_, PyAny>,
+    server: Bound<'_, Server>,
     backlog: usize,
 ) -> PyResult<u64> {
     let py = event_loop.py();
@@ -178,13 +179,12 @@ fn welcome(
     let py = event_loop.py();
     let parts = event_loop.get().state.with(|state| {
         state.resources.listener(id).map(|it| {
-            let clone = |object: &Py<PyAny>| object.clone_ref(py);
             (
-                clone(&it.factory),
-                clone(&it.server),
-                clone(&it.family),
-                clone(&it.proto),
-                clone(&it.context),
+                it.factory.clone_ref(py),
+                it.server.clone_ref(py),
+                it.family.clone_ref(py),
+                it.proto.clone_ref(py),
+                it.context.clone_ref(py),
             )
         })
     })?;
@@ -212,6 +212,7 @@ fn welcome(
                 proto,
                 made: None,
             }),
+            role: Role::Accepted(id),
             server: Some(server.into_bound(py)),
             waiter: None,
             context: cfg!(Py_3_15).then(|| context.clone_ref(py)),

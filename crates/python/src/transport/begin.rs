@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketType};
 use super::body::{Parts, Slots};
 use super::extra::{Addresses, Sockets};
 use super::link::{AnyTransport, Link};
-use super::{StreamTransport, end};
+use super::{Server, StreamTransport, end};
 use crate::errors::os_error;
 use crate::loop_::{Connection, EventLoop, Receiver, Resource, Runnable, watch};
 use crate::{context, ffi, names};
@@ -39,12 +39,13 @@ impl Beginning {
 /// What a connection is made from.
 pub(super) struct Origin<'py> {
     pub(super) socket: AnySocket,
+    pub(super) role: Role,
     /// The number under which the program knows it.
     pub(super) fd: RawFd,
     pub(super) addresses: Option<Addresses>,
     pub(super) extra: Option<Bound<'py, PyDict>>,
     pub(super) sockets: Option<Sockets>,
-    pub(super) server: Option<Bound<'py, PyAny>>,
+    pub(super) server: Option<Bound<'py, Server>>,
     pub(super) waiter: Option<Bound<'py, PyAny>>,
     /// The one context of all callbacks, see `Body::one_context`.
     pub(super) context: Option<Py<PyAny>>,
@@ -74,6 +75,7 @@ pub(crate) fn wrap<'py>(
     set_nodelay(sock, &descriptor)?;
     let origin = Origin {
         socket: AnySocket::Os(descriptor),
+        role: Role::Stream,
         fd,
         addresses: None,
         extra: Some(extra),
@@ -193,6 +195,7 @@ pub(super) fn connect<'py>(
     let py = event_loop.py();
     let Origin {
         socket,
+        role,
         fd,
         addresses,
         extra,
@@ -204,7 +207,7 @@ pub(super) fn connect<'py>(
     check_protocol(&protocol)?;
     let start_with = Start {
         socket,
-        role: Role::Stream,
+        role,
         fd,
         slots: Slots {
             protocol: Some(protocol.unbind()),
@@ -232,7 +235,7 @@ pub(super) fn connect<'py>(
         .state
         .with(|state| state.connected_fds.insert(fd, id))?;
     if let Some(server) = &server {
-        server.call_method1(intern!(py, "_attach"), (&transport,))?;
+        server.get().attach();
     }
     Ok(transport)
 }

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::PyDict;
 
+use super::Server;
 use super::extra::Sockets;
 use crate::counts::{Counted, Kind};
 use crate::loop_::{EventLoop, State};
@@ -44,7 +45,7 @@ pub(crate) struct Body {
 #[derive(Default)]
 pub(super) struct Slots {
     pub(super) protocol: Option<Py<PyAny>>,
-    pub(super) server: Option<Py<PyAny>>,
+    pub(super) server: Option<Py<Server>>,
     pub(super) extra: Option<Py<PyDict>>,
     pub(super) sockets: Option<Sockets>,
     /// Who sends past the write buffer.

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use super::link::{AnyTransport, Link};
-use super::{datagram, extra, reserve, write};
+use super::{Server, datagram, extra, reserve, write};
 use crate::context::{self, Chosen};
 use crate::errors::{self, os_error};
 use crate::ffi;
@@ -216,12 +216,7 @@ fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResu
     this.closing.store(true, Ordering::Relaxed);
     let closed = sockets.map_or(Ok(()), |sockets| extra::close(py, &sockets));
     drop((forgotten, protocol));
-    let detached = server.map_or(Ok(()), |server| {
-        let detached = server
-            .bind(py)
-            .call_method1(intern!(py, "_detach"), (transport.as_any(),));
-        detached.map(drop)
-    });
+    let detached = server.map_or(Ok(()), |server| Server::detach(server.bind(py)));
     for result in [closed, detached] {
         if let Err(error) = result {
             let details = [("transport", transport.as_any())];

@@ -19,6 +19,7 @@ mod pipe;
 mod read;
 mod read_pipe;
 mod reserve;
+mod server;
 mod stream;
 mod write;
 mod write_pipe;
@@ -33,6 +34,7 @@ pub(crate) use pipe::{Direction, wrap as wrap_pipe};
 pub(crate) use read::read;
 pub(crate) use read_pipe::ReadPipeTransport;
 pub(crate) use reserve::{duplicate, duplicate_if_idle, reserve, unreserve};
+pub(crate) use server::Server;
 pub(crate) use stream::StreamTransport;
 pub(crate) use write::{
     flush, flush_before_wait, note_sent, sendable, settle_sent, stage_for_wait, write,

@@ -1,0 +1,84 @@
+//! The native half of `oxlip`'s `Server`: how many connections have come through it and are not over, and which.
+//!
+//! They are counted by the loop's thread, when a transport is made and when it lets go of its descriptor. Which
+//! they are is seldom asked, and found among all of the loop: so nothing refers to them that an abandoned one
+//! would have to be spared by.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use crate::counts::{Counted, Kind};
+use crate::loop_::EventLoop;
+
+/// The native half of `oxlip`'s `Server`.
+#[pyclass(frozen, subclass, module = "oxlip._native")]
+pub(crate) struct Server {
+    /// Only the loop's thread changes it.
+    attached: AtomicUsize,
+    /// It listens no more: with the last connection all is over.
+    closed: AtomicBool,
+    _counted: Counted,
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Self {
+            attached: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            _counted: Counted::new(Kind::Server),
+        }
+    }
+
+    /// The transports of its connections.
+    fn _attached<'py>(
+        slf: &Bound<'py, Self>,
+        event_loop: &Bound<'py, EventLoop>,
+    ) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        let mut all = Vec::new();
+        event_loop.get().state.with(|state| {
+            state
+                .resources
+                .for_each(|_, resource| all.extend(resource.transport(py)));
+        })?;
+        let is_own = |transport: &super::AnyTransport| {
+            let of =
+                |slots: &mut super::body::Slots| slots.server.as_ref().is_some_and(|it| it.is(slf));
+            transport.bind(py).with_slots(of)
+        };
+        let own = all.into_iter().filter(is_own);
+        Ok(own.map(|it| it.into_any().into_bound(py)).collect())
+    }
+
+    /// It listens no more. Whether that is the end, because nothing is attached; if not, `_wakeup()` is called when
+    /// the last connection is gone.
+    fn _ends(&self) -> bool {
+        self.closed.store(true, Ordering::Relaxed);
+        self.attached.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Server {
+    pub(super) fn attach(&self) {
+        let attached = self.attached.load(Ordering::Relaxed) + 1;
+        self.attached.store(attached, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// Those of waking who waits for the end.
+    pub(super) fn detach(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let attached = this.attached.load(Ordering::Relaxed) - 1;
+        this.attached.store(attached, Ordering::Relaxed);
+        if attached == 0 && this.closed.load(Ordering::Relaxed) {
+            slf.call_method0(intern!(slf.py(), "_wakeup"))?;
+        }
+        Ok(())
+    }
+}
