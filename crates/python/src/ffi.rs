@@ -262,6 +262,14 @@ pub(crate) fn type_version(class: &Bound<'_, PyType>) -> u32 {
     unsafe { (*class.as_type_ptr()).tp_version_tag }
 }
 
+/// Whether no code of a program's looks up the attributes of its objects (`__getattr__`, `__getattribute__`).
+pub(crate) fn looks_up_as_usual(class: &Bound<'_, PyType>) -> bool {
+    // SAFETY: a live type object, which is ready.
+    let lookup = unsafe { (*class.as_type_ptr()).tp_getattro };
+    let usual = ffi::PyObject_GenericGetAttr as ffi::getattrofunc;
+    lookup.is_some_and(|lookup| std::ptr::fn_addr_eq(lookup, usual))
+}
+
 /// What the class's `__new__` makes of these arguments, by its slot. `__init__` is not called.
 ///
 /// # Errors

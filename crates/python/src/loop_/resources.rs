@@ -14,7 +14,7 @@ use pyo3::types::PyBytes;
 use super::Watched;
 use crate::buffer::Chunk;
 use crate::tls::TlsProtocol;
-use crate::transport::{Accepting, AnyTransport, Endpoint};
+use crate::transport::{self, Accepting, AnyTransport, Endpoint};
 use crate::{ffi, names, streams};
 
 /// A connected stream.
@@ -44,6 +44,9 @@ impl Receiver {
     /// # Errors
     /// Those of `isinstance()`.
     pub(crate) fn of(protocol: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if transport::is_usual(protocol) {
+            return Ok(Self::Protocol);
+        }
         let buffered = names::BUFFERED_PROTOCOL.get(protocol.py())?;
         if let Ok(tls) = protocol.cast_exact::<TlsProtocol>() {
             return Ok(if tls.get().can_be_lent_to() {
@@ -57,6 +60,7 @@ impl Receiver {
         } else if streams::feeds_a_reader(protocol) {
             Self::Reader
         } else {
+            transport::learn(protocol)?;
             Self::Protocol
         })
     }

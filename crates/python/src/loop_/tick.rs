@@ -454,9 +454,15 @@ impl EventLoop {
     }
 
     /// Moves what other threads have scheduled into the ready queue. Costs one load if there is
-    /// nothing; asking whether the inbox is empty instead would leave its flag up, and the next
-    /// push would wake nobody.
+    /// nothing.
+    #[inline]
     pub(super) fn drain_inbox(&self, py: Python<'_>) {
+        if !self.inbox.is_empty() {
+            self.take_from_inbox(py);
+        }
+    }
+
+    fn take_from_inbox(&self, py: Python<'_>) {
         let mut timers = Vec::new();
         // Simulated time would pass while the loop looks whether bursts go on.
         let follow = self.driver_name != "sim";

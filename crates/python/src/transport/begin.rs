@@ -16,7 +16,7 @@ use rustix::net::{AddressFamily, SocketType};
 use super::body::{Parts, Slots};
 use super::extra::{Addresses, Sockets};
 use super::link::{AnyTransport, Link};
-use super::{Server, StreamTransport, end};
+use super::{Server, StreamTransport, end, usual};
 use crate::errors::os_error;
 use crate::loop_::{Connection, EventLoop, Receiver, Resource, Runnable, watch};
 use crate::{context, ffi, names};
@@ -170,6 +170,9 @@ pub(super) fn set_nodelay(sock: &Bound<'_, PyAny>, descriptor: &OwnedFd) -> PyRe
 
 /// What no protocol can be without is missed now, not when the connection is up.
 pub(super) fn check_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<()> {
+    if usual::is_usual(protocol) {
+        return Ok(());
+    }
     protocol
         .getattr(intern!(protocol.py(), "connection_made"))
         .map(drop)

@@ -21,6 +21,7 @@ mod read_pipe;
 mod reserve;
 mod server;
 mod stream;
+mod usual;
 mod write;
 mod write_pipe;
 
@@ -36,6 +37,7 @@ pub(crate) use read_pipe::ReadPipeTransport;
 pub(crate) use reserve::{duplicate, duplicate_if_idle, reserve, unreserve};
 pub(crate) use server::Server;
 pub(crate) use stream::StreamTransport;
+pub(crate) use usual::{is_usual, learn};
 pub(crate) use write::{
     flush, flush_before_wait, note_sent, sendable, settle_sent, stage_for_wait, write,
     write_borrowed,
