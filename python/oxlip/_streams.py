@@ -28,72 +28,64 @@ _Callback = Callable[[_Reader, _Writer], Awaitable[None] | None]
 class StreamReader(_native.StreamReader, _Reader):
     """As `asyncio.StreamReader`."""
 
-    # What the native half answers is told there: bytes, that it has to wait, an error that belongs
-    # to this call, or `NotImplemented`. The waiting is written out in each: a coroutine in common
-    # would be one more frame at every wait, which is what a busy stream does most.
+    # What the native half answers is told there: bytes, what to wait on, or `NotImplemented`. The
+    # waiting is written out in each: a coroutine in common would be one more frame at every wait,
+    # which is what a busy stream does most.
 
     async def read(self, n: int = -1) -> bytes:
-        data = self._some(n, True)
-        if data is None:
-            waiter = self._arrival("read")
+        data = self._some(n, None)
+        if type(data) is bytes:
+            return data
+        if data is not NotImplemented:
             try:
-                await waiter
+                await data
             except:
                 self._waiter = None
                 raise
-            data = self._some(n, False)
+            data = self._some(n, data)
         if data is NotImplemented:
             return await super().read(n)
         return data  # type: ignore[no-any-return]
 
     async def readexactly(self, n: int) -> bytes:
-        data = self._exactly(n, True)
-        while data is None:
-            waiter = self._arrival("readexactly")
+        data = self._exactly(n, None)
+        while type(data) is not bytes:
+            if data is NotImplemented:
+                return await super().readexactly(n)
             try:
-                await waiter
+                await data
             except:
                 self._waiter = None
                 raise
-            data = self._exactly(n, False)
-        if type(data) is bytes:
-            return data
-        if data is NotImplemented:
-            return await super().readexactly(n)
-        raise data
+            data = self._exactly(n, data)
+        return data
 
     async def readuntil(self, separator: Any = b"\n") -> bytes:
-        data = self._until(separator, 0, True)
-        while type(data) is int:
-            waiter = self._arrival("readuntil")
+        data = self._until(separator, None)
+        while type(data) is not bytes:
+            if data is NotImplemented:
+                return await super().readuntil(separator)
             try:
-                await waiter
+                await data
             except:
                 self._waiter = None
                 raise
-            data = self._until(separator, data, False)
-        if type(data) is bytes:
-            return data
-        if data is NotImplemented:
-            return await super().readuntil(separator)
-        raise data
+            data = self._until(separator, data)
+        return data
 
     async def readline(self) -> bytes:
-        data = self._line(0, True)
-        while type(data) is int:
-            waiter = self._arrival("readuntil")
-            try:
-                await waiter
-            except:
-                self._waiter = None
-                raise
-            data = self._line(data, False)
-        if type(data) is bytes:
-            return data
-        if data is NotImplemented:
-            return await super().readline()
         try:
-            raise data
+            data = self._line(None)
+            while type(data) is not bytes:
+                if data is NotImplemented:
+                    return await super().readline()
+                try:
+                    await data
+                except:
+                    self._waiter = None
+                    raise
+                data = self._line(data)
+            return data
         except asyncio.LimitOverrunError as error:
             # The line goes, or as much of it as there is.
             if self._buffer.startswith(b"\n", error.consumed):

@@ -493,3 +493,59 @@ def test_both_readers_do_the_same(acts: list[tuple[Any, ...]], limit: int, can_p
         assert ours == stock
 
     asyncio.run(compare())
+
+
+# Errors and calls that get in each other's way, as in asyncio.
+
+READERS = pytest.mark.parametrize("made", [asyncio.StreamReader, oxlip.StreamReader], ids=str)
+
+
+@READERS
+async def test_errors_say_what_was_being_handled(loop: Loop, made: type[Any]) -> None:
+    async def fails(method: str, *args: Any) -> BaseException:
+        reader = made(limit=4, loop=loop)
+        task = asyncio.ensure_future(getattr(reader, method)(*args))
+        await pause()
+        reader.feed_data(b"too long" if method != "readexactly" else b"short")
+        reader.feed_eof()
+        await asyncio.wait([task])
+        error = task.exception()
+        assert error is not None
+        reader = made(limit=4, loop=loop)
+        reader.feed_data(b"too long" if method != "readexactly" else b"short")
+        reader.feed_eof()
+        try:
+            raise KeyError("handled")
+        except KeyError as handled:
+            with pytest.raises(type(error)) as caught:
+                await getattr(reader, method)(*args)
+            last: Any = caught.value
+            if method == "readline":
+                assert type(last.__context__) is asyncio.LimitOverrunError
+                last = last.__context__
+            assert last.__context__ is handled
+        assert str(caught.value) == str(error)
+        return error
+
+    incomplete: Any = await fails("readexactly", 10)
+    assert (incomplete.partial, incomplete.expected) == (b"short", 10)
+    overrun: Any = await fails("readuntil", b"!")
+    assert (type(overrun), overrun.consumed) == (asyncio.LimitOverrunError, 8)
+    assert type(await fails("readline")) is ValueError
+
+
+@READERS
+async def test_a_call_that_waits_while_another_one_wakes_up(loop: Loop, made: type[Any]) -> None:
+    reader = made(loop=loop)
+    reader.feed_data(b"1ab")
+    first = asyncio.ensure_future(reader.readuntil(b"abc"))
+    await pause()
+    reader.feed_data(b"")
+    reader.feed_data(b"2ab")
+    second = reader.readline()  # It searches all there is, and then waits for itself.
+    second.send(None)
+    await pause()
+    reader.feed_data(b"c\n")
+    assert await asyncio.wait_for(first, PATIENCE) == b"1ab2abc"
+    second.close()
+    assert await reader.readline() == b"\n"

@@ -38,6 +38,8 @@ pub(crate) struct StreamReaderFields {
     limit_size: Option<usize>,
     eof: bool,
     paused: bool,
+    /// Which object was last given to be waited on, and how far its call had searched.
+    searched: (usize, usize),
 }
 
 has_fields!(StreamReader, StreamReaderFields);
@@ -66,6 +68,7 @@ impl StreamReader {
                 limit_size: None,
                 eof: false,
                 paused: false,
+                searched: (0, 0),
             }),
             _counted: Counted::new(Kind::StreamReader),
         }
@@ -91,93 +94,85 @@ impl StreamReader {
         Ok(())
     }
 
-    /// Up to `n` bytes; `None` if there are none yet and it is the first look; `NotImplemented` if it
-    /// is asyncio's to answer.
-    fn _some<'py>(slf: &Bound<'py, Self>, n: &Any<'py>, first: bool) -> PyResult<Any<'py>> {
-        let Some((held, n)) = Self::ask(slf, first).zip(positive(n)) else {
+    // The reading methods give bytes; or what to wait on, and to come back with; or `NotImplemented`, where it is
+    // asyncio's to answer. Who does not come back sets `_waiter` to `None`.
+
+    /// Up to `n` bytes.
+    fn _some<'py>(
+        slf: &Bound<'py, Self>,
+        n: &Any<'py>,
+        waited: Option<&Any<'py>>,
+    ) -> PyResult<Any<'py>> {
+        let Some((held, n)) = Self::ask(slf, waited).zip(positive(n)) else {
             return not_ours(slf);
         };
-        if first && held.size == 0 && !held.eof {
-            return Ok(slf.py().None().into_bound(slf.py()));
+        if waited.is_none() && held.size == 0 && !held.eof {
+            return Self::wait(slf, "read", 0);
         }
         Self::take(slf, &held, n)
     }
 
-    /// Exactly `n` bytes; `None` if there are fewer yet; an error to be raised; `NotImplemented`.
-    fn _exactly<'py>(slf: &Bound<'py, Self>, n: &Any<'py>, first: bool) -> PyResult<Any<'py>> {
-        let Some((held, n)) = Self::ask(slf, first).zip(positive(n)) else {
+    /// Exactly `n` bytes.
+    ///
+    /// # Errors
+    /// `IncompleteReadError` at an early end.
+    fn _exactly<'py>(
+        slf: &Bound<'py, Self>,
+        n: &Any<'py>,
+        waited: Option<&Any<'py>>,
+    ) -> PyResult<Any<'py>> {
+        let Some((held, n)) = Self::ask(slf, waited).zip(positive(n)) else {
             return not_ours(slf);
         };
         if held.size >= n {
             Self::take(slf, &held, n)
         } else if held.eof {
-            incomplete(&held, Some(n))
+            Err(incomplete(&held, Some(n))?)
         } else {
-            Ok(slf.py().None().into_bound(slf.py()))
+            Self::wait(slf, "readexactly", 0)
         }
     }
 
-    /// What there is up to the separator, which is not before `searched`; an `int` if it is not there
-    /// yet: where to search on; an error to be raised; `NotImplemented`.
+    /// What there is up to the separator.
+    ///
+    /// # Errors
+    /// `IncompleteReadError` at an early end, `LimitOverrunError` if it comes too late.
     fn _until<'py>(
         slf: &Bound<'py, Self>,
         separator: &Any<'py>,
-        searched: usize,
-        first: bool,
+        waited: Option<&Any<'py>>,
     ) -> PyResult<Any<'py>> {
         // Several separators, other types and none are asyncio's.
         let separator = separator.cast_exact::<PyBytes>().ok();
         let separator = separator.filter(|separator| !separator.as_bytes().is_empty());
-        let Some((held, separator)) = Self::ask(slf, first).zip(separator) else {
+        let Some((held, separator)) = Self::ask(slf, waited).zip(separator) else {
             return not_ours(slf);
         };
-        match search(&held, separator.as_bytes(), searched) {
+        match search(&held, separator.as_bytes(), Self::searched(slf, waited)) {
             Search::Found(end) => Self::take(slf, &held, end),
-            Search::Overrun(message, at) => overrun(slf.py(), message, at),
-            Search::Missing(_) if held.eof => incomplete(&held, None),
-            Search::Missing(searched) => Ok(PyInt::new(slf.py(), searched).into_any()),
+            Search::Overrun(message, at) => Err(overrun(slf.py(), message, at)?),
+            Search::Missing(_) if held.eof => Err(incomplete(&held, None)?),
+            Search::Missing(searched) => Self::wait(slf, "readuntil", searched),
         }
     }
 
     /// As `_until` a newline; at the end what is left is a line.
-    fn _line<'py>(slf: &Bound<'py, Self>, searched: usize, first: bool) -> PyResult<Any<'py>> {
-        let Some(held) = Self::ask(slf, first) else {
+    ///
+    /// # Errors
+    /// `LimitOverrunError` if it is too long.
+    fn _line<'py>(slf: &Bound<'py, Self>, waited: Option<&Any<'py>>) -> PyResult<Any<'py>> {
+        let Some(held) = Self::ask(slf, waited) else {
             return not_ours(slf);
         };
-        match search(&held, b"\n", searched) {
+        match search(&held, b"\n", Self::searched(slf, waited)) {
             Search::Found(end) => Self::take(slf, &held, end),
-            Search::Overrun(message, at) => overrun(slf.py(), message, at),
+            Search::Overrun(message, at) => Err(overrun(slf.py(), message, at)?),
             // asyncio's readline() then gives the partial read as it is, and resumes nothing.
             Search::Missing(_) if held.eof => {
                 bytes::take(&held.buffer, held.size).map(Bound::into_any)
             }
-            Search::Missing(searched) => Ok(PyInt::new(slf.py(), searched).into_any()),
+            Search::Missing(searched) => Self::wait(slf, "readuntil", searched),
         }
-    }
-
-    /// What to wait on for data or the end. Whoever does asks again afterwards, or sets `_waiter` to
-    /// `None`.
-    ///
-    /// # Errors
-    /// asyncio's `RuntimeError` if another call waits already.
-    fn _arrival<'py>(slf: &Bound<'py, Self>, caller: &str) -> PyResult<Any<'py>> {
-        let (waits, paused) = {
-            let this = hold(slf);
-            (this.waiter.is_some(), this.paused)
-        };
-        if waits {
-            return Err(PyRuntimeError::new_err(format!(
-                "{caller}() called while another coroutine is already waiting for incoming data"
-            )));
-        }
-        // Who waits while nothing comes in waits for ever: readexactly() of more than the limit.
-        if paused {
-            Self::resume(slf)?;
-        }
-        let event_loop = look(slf, |this| &this.event_loop);
-        let waiter = fastcall::create_future(&event_loop)?;
-        put(slf, |this| &mut this.waiter, Some(waiter.clone()));
-        Ok(waiter)
     }
 
     // asyncio's attributes.
@@ -325,16 +320,52 @@ impl StreamReader {
         })
     }
 
-    /// The same for a reading method, which only looks for an error at first, and has waited if this is
-    /// not the first time.
+    /// The same for a reading method, which looks for an error only if it has not waited.
     #[inline]
-    fn ask<'py>(slf: &Bound<'py, Self>, first: bool) -> Option<Held<'py>> {
-        if !first {
+    fn ask<'py>(slf: &Bound<'py, Self>, waited: Option<&Any<'py>>) -> Option<Held<'py>> {
+        if waited.is_some() {
             put(slf, |this| &mut this.waiter, None);
         } else if hold(slf).exception.is_some() {
             return None;
         }
         Self::held(slf)
+    }
+
+    /// What to wait on for data or the end, of which there is none before `searched`.
+    ///
+    /// # Errors
+    /// asyncio's `RuntimeError` if another call waits already.
+    fn wait<'py>(slf: &Bound<'py, Self>, caller: &str, searched: usize) -> PyResult<Any<'py>> {
+        let (waits, paused) = {
+            let this = hold(slf);
+            (this.waiter.is_some(), this.paused)
+        };
+        if waits {
+            return Err(PyRuntimeError::new_err(format!(
+                "{caller}() called while another coroutine is already waiting for incoming data"
+            )));
+        }
+        // Who waits while nothing comes in waits for ever: readexactly() of more than the limit.
+        if paused {
+            Self::resume(slf)?;
+        }
+        let event_loop = look(slf, |this| &this.event_loop);
+        let waiter = fastcall::create_future(&event_loop)?;
+        hold(slf).searched = (waiter.as_ptr() as usize, searched);
+        put(slf, |this| &mut this.waiter, Some(waiter.clone()));
+        Ok(waiter)
+    }
+
+    /// How far the call that has waited on this had searched. If another one has waited since, that is not known.
+    #[inline]
+    fn searched(slf: &Bound<'_, Self>, waited: Option<&Any<'_>>) -> usize {
+        let Some(waited) = waited else { return 0 };
+        let (last, searched) = hold(slf).searched;
+        if last == waited.as_ptr() as usize {
+            searched
+        } else {
+            0
+        }
     }
 
     /// Whether a `drain()` has nothing to ask this reader about.
@@ -436,14 +467,14 @@ fn search(held: &Held<'_>, separator: &[u8], searched: usize) -> Search {
 }
 
 /// The stream has ended too early: what was there is in the error.
-fn incomplete<'py>(held: &Held<'py>, expected: Option<usize>) -> PyResult<Any<'py>> {
+fn incomplete(held: &Held<'_>, expected: Option<usize>) -> PyResult<PyErr> {
     let partial = bytes::take(&held.buffer, held.size)?;
     let error = names::INCOMPLETE_READ_ERROR.get(held.buffer.py())?;
-    error.call1((partial, expected))
+    let arguments = (partial.unbind(), expected);
+    Ok(PyErr::from_type(error.cast()?.clone(), arguments))
 }
 
-fn overrun<'py>(py: Python<'py>, message: &'static str, consumed: usize) -> PyResult<Any<'py>> {
-    names::LIMIT_OVERRUN_ERROR
-        .get(py)?
-        .call1((message, consumed))
+fn overrun(py: Python<'_>, message: &'static str, consumed: usize) -> PyResult<PyErr> {
+    let error = names::LIMIT_OVERRUN_ERROR.get(py)?;
+    Ok(PyErr::from_type(error.cast()?.clone(), (message, consumed)))
 }
