@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.loops import STOCK_ONLY
 from support.protocols import PATIENCE
@@ -127,6 +127,83 @@ async def test_attributes_are_asyncios(loop: Loop) -> None:
     assert reader.at_eof()
     with pytest.raises(AssertionError, match="feed_data after feed_eof"):
         reader.feed_data(b"x")
+
+
+async def test_what_comes_alone_is_given_as_it_came(loop: Loop) -> None:
+    reader = reader_on(loop)
+    line = bytes(bytearray(b"a line\n"))
+    calls: list[Callable[[], Coroutine[Any, Any, bytes]]] = [
+        reader.readline,
+        lambda: reader.read(100),
+        lambda: reader.readexactly(len(line)),
+        lambda: reader.readuntil(b"ne\n"),
+    ]
+    for call in calls:
+        reader.feed_data(line)
+        assert await call() is line
+        task = asyncio.ensure_future(call())
+        await pause()
+        reader.feed_data(line)
+        assert await task is line
+    assert reader._buffer == b""
+
+
+async def test_a_buffer_that_somebody_keeps(loop: Loop) -> None:
+    reader = reader_on(loop)
+    reader.feed_data(b"one")
+    buffer = reader._buffer
+    assert buffer == b"one"
+    assert await reader.read(3) == b"one"
+    reader.feed_data(b"two")
+    assert buffer == b"two"
+    reader._buffer = own = bytearray()
+    reader.feed_data(b"three")
+    assert (own, buffer) == (b"three", b"two")
+    reader = reader_on(loop)
+    reader._buffer = own = bytearray()
+    reader.feed_data(b"four")
+    assert own == b"four"
+    reader = reader_on(loop)
+    reader.feed_data(b"gone")
+    reader._buffer = bytearray(b"here")
+    assert await reader.read(100) == b"here"
+
+
+async def test_pieces_that_are_not_asked_for_whole(loop: Loop) -> None:
+    reader = reader_on(loop, limit=10)
+    reader.feed_data(b"one")
+    reader.feed_data(b"\ntwo\nthree")
+    assert [await reader.readline() for _ in range(2)] == [b"one\n", b"two\n"]
+    assert await reader.read(2) == b"th"
+    assert await reader.read(100) == b"ree"
+    for call, rest in (
+        (reader.read(2), b"cd--"),
+        (reader.readexactly(3), b"d--"),
+        (reader.readuntil(b"-"), b"-"),
+    ):
+        reader.feed_data(b"abcd--")
+        await call
+        assert await reader.read(100) == rest
+    reader.feed_data(b"longer than that\n")
+    with pytest.raises(ValueError, match="longer than limit"):
+        await reader.readline()
+    reader.feed_data(b"last")
+    reader.feed_eof()
+    assert await reader.readline() == b"last"
+    assert reader.at_eof()
+
+
+async def test_a_piece_that_is_too_much(loop: Loop) -> None:
+    reader = reader_on(loop, limit=10)
+    transport = Noting(True)
+    reader.set_transport(transport)
+    reader.feed_data(b"x" * 20)
+    assert transport.asked == []
+    assert await reader.read(20) == b"x" * 20
+    reader.feed_data(b"x" * 21)
+    assert transport.asked == ["pause"]
+    assert await reader.read(100) == b"x" * 21
+    assert transport.asked == ["pause", "resume"]
 
 
 async def test_a_buffer_that_somebody_looks_at(loop: Loop) -> None:
@@ -430,6 +507,7 @@ ACTS = st.one_of(
     st.tuples(st.just("readuntil"), st.sampled_from([b"--", b"\n", b"", b"-x-"])),
     st.tuples(st.just("cancel")),
     st.tuples(st.just("pause")),
+    st.tuples(st.just("look")),
 )
 
 
@@ -451,7 +529,7 @@ class Noting(asyncio.Transport):
 
 
 async def behaviour(reader: Any, acts: list[tuple[Any, ...]], can_pause: bool) -> list[Any]:
-    """What a reader does with these acts: results, errors, its buffer after each."""
+    """What a reader does with these acts: results, errors, its buffer where that is looked at."""
     seen: list[Any] = []
     transport = Noting(can_pause)
     reader.set_transport(transport)
@@ -459,6 +537,8 @@ async def behaviour(reader: Any, acts: list[tuple[Any, ...]], can_pause: bool) -
     for name, *arguments in acts:
         if name == "pause":
             await pause()
+        elif name == "look":
+            seen.append(bytes(reader._buffer))
         elif name == "cancel":
             if tasks:
                 tasks[-1].cancel()
@@ -471,7 +551,7 @@ async def behaviour(reader: Any, acts: list[tuple[Any, ...]], can_pause: bool) -
                 getattr(reader, name)(*arguments)
             except AssertionError as error:
                 seen.append(repr(error))
-        seen.append((bytes(reader._buffer), reader._waiter is None, list(transport.asked)))
+        seen.append((reader._waiter is None, reader._paused, list(transport.asked)))
     await pause(3)
     for task in tasks:
         if not task.done():
@@ -484,6 +564,7 @@ async def behaviour(reader: Any, acts: list[tuple[Any, ...]], can_pause: bool) -
     return seen
 
 
+@settings(max_examples=300)
 @given(acts=st.lists(ACTS, max_size=25), limit=st.integers(1, 20), can_pause=st.booleans())
 def test_both_readers_do_the_same(acts: list[tuple[Any, ...]], limit: int, can_pause: bool) -> None:
     async def compare() -> None:

@@ -39,11 +39,16 @@ pub(super) fn find(
     from: usize,
 ) -> Option<usize> {
     ffi::with_bytes(buffer, |bytes| {
-        let bytes = bytes.get(from..)?;
-        let found = match separator {
-            [byte] => memchr::memchr(*byte, bytes),
-            _ => memchr::memmem::find(bytes, separator),
-        };
+        let found = find_in(bytes.get(from..)?, separator);
         found.map(|at| at + from)
     })
+}
+
+/// Where the separator begins.
+#[inline]
+pub(super) fn find_in(bytes: &[u8], separator: &[u8]) -> Option<usize> {
+    match separator {
+        [byte] => memchr::memchr(*byte, bytes),
+        _ => memchr::memmem::find(bytes, separator),
+    }
 }

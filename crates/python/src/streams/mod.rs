@@ -10,6 +10,7 @@
 
 mod bytes;
 mod deliver;
+mod piece;
 mod reader;
 mod slots;
 mod writer;

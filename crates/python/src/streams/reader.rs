@@ -27,22 +27,30 @@ pub(crate) struct StreamReader {
 
 pub(crate) struct StreamReaderFields {
     /// A `bytearray`, unless the program knows better.
-    buffer: Slot,
-    waiter: Slot,
-    exception: Slot,
+    pub(super) buffer: Slot,
+    /// Nobody else refers to it.
+    pub(super) private: bool,
+    /// All that there is, in the place of the buffer, which is private and empty.
+    pub(super) piece: Option<Py<PyBytes>>,
+    pub(super) waiter: Slot,
+    pub(super) exception: Slot,
     transport: Slot,
     event_loop: Slot,
     /// As the program gave it.
     limit: Slot,
     /// The same in bytes, if it is an `int` that fits.
-    limit_size: Option<usize>,
-    eof: bool,
-    paused: bool,
-    /// Which object was last given to be waited on, and how far its call had searched.
-    searched: (usize, usize),
+    pub(super) limit_size: Option<usize>,
+    pub(super) eof: bool,
+    pub(super) paused: bool,
+    /// How far calls had searched that wait now, by the addresses of what they wait on. Nothing of those that had
+    /// nothing to search, which are nearly all; and of some that were given up.
+    searched: Vec<(usize, usize)>,
 }
 
 has_fields!(StreamReader, StreamReaderFields);
+
+/// Of so many calls that have waited at once it is known how far they had searched: there should be one.
+const CALLS: usize = 16;
 
 /// What the native reading methods work on.
 struct Held<'py> {
@@ -60,6 +68,8 @@ impl StreamReader {
         Self {
             fields: Fields::new(StreamReaderFields {
                 buffer: None,
+                private: true,
+                piece: None,
                 waiter: None,
                 exception: None,
                 transport: None,
@@ -68,7 +78,7 @@ impl StreamReader {
                 limit_size: None,
                 eof: false,
                 paused: false,
-                searched: (0, 0),
+                searched: Vec::new(),
             }),
             _counted: Counted::new(Kind::StreamReader),
         }
@@ -76,20 +86,18 @@ impl StreamReader {
 
     /// Appends what has arrived, and wakes who waits for it.
     fn feed_data(slf: &Bound<'_, Self>, data: &Any<'_>) -> PyResult<()> {
-        let held = Self::held(slf).filter(|held| !held.eof);
-        let (Some(held), Ok(bytes)) = (held, data.cast_exact::<PyBytes>()) else {
-            let stock = names::STOCK_READER.get(slf.py())?;
-            return stock
-                .call_method1(intern!(slf.py(), "feed_data"), (slf, data))
-                .map(drop);
+        let kept = data.cast_exact::<PyBytes>().ok();
+        let kept = kept.and_then(|bytes| Self::keep(slf, bytes));
+        let after = match kept {
+            Some(kept) => Some(kept),
+            None => Self::append(slf, data)?,
         };
-        let data = bytes.as_bytes();
-        if !data.is_empty() {
-            ffi::append(&held.buffer, data)?;
-            Self::wake(slf)?;
-            if held.buffer.len() > held.limit.saturating_mul(2) {
-                Self::pause(slf)?;
-            }
+        let Some((size, limit)) = after else {
+            return Ok(());
+        };
+        Self::wake(slf)?;
+        if size > limit.saturating_mul(2) {
+            Self::pause(slf)?;
         }
         Ok(())
     }
@@ -103,7 +111,13 @@ impl StreamReader {
         n: &Any<'py>,
         waited: Option<&Any<'py>>,
     ) -> PyResult<Any<'py>> {
-        let Some((held, n)) = Self::ask(slf, waited).zip(positive(n)) else {
+        let n = positive(n);
+        if let Some(n) = n
+            && let Some(all) = Self::whole(slf, waited, |piece, _| piece.len() <= n)?
+        {
+            return Ok(all);
+        }
+        let Some((held, n)) = Self::ask(slf, waited)?.zip(n) else {
             return not_ours(slf);
         };
         if waited.is_none() && held.size == 0 && !held.eof {
@@ -121,7 +135,13 @@ impl StreamReader {
         n: &Any<'py>,
         waited: Option<&Any<'py>>,
     ) -> PyResult<Any<'py>> {
-        let Some((held, n)) = Self::ask(slf, waited).zip(positive(n)) else {
+        let n = positive(n);
+        if let Some(n) = n
+            && let Some(all) = Self::whole(slf, waited, |piece, _| piece.len() == n)?
+        {
+            return Ok(all);
+        }
+        let Some((held, n)) = Self::ask(slf, waited)?.zip(n) else {
             return not_ours(slf);
         };
         if held.size >= n {
@@ -145,7 +165,14 @@ impl StreamReader {
         // Several separators, other types and none are asyncio's.
         let separator = separator.cast_exact::<PyBytes>().ok();
         let separator = separator.filter(|separator| !separator.as_bytes().is_empty());
-        let Some((held, separator)) = Self::ask(slf, waited).zip(separator) else {
+        if let Some(separator) = separator
+            && let Some(all) = Self::whole(slf, waited, |piece, limit| {
+                ends_with_first(piece, separator.as_bytes(), limit)
+            })?
+        {
+            return Ok(all);
+        }
+        let Some((held, separator)) = Self::ask(slf, waited)?.zip(separator) else {
             return not_ours(slf);
         };
         match search(&held, separator.as_bytes(), Self::searched(slf, waited)) {
@@ -161,7 +188,11 @@ impl StreamReader {
     /// # Errors
     /// `LimitOverrunError` if it is too long.
     fn _line<'py>(slf: &Bound<'py, Self>, waited: Option<&Any<'py>>) -> PyResult<Any<'py>> {
-        let Some(held) = Self::ask(slf, waited) else {
+        let is_line = |piece: &[u8], limit| ends_with_first(piece, b"\n", limit);
+        if let Some(line) = Self::whole(slf, waited, is_line)? {
+            return Ok(line);
+        }
+        let Some(held) = Self::ask(slf, waited)? else {
             return not_ours(slf);
         };
         match search(&held, b"\n", Self::searched(slf, waited)) {
@@ -178,12 +209,21 @@ impl StreamReader {
     // asyncio's attributes.
 
     #[getter(_buffer)]
-    fn buffer<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
-        look(slf, |this| &this.buffer)
+    fn buffer<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
+        Self::fill(slf)?;
+        hold(slf).private = false;
+        Ok(look(slf, |this| &this.buffer))
     }
 
     #[setter(_buffer)]
     fn set_buffer(slf: &Bound<'_, Self>, buffer: Option<Any<'_>>) {
+        let before = {
+            let mut this = hold(slf);
+            // The first one comes from asyncio's `__init__()`.
+            this.private &= this.buffer.is_none();
+            this.piece.take()
+        };
+        drop(before);
         put(slf, |this| &mut this.buffer, buffer);
     }
 
@@ -269,6 +309,7 @@ impl StreamReader {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.fields.traverse(&visit, |fields, visit| {
             visit.call(&fields.buffer)?;
+            // The piece is of bytes, which are in no cycle.
             visit.call(&fields.waiter)?;
             visit.call(&fields.exception)?;
             visit.call(&fields.transport)?;
@@ -296,37 +337,57 @@ impl StreamReader {
 
 impl StreamReader {
     /// Whether it is of no derived class.
-    fn is_plain(slf: &Bound<'_, Self>) -> bool {
+    pub(super) fn is_plain(slf: &Bound<'_, Self>) -> bool {
         let classes = CLASSES.get(slf.py());
         classes.is_some_and(|classes| slf.get_type().is(&classes.reader))
     }
 
     /// What is there, or `None` if the reader is not what asyncio makes of it: of a derived class,
     /// with another buffer or limit.
+    ///
+    /// # Errors
+    /// Out of memory.
     #[inline]
-    fn held<'py>(slf: &Bound<'py, Self>) -> Option<Held<'py>> {
+    fn held<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Held<'py>>> {
         let py = slf.py();
         if !Self::is_plain(slf) {
-            return None;
+            return Ok(None);
         }
+        Self::fill(slf)?;
         let this = hold(slf);
-        let buffer = this.buffer.as_ref()?.bind(py);
-        let buffer = buffer.cast_exact::<PyByteArray>().ok()?.clone();
-        Some(Held {
+        let buffer = this.buffer.as_ref().map(|buffer| buffer.bind(py));
+        let buffer = buffer.and_then(|buffer| buffer.cast_exact::<PyByteArray>().ok());
+        Ok(buffer.zip(this.limit_size).map(|(buffer, limit)| Held {
             size: buffer.len(),
-            limit: this.limit_size?,
+            limit,
             eof: this.eof,
-            buffer,
-        })
+            buffer: buffer.clone(),
+        }))
+    }
+
+    /// Appends to the buffer: how much there is then, and the limit; nothing if there is no more to be done.
+    fn append(slf: &Bound<'_, Self>, data: &Any<'_>) -> PyResult<Option<(usize, usize)>> {
+        let held = Self::held(slf)?.filter(|held| !held.eof);
+        let (Some(held), Ok(bytes)) = (held, data.cast_exact::<PyBytes>()) else {
+            let stock = names::STOCK_READER.get(slf.py())?;
+            stock.call_method1(intern!(slf.py(), "feed_data"), (slf, data))?;
+            return Ok(None);
+        };
+        let data = bytes.as_bytes();
+        if data.is_empty() {
+            return Ok(None);
+        }
+        ffi::append(&held.buffer, data)?;
+        Ok(Some((held.buffer.len(), held.limit)))
     }
 
     /// The same for a reading method, which looks for an error only if it has not waited.
     #[inline]
-    fn ask<'py>(slf: &Bound<'py, Self>, waited: Option<&Any<'py>>) -> Option<Held<'py>> {
+    fn ask<'py>(slf: &Bound<'py, Self>, waited: Option<&Any<'py>>) -> PyResult<Option<Held<'py>>> {
         if waited.is_some() {
             put(slf, |this| &mut this.waiter, None);
         } else if hold(slf).exception.is_some() {
-            return None;
+            return Ok(None);
         }
         Self::held(slf)
     }
@@ -351,20 +412,32 @@ impl StreamReader {
         }
         let event_loop = look(slf, |this| &this.event_loop);
         let waiter = fastcall::create_future(&event_loop)?;
-        hold(slf).searched = (waiter.as_ptr() as usize, searched);
+        Self::forget_searched(slf, &waiter);
+        if searched > 0 {
+            let mut this = hold(slf);
+            if this.searched.len() == CALLS {
+                this.searched.remove(0);
+            }
+            this.searched.push((waiter.as_ptr() as usize, searched));
+        }
         put(slf, |this| &mut this.waiter, Some(waiter.clone()));
         Ok(waiter)
     }
 
-    /// How far the call that has waited on this had searched. If another one has waited since, that is not known.
+    /// How far the call had searched that has waited on this.
     #[inline]
     fn searched(slf: &Bound<'_, Self>, waited: Option<&Any<'_>>) -> usize {
-        let Some(waited) = waited else { return 0 };
-        let (last, searched) = hold(slf).searched;
-        if last == waited.as_ptr() as usize {
-            searched
-        } else {
-            0
+        waited.map_or(0, |waited| Self::forget_searched(slf, waited))
+    }
+
+    #[inline]
+    fn forget_searched(slf: &Bound<'_, Self>, waiter: &Any<'_>) -> usize {
+        let mut this = hold(slf);
+        let known = this.searched.iter();
+        let mut known = known.map(|(of, _)| *of == waiter.as_ptr() as usize);
+        match known.position(|is_it| is_it) {
+            Some(at) => this.searched.remove(at).1,
+            None => 0,
         }
     }
 
@@ -418,7 +491,7 @@ impl StreamReader {
         Ok(())
     }
 
-    fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
+    pub(super) fn resume(slf: &Bound<'_, Self>) -> PyResult<()> {
         hold(slf).paused = false;
         let transport = look(slf, |this| &this.transport);
         transport
@@ -435,6 +508,12 @@ fn not_ours<'py>(slf: &Bound<'py, StreamReader>) -> PyResult<Any<'py>> {
 fn positive(n: &Any<'_>) -> Option<usize> {
     let n = n.cast_exact::<PyInt>().ok()?;
     n.extract().ok().filter(|n: &usize| *n > 0)
+}
+
+/// Whether these bytes are all up to the first separator, and it comes within the limit.
+fn ends_with_first(bytes: &[u8], separator: &[u8], limit: usize) -> bool {
+    bytes::find_in(bytes, separator)
+        .is_some_and(|at| at <= limit && at + separator.len() == bytes.len())
 }
 
 enum Search {
