@@ -3,6 +3,8 @@
 //! Its attributes are asyncio's and may be set from outside, by asyncio's own methods above all. None
 //! is borrowed while Python code runs, which includes the end of an object.
 
+use std::ops::ControlFlow;
+
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -111,14 +113,9 @@ impl StreamReader {
         n: &Any<'py>,
         waited: Option<&Any<'py>>,
     ) -> PyResult<Any<'py>> {
-        let n = positive(n);
-        if let Some(n) = n
-            && let Some(all) = Self::whole(slf, waited, |piece, _| piece.len() <= n)?
-        {
-            return Ok(all);
-        }
-        let Some((held, n)) = Self::ask(slf, waited)?.zip(n) else {
-            return not_ours(slf);
+        let (held, n) = match Self::ask_for(slf, n, waited, |size, n| size <= n)? {
+            ControlFlow::Continue(asked) => asked,
+            ControlFlow::Break(answer) => return Ok(answer),
         };
         if waited.is_none() && held.size == 0 && !held.eof {
             return Self::wait(slf, "read", 0);
@@ -135,14 +132,9 @@ impl StreamReader {
         n: &Any<'py>,
         waited: Option<&Any<'py>>,
     ) -> PyResult<Any<'py>> {
-        let n = positive(n);
-        if let Some(n) = n
-            && let Some(all) = Self::whole(slf, waited, |piece, _| piece.len() == n)?
-        {
-            return Ok(all);
-        }
-        let Some((held, n)) = Self::ask(slf, waited)?.zip(n) else {
-            return not_ours(slf);
+        let (held, n) = match Self::ask_for(slf, n, waited, |size, n| size == n)? {
+            ControlFlow::Continue(asked) => asked,
+            ControlFlow::Break(answer) => return Ok(answer),
         };
         if held.size >= n {
             Self::take(slf, &held, n)
@@ -439,6 +431,25 @@ impl StreamReader {
             Some(at) => this.searched.remove(at).1,
             None => 0,
         }
+    }
+
+    /// What is there for a call that wants so many bytes, and how many; or at once what it gives, which is all that
+    /// has come, if `suits` says so of its size and of that number.
+    fn ask_for<'py>(
+        slf: &Bound<'py, Self>,
+        n: &Any<'py>,
+        waited: Option<&Any<'py>>,
+        suits: impl FnOnce(usize, usize) -> bool,
+    ) -> PyResult<ControlFlow<Any<'py>, (Held<'py>, usize)>> {
+        let n = positive(n);
+        let suits = |piece: &[u8], _| n.is_some_and(|n| suits(piece.len(), n));
+        if let Some(all) = Self::whole(slf, waited, suits)? {
+            return Ok(ControlFlow::Break(all));
+        }
+        Ok(match Self::ask(slf, waited)?.zip(n) {
+            Some(asked) => ControlFlow::Continue(asked),
+            None => ControlFlow::Break(not_ours(slf)?),
+        })
     }
 
     /// Whether a `drain()` has nothing to ask this reader about.
