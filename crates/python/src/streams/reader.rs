@@ -435,6 +435,7 @@ impl StreamReader {
 
     /// What is there for a call that wants so many bytes, and how many; or at once what it gives, which is all that
     /// has come, if `suits` says so of its size and of that number.
+    #[inline]
     fn ask_for<'py>(
         slf: &Bound<'py, Self>,
         n: &Any<'py>,
