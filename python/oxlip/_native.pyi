@@ -51,6 +51,7 @@ __all__ = [
     "drivers",
     "gather",
     "has_tasks",
+    "list_tasks",
     "live_objects",
     "own_scheduling",
     "own_streams",
@@ -611,6 +612,9 @@ def own_streams(
 
 def has_tasks() -> bool:
     """Whether this Python's tasks are known well enough for loops to make ours."""
+
+def list_tasks() -> None:
+    """Has asyncio's set of all tasks know those that it was not told of yet."""
 
 def switch_tasks(on: bool, /) -> None:
     """Has all loops make `Future` and `Task` from here on, or asyncio's again."""

@@ -23,7 +23,21 @@ def make_native(tasks: Any) -> bool:
         return False
     native = _native.TaskSet(tasks)
     vars(tasks).update(add=native.add, _remove=native.remove)
+    tasks.__class__ = _TaskSet
     return True
+
+
+class _TaskSet(WeakSet[Any]):
+    """Gets most of its tasks when somebody looks."""
+
+    @property
+    def data(self) -> set[Any]:
+        _native.list_tasks()
+        return vars(self)["data"]  # type: ignore[no-any-return]
+
+    @data.setter
+    def data(self, data: set[Any]) -> None:
+        vars(self)["data"] = data
 
 
 _FIELDS_OF_A_SET = {"data", "_remove", "_pending_removals", "_iterating"}

@@ -181,6 +181,120 @@ async def test_tasks_of_both_kinds_are_found(loop: Loop) -> None:
     await asyncio.wait(tasks)
 
 
+@pytest.mark.parametrize("ours", BOTH)
+async def test_set_knows_the_tasks_however_it_is_asked(loop: Loop, ours: str) -> None:
+    async def wait() -> None:
+        await asyncio.sleep(3600)
+
+    from_asyncio: Any = asyncio.tasks
+    with behind_names_if(ours):
+        kept = getattr(from_asyncio, "_scheduled_tasks", None)
+        kept = from_asyncio._all_tasks if kept is None else kept
+        gc.collect()
+        if len(kept) == 0:
+            pytest.skip("this Python keeps its own tasks elsewhere")
+        before = len(kept)
+        tasks = [asyncio.ensure_future(wait()) for _ in range(4)]
+        assert tasks[0] in kept
+        tasks.append(asyncio.ensure_future(wait()))
+        assert len(kept) == before + 5
+        tasks.append(asyncio.ensure_future(wait()))
+        assert kept >= set(tasks)
+        tasks.append(asyncio.ensure_future(wait()))
+        kept.discard(tasks[-1])
+        assert tasks[-1] not in asyncio.all_tasks()
+        kept.add(tasks[-1])
+        assert tasks[-1] in asyncio.all_tasks()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("ours", BOTH)
+async def test_looked_for_while_a_task_ends(loop: Loop, ours: str) -> None:
+    """By the callback of a weak reference, and by what the task was the last to refer to."""
+    seen: list[set[Any]] = []
+
+    class Look:
+        def __del__(self) -> None:
+            seen.append(asyncio.all_tasks(loop))
+
+    async def work(look: Look) -> Look:
+        await asyncio.sleep(0)
+        return look
+
+    with behind_names_if(ours):
+        me = asyncio.current_task()
+        for _ in range(3):
+            others = [asyncio.ensure_future(asyncio.sleep(3600)) for _ in range(3)]
+            task = asyncio.ensure_future(work(Look()))
+            end = weakref.ref(task, lambda _: seen.append(asyncio.all_tasks(loop)))
+            await pause(4)
+            assert task.done()
+            del task
+            await pause(2)
+            gc.collect()
+            assert end() is None
+            assert len(seen) == 2
+            for each in seen:
+                assert each == {me, *others}
+            seen.clear()
+            del each
+            for other in others:
+                other.cancel()
+            await asyncio.wait(others)
+            del other, others
+
+
+@pytest.mark.parametrize("ours", BOTH)
+async def test_pending_tasks_that_are_collected(loop: Loop, ours: str) -> None:
+    """Whoever looks for tasks while the collector ends some gets none that is half gone."""
+    said: list[str] = []
+
+    def handler(_: Loop, context: dict[str, Any]) -> None:
+        assert all(task.get_loop() is loop for task in asyncio.all_tasks(loop))
+        said.append(context["message"])
+
+    async def wait() -> None:
+        await loop.create_future()
+
+    loop.set_exception_handler(handler)
+    with behind_names_if(ours):
+        for _ in range(5):
+            loop.create_task(wait())
+        await pause(2)
+        gc.collect()
+        assert len(asyncio.all_tasks(loop)) == 1
+    assert said == ["Task was destroyed but it is pending!"] * 5
+
+
+@pytest.mark.parametrize("ours", BOTH)
+async def test_derived_task_whose_end_looks_for_tasks(loop: Loop, ours: str) -> None:
+    """While a slot of it is emptied, nobody refers to it."""
+    seen: list[int] = []
+
+    class Look:
+        def __del__(self) -> None:
+            seen.append(len(asyncio.all_tasks(loop)))
+
+    async def nothing() -> None:
+        pass
+
+    with behind_names_if(ours):
+
+        class Derived(asyncio.Task):  # type: ignore[type-arg]
+            __slots__ = ("look",)
+
+        for _ in range(3):
+            task: Any = Derived(nothing(), loop=loop)
+            task.look = Look()
+            await task
+            await pause(2)
+            del task
+            gc.collect()
+    assert seen == [1, 1, 1]
+
+
 @pytest.mark.parametrize("name", [None, "a name"])
 async def test_create_task_by_keyword(loop: Loop, name: str | None) -> None:
     async def nothing() -> int:

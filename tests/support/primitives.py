@@ -16,7 +16,8 @@ def behind_asyncios_names() -> Iterator[None]:
     from oxlip import _native, _switch, _task_set, _tasks
 
     before = {name: getattr(asyncio, name) for name in _switch.FUNCTIONS}
-    tasks = vars(_task_set.task_set())
+    task_set = _task_set.task_set()
+    tasks, class_before = vars(task_set), type(task_set)
     tasks_before = dict(tasks)
     _switch.take_over()
     _tasks.take_over()
@@ -24,6 +25,7 @@ def behind_asyncios_names() -> Iterator[None]:
         yield
     finally:
         _native.switch_tasks(False)
+        task_set.__class__ = class_before
         tasks.pop("add", None)
         tasks.update(tasks_before)
         for name, (_, module, _) in _switch.FUNCTIONS.items():

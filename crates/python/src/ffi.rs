@@ -34,6 +34,31 @@ pub(crate) fn vectorcall<'py, const N: usize>(
     }
 }
 
+/// A number of seconds, as `float()` takes it of what is one.
+///
+/// # Errors
+/// `TypeError` for what is none, `OverflowError` for what is too large.
+#[inline]
+pub(crate) fn seconds(object: &Bound<'_, PyAny>) -> PyResult<f64> {
+    // SAFETY: live objects; what is of exactly one of these classes is what the calls expect.
+    let value = unsafe {
+        if ffi::PyFloat_CheckExact(object.as_ptr()) != 0 {
+            return Ok(ffi::PyFloat_AS_DOUBLE(object.as_ptr()));
+        }
+        if ffi::PyLong_CheckExact(object.as_ptr()) == 0 {
+            return object.extract();
+        }
+        // By `float()` it would be made a float object.
+        ffi::PyLong_AsDouble(object.as_ptr())
+    };
+    if value == -1.0
+        && let Some(error) = PyErr::take(object.py())
+    {
+        return Err(error);
+    }
+    Ok(value)
+}
+
 /// `object.name(*arguments)` without a bound method; `arguments[0]` is the object.
 ///
 /// # Errors
@@ -268,6 +293,25 @@ pub(crate) fn looks_up_as_usual(class: &Bound<'_, PyType>) -> bool {
     let lookup = unsafe { (*class.as_type_ptr()).tp_getattro };
     let usual = ffi::PyObject_GenericGetAttr as ffi::getattrofunc;
     lookup.is_some_and(|lookup| std::ptr::fn_addr_eq(lookup, usual))
+}
+
+/// A number that no other state of this dict or of another one has; 0 where dicts have none, since Python 3.14, or
+/// other threads might be changing it just now.
+#[inline]
+pub(crate) fn dict_version(dict: &Bound<'_, PyDict>) -> u64 {
+    #[cfg(any(Py_3_14, Py_GIL_DISABLED))]
+    {
+        let _ = dict;
+        0
+    }
+    #[cfg(not(any(Py_3_14, Py_GIL_DISABLED)))]
+    {
+        #[allow(deprecated, reason = "which says that newer releases have none")]
+        // SAFETY: a live dict, whose fields only threads with the GIL write.
+        unsafe {
+            (*dict.as_ptr().cast::<ffi::PyDictObject>()).ma_version_tag
+        }
+    }
 }
 
 /// What the class's `__new__` makes of these arguments, by its slot. `__init__` is not called.

@@ -152,9 +152,16 @@ mod _native {
         super::tasks::switch(py, on)
     }
 
+    /// Has asyncio's set of all tasks know those that it was not told of yet.
+    #[pyfunction]
+    fn list_tasks(py: Python<'_>) -> PyResult<()> {
+        super::tasks::list_all(py)
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::loop_::fastcall::install(module.getattr("EventLoop")?.cast()?)?;
+        super::handle::install(module.py());
         super::primitives::export(module)?;
         super::prompt::export(module.py())?;
         super::tasks::export(module)?;

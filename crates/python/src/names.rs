@@ -1,9 +1,14 @@
 //! Python objects that are looked up once: asyncio's classes and functions.
 
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
 use pyo3::exceptions::PyAttributeError;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
+
+use crate::ffi::dict_version;
 
 /// An attribute of an importable module, imported at its first use.
 pub(crate) struct Imported {
@@ -51,6 +56,9 @@ pub(crate) struct Replaceable {
     module: &'static str,
     name: &'static str,
     cell: PyOnceLock<(Py<PyDict>, Py<PyString>)>,
+    /// What was found there last, when the module's dict had this version.
+    found: AtomicPtr<ffi::PyObject>,
+    version: AtomicU64,
 }
 
 impl Replaceable {
@@ -59,6 +67,8 @@ impl Replaceable {
             module,
             name,
             cell: PyOnceLock::new(),
+            found: AtomicPtr::new(std::ptr::null_mut()),
+            version: AtomicU64::new(0),
         }
     }
 
@@ -72,10 +82,20 @@ impl Replaceable {
             let names = py.import(self.module)?.dict().unbind();
             PyResult::Ok((names, PyString::intern(py, self.name).unbind()))
         })?;
-        names
-            .bind(py)
+        let names = names.bind(py);
+        // Both are written with the GIL held: where there is none, there is no version.
+        let version = dict_version(names);
+        if version != 0 && version == self.version.load(Ordering::Relaxed) {
+            let found = self.found.load(Ordering::Relaxed);
+            // SAFETY: the dict is as it was then, so that it still refers to the object.
+            return Ok(unsafe { Bound::from_borrowed_ptr(py, found) });
+        }
+        let found = names
             .get_item(name)?
-            .ok_or_else(|| PyAttributeError::new_err(self.name))
+            .ok_or_else(|| PyAttributeError::new_err(self.name))?;
+        self.found.store(found.as_ptr(), Ordering::Relaxed);
+        self.version.store(version, Ordering::Relaxed);
+        Ok(found)
     }
 }
 

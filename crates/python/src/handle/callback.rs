@@ -15,6 +15,8 @@ use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use super::args::Args;
+use super::freed::Freeing;
+use super::spare::Used;
 use super::turn::{self, Turn};
 use crate::chains::End;
 use crate::context::{self, Chosen};
@@ -58,6 +60,10 @@ pub(super) trait HasCallback:
     PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync
 {
     fn callback(&self) -> &Callback;
+    /// PyO3's deallocator of the class.
+    fn freeing() -> &'static Freeing;
+    /// One that is empty, and that nobody else refers to.
+    fn used(handle: Bound<'_, Self>) -> Used;
     fn when(&self) -> Option<f64> {
         None
     }

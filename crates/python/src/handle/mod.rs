@@ -3,6 +3,7 @@
 mod args;
 mod callback;
 pub(crate) mod collector;
+mod freed;
 mod soon;
 mod spare;
 mod timer;
@@ -13,3 +14,9 @@ pub(crate) use callback::format_source;
 pub(crate) use soon::Handle;
 pub(crate) use spare::{Lent, Spare, Used};
 pub(crate) use timer::TimerHandle;
+
+/// Before there are handles.
+pub(crate) fn install(py: pyo3::Python<'_>) {
+    freed::install::<Handle>(py);
+    freed::install::<TimerHandle>(py);
+}

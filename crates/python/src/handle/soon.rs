@@ -9,6 +9,7 @@ use super::callback::{
     Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, remember_source,
     report, repr, run, source_traceback, with_slots,
 };
+use super::freed::Freeing;
 use super::spare::{Used, refill, reuse, run_queued};
 use crate::context::{Chosen, Runner};
 use crate::counts::Kind;
@@ -22,6 +23,14 @@ pub(crate) struct Handle(Callback);
 impl HasCallback for Handle {
     fn callback(&self) -> &Callback {
         &self.0
+    }
+    fn freeing() -> &'static Freeing {
+        static FREEING: Freeing = Freeing::new();
+        &FREEING
+    }
+    #[inline]
+    fn used(handle: Bound<'_, Self>) -> Used {
+        Used::Handle(handle.unbind())
     }
 }
 
@@ -81,7 +90,7 @@ impl Handle {
         handle: Bound<'_, Self>,
         runner: &mut Option<Runner>,
     ) -> PyResult<Option<Used>> {
-        Ok(run_queued(handle, runner)?.map(|handle| Used::Handle(handle.unbind())))
+        Ok(run_queued(handle, runner)?.map(Self::used))
     }
 
     /// Runs the callback; see [`run`].

@@ -161,6 +161,16 @@ pub(crate) enum Used {
     Timer(Py<TimerHandle>),
 }
 
+impl Used {
+    /// To be dropped where the interpreter is known to be attached.
+    pub(super) fn into_bound(self, py: Python<'_>) -> Bound<'_, PyAny> {
+        match self {
+            Self::Handle(handle) => handle.into_bound(py).into_any(),
+            Self::Timer(timer) => timer.into_bound(py).into_any(),
+        }
+    }
+}
+
 /// Runs a handle that the queue has given up. If nobody else refers to it, it comes back empty.
 ///
 /// # Errors

@@ -14,7 +14,9 @@ use super::callback::{
     Callback, HasCallback, args_of, call_of, cancel, context_of, remember_source, repr, run,
     source_traceback, with_slots,
 };
-use super::spare::{Used, reuse, run_queued};
+use super::collector::reveal;
+use super::freed::Freeing;
+use super::spare::{Used, refill, reuse, run_queued};
 use crate::context::{Chosen, Runner};
 use crate::counts::Kind;
 use crate::loop_::EventLoop;
@@ -35,6 +37,17 @@ unsafe impl Sync for TimerHandle {}
 impl HasCallback for TimerHandle {
     fn callback(&self) -> &Callback {
         &self.callback
+    }
+    fn freeing() -> &'static Freeing {
+        static FREEING: Freeing = Freeing::new();
+        &FREEING
+    }
+    #[inline]
+    fn used(handle: Bound<'_, Self>) -> Used {
+        // Unlike those, it does not hide from the collector.
+        reveal(&handle);
+        handle.get().swap_timer(&handle, None);
+        Used::Timer(handle.unbind())
     }
     fn when(&self) -> Option<f64> {
         Some(self.when_secs())
@@ -85,6 +98,19 @@ impl TimerHandle {
     ) -> PyResult<Bound<'py, Self>> {
         spare.get().when.store(when.to_bits(), Ordering::Relaxed);
         reuse(spare, callback, args, context)
+    }
+
+    /// As [`TimerHandle::reuse`] outside debug mode; runs no Python code.
+    #[inline]
+    pub(crate) fn stand_for(
+        spare: &Bound<'_, Self>,
+        when: f64,
+        callback: Bound<'_, PyAny>,
+        args: Args,
+        context: Chosen,
+    ) {
+        spare.get().when.store(when.to_bits(), Ordering::Relaxed);
+        refill(spare, callback, args, context);
     }
 
     /// As [`super::Handle::run_queued`].

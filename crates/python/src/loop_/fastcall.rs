@@ -339,6 +339,20 @@ impl<'py> Arguments<'_, 'py> {
         self,
         required: [&str; N],
     ) -> PyResult<([Any<'py>; N], Args, Option<Any<'py>>)> {
+        if self.names.is_none()
+            && let Some((first, rest)) = self.positional.split_first_chunk::<N>()
+        {
+            let rest = Args::new(self.py, rest)?;
+            return Ok((first.each_ref().map(|it| Bound::clone(it)), rest, None));
+        }
+        self.parse_named(required)
+    }
+
+    /// As [`Arguments::parse`], where some have names, or are missing.
+    fn parse_named<const N: usize>(
+        self,
+        required: [&str; N],
+    ) -> PyResult<([Any<'py>; N], Args, Option<Any<'py>>)> {
         let mut found = [const { None }; N];
         for (slot, argument) in found.iter_mut().zip(self.positional) {
             *slot = Some(Bound::clone(argument));

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::{EventLoop, Runnable, replaced};
 use crate::context::Chosen;
-use crate::handle::{Args, Handle, TimerHandle, collector};
+use crate::handle::{Args, Handle, TimerHandle, Used, collector};
 use crate::names;
 
 /// The loop's clock; readable from every thread, and after the loop was closed. A simulated clock
@@ -87,7 +87,7 @@ pub(super) fn call_later<'py>(
     if event_loop.get().has_own_timers() {
         return replaced::call_later(event_loop, delay, callback, &args, context);
     }
-    let when = now(event_loop.get()).as_secs_f64() + delay.extract::<f64>()?;
+    let when = now(event_loop.get()).as_secs_f64() + crate::ffi::seconds(delay)?;
     schedule_at(event_loop, when, callback, args, context).map(Bound::into_any)
 }
 
@@ -101,7 +101,13 @@ pub(super) fn call_at<'py>(
     if when.is_none() {
         return Err(PyTypeError::new_err("when cannot be None"));
     }
-    schedule_at(event_loop, when.extract()?, callback, args, context)
+    schedule_at(
+        event_loop,
+        crate::ffi::seconds(when)?,
+        callback,
+        args,
+        context,
+    )
 }
 
 fn schedule_at<'py>(
@@ -117,6 +123,14 @@ fn schedule_at<'py>(
         check_thread(this)?;
         check_callback(&callback, "call_at")?;
     }
+    let mut call = Some((callback, args));
+    if context.is_none()
+        && !this.is_debug()
+        && let Some(handle) = this.schedule_spare_at(event_loop.py(), when, &mut call)
+    {
+        return Ok(handle);
+    }
+    let (callback, args) = call.expect("taken only by a handle that was given back");
     let context = this.choose(context, event_loop.py())?;
     let py = event_loop.py();
     let spare = this.state.with(|state| state.spare.timer(py));
@@ -205,6 +219,27 @@ impl EventLoop {
             Handle::stand_for(&spare, callback, args, context);
             prepare(spare.get());
             state.scheduler.push(Runnable::Call(spare.clone().unbind()));
+            Some(spare)
+        });
+        scheduled.ok().flatten()
+    }
+
+    /// The usual case of [`schedule_at`], as [`EventLoop::schedule_spare`].
+    #[inline]
+    fn schedule_spare_at<'py>(
+        &self,
+        py: Python<'py>,
+        when: f64,
+        call: &mut Option<(Bound<'py, PyAny>, Args)>,
+    ) -> Option<Bound<'py, TimerHandle>> {
+        let scheduled = self.state.with(|state| {
+            let context = state.snapshot.if_current(py)?;
+            let spare = state.spare.timer(py)?.into_bound(py);
+            let (callback, args) = call.take()?;
+            TimerHandle::stand_for(&spare, when, callback, args, context);
+            let timer = Runnable::Timer(spare.clone().unbind());
+            let timer = state.scheduler.push_at(Time::from_secs_f64(when), timer);
+            spare.get().swap_timer(&spare, Some(timer));
             Some(spare)
         });
         scheduled.ok().flatten()
@@ -390,6 +425,16 @@ impl EventLoop {
         if self.inbox.push(runnable) {
             self.wake();
         }
+    }
+
+    /// Keeps a used handle, if this is the loop's thread and there are not enough.
+    #[inline]
+    pub(crate) fn keep_used(&self, used: &mut Option<Used>) {
+        self.state.try_with(|state| {
+            if state.driver.is_some() {
+                *used = used.take().and_then(|it| state.spare.keep(it));
+            }
+        });
     }
 
     /// Sets the timer, or asks the loop's thread to do so.

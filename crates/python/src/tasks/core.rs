@@ -133,6 +133,8 @@ pub(super) trait Ours: PyClass<Frozen = True> + Sync {
     /// Gives up all references.
     fn release(&mut self, end: &End<'_>);
     fn core(&self) -> &Core;
+    /// Nobody is to find it any more.
+    fn is_gone(&self, _py: Python<'_>) {}
     /// Whether there is anything to say now.
     fn speaks(object: &Bound<'_, Self>) -> bool;
 }

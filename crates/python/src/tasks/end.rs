@@ -34,6 +34,7 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
             {
                 return;
             }
+            borrowed.get().is_gone(py);
             // Where it lies, through the pointer that may write there.
             let offset = std::ptr::from_ref(borrowed.get()).addr() - object.addr();
             object.byte_add(offset).cast::<T>()

@@ -17,6 +17,7 @@ mod future;
 pub(crate) mod step;
 mod task;
 pub(crate) mod told;
+mod unlisted;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -100,6 +101,14 @@ pub(crate) fn switch(py: Python<'_>, on: bool) -> PyResult<()> {
     }
     SWITCHED.store(on, Ordering::Relaxed);
     Ok(())
+}
+
+/// Has asyncio's set of all tasks know those that it was not told of yet.
+///
+/// # Errors
+/// Out of memory.
+pub(crate) fn list_all(py: Python<'_>) -> PyResult<()> {
+    task::list_all(py)
 }
 
 /// The task, if it is of exactly our class; there are none where the running Python's are not known.

@@ -13,7 +13,7 @@ use pyo3::{ffi, intern};
 use super::base::TaskBase;
 use super::core::{Core, Life, Native, Ours};
 use super::future::methods;
-use super::{Any, step};
+use super::{Any, step, unlisted};
 use crate::chains::End;
 use crate::counts::Kind;
 use crate::fields::Fields;
@@ -26,6 +26,7 @@ use crate::{context, errors, names};
 pub(crate) struct Task {
     pub(super) core: Core,
     slots: UnsafeCell<Slots>,
+    pub(super) place: unlisted::Place,
 }
 
 /// What a task has that a future has not.
@@ -61,6 +62,7 @@ impl Task {
         Self {
             core,
             slots: UnsafeCell::default(),
+            place: unlisted::Place::default(),
         }
     }
 
@@ -273,6 +275,11 @@ impl Ours for Task {
         &self.core
     }
 
+    #[inline]
+    fn is_gone(&self, py: Python<'_>) {
+        unlisted::remove(py, &self.place);
+    }
+
     fn speaks(object: &Bound<'_, Self>) -> bool {
         Native::of(object).with(|slots| slots.logs || slots.life == Life::Pending)
     }
@@ -291,8 +298,20 @@ pub(super) fn find_task_set(py: Python<'_>, on: bool) -> PyResult<()> {
         .getattr(intern!(py, "add"))?;
     let found = add.getattr(intern!(py, "__self__"))?;
     let found = found.cast_into::<TaskSet>().ok().filter(|_| on);
+    list_all(py)?;
     let before = std::mem::replace(&mut *TASK_SET.hold(py), found.map(Bound::unbind));
     drop(before);
+    Ok(())
+}
+
+/// Has the set know all tasks.
+///
+/// # Errors
+/// Out of memory.
+pub(super) fn list_all(py: Python<'_>) -> PyResult<()> {
+    while let Some(task) = unlisted::take(py) {
+        register_in_set(&task)?;
+    }
     Ok(())
 }
 
@@ -313,6 +332,15 @@ fn next_number(_attached: Python<'_>) -> u64 {
 /// Into the set that `asyncio.all_tasks()` reads.
 #[inline]
 fn register(task: &Bound<'_, Task>) -> PyResult<()> {
+    let py = task.py();
+    if TASK_SET.hold(py).is_some() && unlisted::add(task) {
+        return Ok(());
+    }
+    register_in_set(task)
+}
+
+#[cold]
+fn register_in_set(task: &Bound<'_, Task>) -> PyResult<()> {
     let py = task.py();
     let native = TASK_SET
         .hold(py)
@@ -507,6 +535,7 @@ methods!(#[pymethods] Task {
     }
 
     fn __clear__(slf: &Bound<'_, Self>) {
+        slf.get().is_gone(slf.py());
         Native::of(slf).clear();
         let before = Self::with(slf, std::mem::take);
         drop(before);

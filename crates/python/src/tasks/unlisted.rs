@@ -1,0 +1,91 @@
+//! Living tasks that the set behind `asyncio.all_tasks()` does not have yet: it gets them when somebody looks.
+//!
+//! In that set each task is a weak reference with a callback, made and called for nothing where nobody asks which
+//! tasks there are: a sixth of what a short task costs. Here it is one place in a list, which the task knows.
+//! `_TaskSet` of `python/oxlip/_task_set.py` has the set filled before its data are read.
+//!
+//! Only with a GIL, which whoever is here holds. The references are not counted: a task leaves the list before it is
+//! freed, and before the callbacks of weak references to it could look for it here.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pyo3::prelude::*;
+use pyo3::{Borrowed, ffi};
+
+use super::Task;
+use crate::fields::Fields;
+
+/// A task in the list.
+struct Listed(NonNull<ffi::PyObject>);
+
+// SAFETY: looked at with the GIL held only.
+unsafe impl Send for Listed {}
+
+static LIST: Fields<Vec<Listed>> = Fields::new(Vec::new());
+
+/// Where in the list a task is.
+#[derive(Default)]
+pub(super) struct Place(AtomicUsize);
+
+impl Place {
+    /// One more than the index; 0: nowhere.
+    #[inline]
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set(&self, place: usize) {
+        self.0.store(place, Ordering::Relaxed);
+    }
+}
+
+/// Adds a task, if it is of exactly our class: the end of others may run a program while nobody refers to them.
+/// False: it is not in the list.
+#[inline]
+pub(super) fn add(task: &Bound<'_, Task>) -> bool {
+    if cfg!(Py_GIL_DISABLED) || !task.is_exact_instance_of::<Task>() {
+        return false;
+    }
+    let place = &task.get().place;
+    if place.get() == 0
+        && let Some(object) = NonNull::new(task.as_ptr())
+    {
+        let mut list = LIST.hold(task.py());
+        list.push(Listed(object));
+        place.set(list.len());
+    }
+    true
+}
+
+/// The task is about to be freed, or cleared.
+#[inline]
+pub(super) fn remove(py: Python<'_>, place: &Place) {
+    let at = place.get();
+    if at == 0 {
+        return;
+    }
+    place.set(0);
+    let mut list = LIST.hold(py);
+    list.swap_remove(at - 1);
+    if let Some(moved) = list.get(at - 1) {
+        moved.task(py).get().place.set(at);
+    }
+}
+
+/// Takes one out.
+pub(super) fn take(py: Python<'_>) -> Option<Bound<'_, Task>> {
+    let mut list = LIST.hold(py);
+    let task = list.pop()?.task(py).to_owned();
+    task.get().place.set(0);
+    Some(task)
+}
+
+impl Listed {
+    #[inline]
+    fn task<'py>(&self, py: Python<'py>) -> Borrowed<'_, 'py, Task> {
+        // SAFETY: a live task, as it is still in the list: `add` has seen its class.
+        unsafe { Borrowed::from_ptr(py, self.0.as_ptr()).cast_unchecked() }
+    }
+}
