@@ -25,15 +25,19 @@ import warnings
 from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.log import logger
 from collections.abc import Callable
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from ._pipes import Pipes
+from ._popen import popen
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
 _ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 _File: TypeAlias = "int | IO[Any] | None"
+
+_NOTHING: contextlib.nullcontext[None] = contextlib.nullcontext()
 
 # What is reported for a child whose end somebody else has taken.
 UNKNOWN = 255
@@ -55,10 +59,21 @@ class SubprocessTransport(BaseSubprocessTransport):
     # Set once the child has ended, for who has given up making it.
     _exited: asyncio.Future[None] | None = None
 
-    def _start(self, args: Any, shell: bool, bufsize: int, **options: Any) -> None:  # type: ignore[override]
-        self._proc = subprocess.Popen(
-            args, shell=shell, bufsize=bufsize, universal_newlines=False, **options
-        )
+    def __init__(self, event_loop: Subprocesses, *args: Any, **options: Any) -> None:
+        super().__init__(_FreshLoop(event_loop), *args, **options)  # type: ignore[arg-type]
+        self._loop = event_loop
+
+    def _start(
+        self,
+        args: Any,
+        shell: bool,
+        stdin: _File,
+        stdout: _File,
+        stderr: _File,
+        bufsize: int,
+        **options: Any,
+    ) -> None:
+        self._proc = popen(args, shell, bufsize, stdin, stdout, stderr, options)
 
     def close(self) -> None:
         """Closes the pipes, and kills the child if it still runs."""
@@ -93,10 +108,21 @@ class SubprocessTransport(BaseSubprocessTransport):
         """Sends SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
-    async def _connect_pipes(self, waiter: asyncio.Future[None] | None) -> None:
+    def _connect_pipes(self, waiter: asyncio.Future[None] | None) -> Any:
+        return self._connect(waiter) if self._pipes else partial(self._connect_nothing, waiter)
+
+    async def _connect(self, waiter: asyncio.Future[None] | None) -> None:
         await super()._connect_pipes(waiter)
         if self._closed:
             self._close_pipes()  # It was closed meanwhile.
+
+    def _connect_nothing(self, waiter: asyncio.Future[None] | None) -> None:
+        """Does without a task what has nothing to wait for."""
+        try:
+            super()._connect_pipes(waiter).send(None)
+        except StopIteration:
+            return
+        raise RuntimeError(f"{self!r} waits for a pipe that it has not")
 
     def _close_pipes(self) -> None:
         for pipe in self._pipes.values():
@@ -114,6 +140,21 @@ class SubprocessTransport(BaseSubprocessTransport):
         super()._process_exited(returncode)
         if self._exited is not None and not self._exited.done():
             self._exited.set_result(None)
+
+
+class _FreshLoop:
+    """The loop to a transport that is being made: asyncio's class creates a task for its pipes."""
+
+    def __init__(self, event_loop: Subprocesses) -> None:
+        self._event_loop = event_loop
+
+    def create_task(self, connecting: Any) -> Any:
+        if type(connecting) is partial:
+            return self._event_loop.call_soon(connecting)
+        return self._event_loop.create_task(connecting)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._event_loop, name)
 
 
 class Subprocesses(Pipes):
@@ -203,7 +244,7 @@ class Subprocesses(Pipes):
         if debug:
             logger.debug("%s", " ".join([what, *_describe(stdin, stdout, stderr)]))
         watcher = _chosen_watcher()
-        with contextlib.nullcontext() if watcher is None else watcher as entered:
+        with _NOTHING if watcher is None else watcher as entered:
             if sys.version_info < (3, 12):
                 watcher = entered  # Whom asyncio goes on with; since 3.12 it is the watcher itself.
             if watcher is not None and not watcher.is_active():
@@ -217,11 +258,11 @@ class Subprocesses(Pipes):
                 protocol,
                 args,
                 shell,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                bufsize=bufsize,
-                waiter=waiter,
+                stdin,
+                stdout,
+                stderr,
+                bufsize,
+                waiter,
                 **options,
             )
             if watcher is None:

@@ -1,0 +1,261 @@
+"""The `subprocess.Popen` of a child without `Popen.__init__`, which is half of a spawn's cost.
+
+What asyncio's callers ask for nearly always, a program with its arguments, its files and perhaps a
+folder and an environment, comes down to a few system calls. They are made here as the class makes
+them, with its audit events and errors, and the object gets the attributes it would have. Everything
+else is left to the class: other options, a class or a method that the program has replaced, a
+Python whose objects or whose `fork_exec` are not those known here.
+
+Used by `_subprocess.py`; on any thread.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from operator import attrgetter
+from threading import Lock
+from types import FunctionType
+from typing import Any, ClassVar
+
+_PIPE, _DEVNULL = subprocess.PIPE, subprocess.DEVNULL
+
+# What is known of the class: its methods that are passed over, and the attributes of an object.
+_get_methods = attrgetter(
+    *("__new__", "__setattr__", "__init__", "_execute_child", "_get_handles", "_close_pipe_fds")
+)
+_ALIKE = {
+    *("_input", "_communication_started", "encoding", "errors", "pipesize", "text_mode"),
+    "_sigint_wait_secs",
+}
+_FIELDS = {
+    *("args", "stdin", "stdout", "stderr", "pid", "returncode", "_waitpid_lock"),
+    *("_closed_child_pipe_fds", "_child_created"),
+    *_ALIKE,
+}
+_SIGNATURE = (
+    "$module args executable_list close_fds pass_fds cwd env"
+    " p2cread p2cwrite c2pread c2pwrite errread errwrite errpipe_read errpipe_write"
+    " restore_signals call_setsid pgid_to_set gid extra_groups uid child_umask"
+    " preexec_fn allow_vfork /"
+)
+
+
+class _Known:
+    """What was learnt of the class when it made its last object."""
+
+    popen: Any = None
+    methods: Any = None
+    # The attributes that are the same in all objects.
+    alike: ClassVar[dict[str, Any]] = {}
+
+
+def popen(
+    args: Any, shell: bool, bufsize: int, stdin: Any, stdout: Any, stderr: Any, options: Any
+) -> subprocess.Popen[bytes]:
+    """As `subprocess.Popen(args, shell=shell, …)`."""
+    made = None
+    if (
+        subprocess.Popen is _Known.popen
+        and _get_methods(_Known.popen) == _Known.methods
+        and options.keys() <= {"cwd", "env"}
+        and bufsize == 0
+        and _is_simple(stdin)
+        and _is_simple(stdout)
+        and _is_simple(stderr)
+    ):
+        made = _make(args, shell, stdin, stdout, stderr, options.get("cwd"), options.get("env"))
+    if made is None:
+        made = subprocess.Popen(
+            args,
+            shell=shell,
+            bufsize=bufsize,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            universal_newlines=False,
+            **options,
+        )
+        if _Known.popen is None:
+            _learn(made)
+    return made
+
+
+def _is_simple(file: Any) -> bool:
+    return file is None or (type(file) is int and (file >= 0 or file in (_PIPE, _DEVNULL)))
+
+
+def _learn(made: Any) -> None:
+    """From an object that the class has made."""
+    cls = type(made)
+    if (cls.__module__, cls.__qualname__) != ("subprocess", "Popen"):
+        return
+    fields, methods = vars(made), _get_methods(cls)
+    if (
+        fields.keys() - {"_devnull"} == _FIELDS
+        and methods[:2] == (object.__new__, object.__setattr__)
+        and all(type(it) is FunctionType and it.__module__ == "subprocess" for it in methods[2:])
+        and _signature(subprocess) == _SIGNATURE
+        and not hasattr(sys, "getandroidapilevel")
+    ):
+        _Known.alike = {name: fields[name] for name in _ALIKE}
+        _Known.methods = methods
+        _Known.popen = cls
+
+
+def _signature(module: Any) -> str:
+    signature = getattr(getattr(module, "_fork_exec", None), "__text_signature__", None) or ""
+    return " ".join(signature.strip("()").replace(",", " ").split())
+
+
+def _make(
+    args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, cwd: Any, env: Any
+) -> subprocess.Popen[bytes] | None:
+    """`None`: the class is to do it, and to say what is wrong."""
+    if subprocess._active:  # type: ignore[attr-defined]
+        subprocess._cleanup()  # type: ignore[attr-defined]
+    fields = {**_Known.alike, "args": args, "stdin": None, "stdout": None, "stderr": None}
+    # Ends of pipes: the child's, and this process's until they are files.
+    theirs, ours = [], []
+    fds = [-1] * 6
+    devnull = -1
+    try:
+        for index, file in enumerate((stdin, stdout, stderr)):
+            if file is None:
+                continue
+            if file >= 0:
+                end = file
+            elif file == _DEVNULL:
+                if devnull < 0:
+                    devnull = fields["_devnull"] = os.open(os.devnull, os.O_RDWR)
+                    theirs.append(devnull)
+                end = devnull
+            else:
+                read, write = os.pipe()
+                end, own = (read, write) if index == 0 else (write, read)
+                theirs.append(end)
+                ours.append(own)
+                name, mode = _NAMES[index]
+                fields[name] = io.open(own, mode, 0)  # noqa: UP020
+                ours.pop()
+                fds[2 * index + (index == 0)] = own
+            fds[2 * index + (index > 0)] = end
+        pid = _start(args, shell, fds, cwd, env)
+    except BaseException:
+        for fd in theirs + ours:
+            os.close(fd)
+        _close(fields)
+        raise
+    for fd in theirs:
+        os.close(fd)
+    if pid is None:
+        _close(fields)
+        return None
+    made = _Known.popen.__new__(_Known.popen)
+    fields.update(
+        pid=pid,
+        returncode=None,
+        _waitpid_lock=Lock(),
+        _closed_child_pipe_fds=True,
+        _child_created=True,
+    )
+    vars(made).update(fields)
+    return made  # type: ignore[no-any-return]
+
+
+_NAMES = (("stdin", "wb"), ("stdout", "rb"), ("stderr", "rb"))
+
+
+def _close(fields: dict[str, Any]) -> None:
+    for name, _ in _NAMES:
+        if fields[name] is not None:
+            fields[name].close()
+
+
+def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | None:
+    arguments = ["/bin/sh", "-c", args] if shell else list(args)
+    program = arguments[0]
+    sys.audit("subprocess.Popen", program, arguments, cwd, env)
+    if (
+        os.path.dirname(program)
+        and cwd is None
+        and subprocess._USE_POSIX_SPAWN
+        and getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
+    ):
+        return _posix_spawn(program, arguments, fds, env)
+    variables = None
+    if env is not None:
+        variables = []
+        for key, value in env.items():
+            key = os.fsencode(key)
+            if b"=" in key:
+                raise ValueError("illegal environment variable name")
+            variables.append(key + b"=" + os.fsencode(value))
+    programs = _places(program, env)
+    # What the child writes into it says why it could not be started.
+    says, error = os.pipe()
+    try:
+        try:
+            if error < 3:
+                return None  # Where one of the child's own files goes.
+            pid = subprocess._fork_exec(  # type: ignore[attr-defined]
+                *(arguments, programs, True, (error,), cwd, variables, *fds, says, error),
+                *(True, False, -1, None, None, None, -1, None),
+                subprocess._USE_VFORK,  # type: ignore[attr-defined]
+            )
+        finally:
+            os.close(error)
+        said = os.read(says, 50000)
+    finally:
+        os.close(says)
+    if not said:
+        return pid  # type: ignore[no-any-return]
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
+    kind, number, text = said.split(b":", 2)
+    if kind == b"OSError" and not text and (code := int(number, 16)):
+        raise OSError(code, os.strerror(code), program)
+    return None
+
+
+def _posix_spawn(program: Any, arguments: list[Any], fds: list[int], env: Any) -> int | None:
+    theirs = (fds[0], fds[3], fds[5])
+    if any(0 <= fd < 3 for fd in theirs):
+        return None
+    actions = [
+        *((os.POSIX_SPAWN_CLOSE, fd) for fd in (fds[1], fds[2], fds[4]) if fd >= 0),
+        *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs) if fd >= 0),
+        (os.POSIX_SPAWN_CLOSEFROM, 3),  # type: ignore[attr-defined]
+    ]
+    return os.posix_spawn(
+        program, arguments, env, file_actions=actions, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ]
+    )
+
+
+def _places(program: Any, env: Any) -> tuple[bytes, ...]:
+    """Where the program may be."""
+    name = os.fsencode(program)
+    if os.path.dirname(name):
+        return (name,)
+    if env is not None or os.get_exec_path is not _get_exec_path:
+        return tuple(os.path.join(os.fsencode(it), name) for it in os.get_exec_path(env))
+    path = os.environ.get("PATH", os.defpath)
+    if path != _Path.text or type(path) is not str:
+        _Path.folders = [os.path.join(os.fsencode(it), b"") for it in path.split(os.pathsep)]
+        _Path.text = path
+    return tuple([folder + name for folder in _Path.folders])
+
+
+_get_exec_path = os.get_exec_path
+
+
+class _Path:
+    """`PATH` when it was last looked at."""
+
+    text: str | None = None
+    folders: ClassVar[list[bytes]] = []
