@@ -179,8 +179,9 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
     arguments = ["/bin/sh", "-c", args] if shell else list(args)
     program = arguments[0]
     sys.audit("subprocess.Popen", program, arguments, cwd, env)
+    name = os.fsencode(program)
     if (
-        os.path.dirname(program)
+        b"/" in name
         and cwd is None
         and subprocess._USE_POSIX_SPAWN
         and getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
@@ -194,7 +195,7 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
             if b"=" in key:
                 raise ValueError("illegal environment variable name")
             variables.append(key + b"=" + os.fsencode(value))
-    programs = _places(program, env)
+    programs = (name,) if b"/" in name else _places(name, env)
     # What the child writes into it says why it could not be started.
     says, error = os.pipe()
     try:
@@ -237,11 +238,8 @@ def _posix_spawn(program: Any, arguments: list[Any], fds: list[int], env: Any) -
     )
 
 
-def _places(program: Any, env: Any) -> tuple[bytes, ...]:
-    """Where the program may be."""
-    name = os.fsencode(program)
-    if os.path.dirname(name):
-        return (name,)
+def _places(name: bytes, env: Any) -> tuple[bytes, ...]:
+    """Where a program of this name may be."""
     if env is not None or os.get_exec_path is not _get_exec_path:
         return tuple(os.path.join(os.fsencode(it), name) for it in os.get_exec_path(env))
     path = os.environ.get("PATH", os.defpath)

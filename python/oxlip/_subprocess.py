@@ -125,6 +125,8 @@ class SubprocessTransport(BaseSubprocessTransport):
         raise RuntimeError(f"{self!r} waits for a pipe that it has not")
 
     def _close_pipes(self) -> None:
+        if not self._pipes:
+            return
         for pipe in self._pipes.values():
             if pipe is not None:
                 pipe.pipe.close()
@@ -147,6 +149,7 @@ class _FreshLoop:
 
     def __init__(self, event_loop: Subprocesses) -> None:
         self._event_loop = event_loop
+        self.get_debug = event_loop.get_debug
 
     def create_task(self, connecting: Any) -> Any:
         if type(connecting) is partial:
