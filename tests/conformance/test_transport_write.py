@@ -56,6 +56,21 @@ async def test_wrong_types(loop: Loop, wrong: Any) -> None:
         assert protocol.calls == ["connection_made"]
 
 
+async def test_arguments(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, _, peer):
+        write: Any = transport.write
+        write(data=b"named")
+        assert await peer.exactly(5) == b"named"
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'data'"):
+            write()
+        with pytest.raises(TypeError, match="multiple values for argument 'data'"):
+            write(b"x", data=b"x")
+        with pytest.raises(TypeError, match="unexpected keyword argument 'wrong'"):
+            write(b"x", wrong=b"x")
+        with pytest.raises(TypeError, match=r"takes . positional arguments? but . were given"):
+            write(b"x", b"x")
+
+
 async def test_wrong_types_in_writelines(loop: Loop) -> None:
     async with connection(Recorder()) as (transport, _, peer):
         with pytest.raises(TypeError):

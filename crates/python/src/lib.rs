@@ -20,6 +20,7 @@ mod fields;
 mod handle;
 mod kept;
 mod loop_;
+mod methods;
 mod names;
 mod native_base;
 mod owner;
@@ -165,6 +166,7 @@ mod _native {
         super::primitives::export(module)?;
         super::prompt::export(module.py())?;
         super::tasks::export(module)?;
+        super::transport::install(module.py())?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

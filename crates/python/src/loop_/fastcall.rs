@@ -3,7 +3,6 @@
 //!
 //! `#[pymethods]` cannot say this, so these six are put on the class when the module is made.
 
-use std::ffi::{CStr, c_int};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::exceptions::PyTypeError;
@@ -15,6 +14,7 @@ use pyo3::{Borrowed, ffi, intern};
 use super::tasks::{self, Name};
 use super::{EventLoop, schedule};
 use crate::handle::Args;
+use crate::methods::{self, Methods, fast_method};
 
 type Any<'py> = Bound<'py, PyAny>;
 
@@ -31,20 +31,7 @@ pub(crate) fn install(class: &Bound<'_, PyType>) -> PyResult<()> {
             class.repr()?
         )));
     }
-    for method in &METHODS.0 {
-        // SAFETY: the definition is complete and static; `class` is the type object that the
-        // functions expect their `self` to be of, which the descriptor checks at each call.
-        let descriptor = unsafe {
-            let descriptor = ffi::PyDescr_NewMethod(
-                class.as_ptr().cast(),
-                std::ptr::from_ref(method).cast_mut(),
-            );
-            Bound::from_owned_ptr_or_err(class.py(), descriptor)?
-        };
-        // SAFETY: `ml_name` is a static C string.
-        let name = unsafe { CStr::from_ptr(method.ml_name) }.to_string_lossy();
-        class.setattr(name.as_ref(), descriptor)?;
-    }
+    methods::put(class, &METHODS)?;
     remember(class);
     Ok(())
 }
@@ -172,64 +159,43 @@ pub(crate) fn timer<'py>(
     }
 }
 
-struct Methods([ffi::PyMethodDef; 6]);
-
-// SAFETY: never written to; the pointers in it are to static data.
-unsafe impl Sync for Methods {}
-
-static METHODS: Methods = Methods([
-    method(
+static METHODS: Methods<6> = Methods([
+    fast_method(
         c"call_soon",
         get_trampoline_function!(fastcall_cfunction_with_keywords, call_soon),
         c"call_soon($self, /, callback, *args, context=None)\n--\n\n\
           Calls callback(*args) in the next tick, in the order of scheduling.",
     ),
-    method(
+    fast_method(
         c"call_soon_threadsafe",
         get_trampoline_function!(fastcall_cfunction_with_keywords, call_soon_threadsafe),
         c"call_soon_threadsafe($self, /, callback, *args, context=None)\n--\n\n\
           As call_soon(), from any thread.",
     ),
-    method(
+    fast_method(
         c"call_later",
         get_trampoline_function!(fastcall_cfunction_with_keywords, call_later),
         c"call_later($self, /, delay, callback, *args, context=None)\n--\n\n\
           Calls callback(*args) after delay seconds, never earlier.",
     ),
-    method(
+    fast_method(
         c"call_at",
         get_trampoline_function!(fastcall_cfunction_with_keywords, call_at),
         c"call_at($self, /, when, callback, *args, context=None)\n--\n\n\
           Calls callback(*args) at a point of time on the clock of time(), never earlier.",
     ),
-    method(
+    fast_method(
         c"create_task",
         get_trampoline_function!(fastcall_cfunction_with_keywords, create_task),
         c"create_task($self, coro, *, name=None, **options)\n--\n\n\
           A task that runs the coroutine; the options are those of asyncio.Task.",
     ),
-    method(
+    fast_method(
         c"create_future",
         get_trampoline_function!(fastcall_cfunction_with_keywords, create_future_method),
         c"create_future($self, /)\n--\n\nA future of this loop.",
     ),
 ]);
-
-const fn method(
-    name: &'static CStr,
-    function: ffi::PyCFunctionFastWithKeywords,
-    doc: &'static CStr,
-) -> ffi::PyMethodDef {
-    const FLAGS: c_int = ffi::METH_FASTCALL | ffi::METH_KEYWORDS;
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunctionFastWithKeywords: function,
-        },
-        ml_flags: FLAGS,
-        ml_doc: doc.as_ptr(),
-    }
-}
 
 /// Defines a function for [`METHODS`] around a body that gets the loop and the [`Arguments`]. It is called
 /// through PyO3's trampoline, as `#[pymethods]` are: the thread is known to be attached, which costs

@@ -5,16 +5,11 @@
 use std::ffi::CStr;
 
 use pyo3::impl_::trampoline::get_trampoline_function;
-use pyo3::types::PyType;
 use pyo3::{Borrowed, ffi, prelude::*};
 
 use super::core::{Life, Native, Ours};
 use super::{Future, Task};
-
-struct Methods<const N: usize>([ffi::PyMethodDef; N]);
-
-// SAFETY: never written to; the pointers in it are to static data.
-unsafe impl<const N: usize> Sync for Methods<N> {}
+use crate::methods::{Methods, method, put};
 
 static OF_FUTURES: Methods<3> = Methods([
     method(c"done", done::<Future>, ffi::METH_NOARGS, DONE),
@@ -42,22 +37,6 @@ const DONE: &CStr =
 const CANCELLED: &CStr = c"cancelled($self, /)\n--\n\nWhether it was cancelled.";
 const SET_RESULT: &CStr = c"set_result($self, result, /)\n--\n\nEnds the future with a result.";
 
-const fn method(
-    name: &'static CStr,
-    function: ffi::PyCFunction,
-    flags: std::ffi::c_int,
-    doc: &'static CStr,
-) -> ffi::PyMethodDef {
-    ffi::PyMethodDef {
-        ml_name: name.as_ptr(),
-        ml_meth: ffi::PyMethodDefPointer {
-            PyCFunction: function,
-        },
-        ml_flags: flags,
-        ml_doc: doc.as_ptr(),
-    }
-}
-
 /// Before objects are made.
 ///
 /// # Errors
@@ -65,21 +44,6 @@ const fn method(
 pub(super) fn install(py: Python<'_>) -> PyResult<()> {
     put(&py.get_type::<Future>(), &OF_FUTURES)?;
     put(&py.get_type::<Task>(), &OF_TASKS)
-}
-
-fn put<const N: usize>(class: &Bound<'_, PyType>, methods: &'static Methods<N>) -> PyResult<()> {
-    for method in &methods.0 {
-        // SAFETY: the definition is complete and static; `class` is the type object that the functions expect
-        // their `self` to be of, which the descriptor checks at each call; `ml_name` is a static C string.
-        let (descriptor, name) = unsafe {
-            let definition = std::ptr::from_ref(method).cast_mut();
-            let made = ffi::PyDescr_NewMethod(class.as_ptr().cast(), definition);
-            let made = Bound::from_owned_ptr_or_err(class.py(), made)?;
-            (made, CStr::from_ptr(method.ml_name))
-        };
-        class.setattr(name.to_string_lossy().as_ref(), descriptor)?;
-    }
-    Ok(())
 }
 
 unsafe extern "C" fn done<T: Ours>(
