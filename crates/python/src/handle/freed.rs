@@ -41,7 +41,7 @@ mod with_gil {
     use pyo3::{Borrowed, ffi, prelude::*};
 
     use super::super::callback::{HasCallback, with_slots};
-    use super::super::collector::{is_alone, reveal};
+    use super::super::collector::is_alone;
     use crate::context::Chosen;
 
     pub(super) unsafe extern "C" fn dealloc<H: HasCallback>(object: *mut ffi::PyObject) {
@@ -94,11 +94,8 @@ mod with_gil {
         if let Some(Chosen::Own(context) | Chosen::Shared(context)) = context {
             drop(context.into_bound(py));
         }
-        // That may have run a program, which finds even this.
-        if !is_alone(&handle) {
-            reveal(&handle);
-            return;
-        }
+        // That may have run a program, which finds no object that the collector does not show.
+        debug_assert!(is_alone(&handle), "somebody has found a freed handle");
         let event_loop = handle.get().callback().event_loop.clone_ref(py);
         let event_loop = event_loop.into_bound(py);
         handle
