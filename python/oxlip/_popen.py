@@ -180,8 +180,9 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
     program = arguments[0]
     sys.audit("subprocess.Popen", program, arguments, cwd, env)
     name = os.fsencode(program)
+    has_folder = name.find(b"/") >= 0  # `in` would make an exception first.
     if (
-        b"/" in name
+        has_folder
         and cwd is None
         and subprocess._USE_POSIX_SPAWN
         and getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
@@ -195,7 +196,7 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
             if b"=" in key:
                 raise ValueError("illegal environment variable name")
             variables.append(key + b"=" + os.fsencode(value))
-    programs = (name,) if b"/" in name else _places(name, env)
+    programs = (name,) if has_folder else _places(name, env)
     # What the child writes into it says why it could not be started.
     says, error = os.pipe()
     try:
