@@ -163,6 +163,7 @@ pub(crate) enum Used {
 
 impl Used {
     /// To be dropped where the interpreter is known to be attached.
+    #[cfg(not(Py_GIL_DISABLED))]
     pub(super) fn into_bound(self, py: Python<'_>) -> Bound<'_, PyAny> {
         match self {
             Self::Handle(handle) => handle.into_bound(py).into_any(),

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::{EventLoop, Runnable, replaced};
 use crate::context::Chosen;
-use crate::handle::{Args, Handle, TimerHandle, Used, collector};
+use crate::handle::{Args, Handle, TimerHandle, collector};
 use crate::names;
 
 /// The loop's clock; readable from every thread, and after the loop was closed. A simulated clock
@@ -428,8 +428,9 @@ impl EventLoop {
     }
 
     /// Keeps a used handle, if this is the loop's thread and there are not enough.
+    #[cfg(not(Py_GIL_DISABLED))]
     #[inline]
-    pub(crate) fn keep_used(&self, used: &mut Option<Used>) {
+    pub(crate) fn keep_used(&self, used: &mut Option<crate::handle::Used>) {
         self.state.try_with(|state| {
             if state.driver.is_some() {
                 *used = used.take().and_then(|it| state.spare.keep(it));
