@@ -30,6 +30,7 @@ if sys.version_info >= (3, 12) and _native.has_tasks():
             "_loop",
             "_tasks",
             "_on_completed_fut",
+            "_parent_task",
         )
 
     _native.adopt_methods(TaskGroup, _native.TaskGroup)

@@ -475,13 +475,12 @@ class TaskGroup:
     _loop: Any
     _tasks: Any
     _on_completed_fut: Any
+    _parent_task: Any
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self: ...
     def create_task(
         self,
         coro: Coroutine[Any, Any, _T],
-        *,
-        name: str | None = None,
-        context: Context | None = None,
+        **options: Any,
     ) -> asyncio.Task[_T]: ...
 
 @disjoint_base

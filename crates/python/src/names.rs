@@ -143,8 +143,19 @@ pub(crate) static TASK_REPR: Imported = Imported::new("asyncio.base_tasks", "_ta
 pub(crate) static TASK_GET_STACK: Imported = Imported::new("asyncio.base_tasks", "_task_get_stack");
 pub(crate) static TASK_PRINT_STACK: Imported =
     Imported::new("asyncio.base_tasks", "_task_print_stack");
+/// Before 3.14.
 pub(crate) static CURRENT_TASKS: Imported = Imported::new("_asyncio", "_current_tasks");
 pub(crate) static SCHEDULED_TASKS: Imported = Imported::new("_asyncio", "_scheduled_tasks");
+/// From 3.14 on.
+pub(crate) static ADD_TO_AWAITED_BY: Imported =
+    Imported::new("_asyncio", "future_add_to_awaited_by");
+pub(crate) static DISCARD_FROM_AWAITED_BY: Imported =
+    Imported::new("_asyncio", "future_discard_from_awaited_by");
+pub(crate) static TASKS_MODULE: Imported = Imported::new("asyncio", "tasks");
+pub(crate) static REGISTER_TASK: Imported = Imported::new("_asyncio", "_register_task");
+pub(crate) static UNREGISTER_TASK: Imported = Imported::new("_asyncio", "_unregister_task");
+pub(crate) static C_GET_RUNNING_LOOP: Imported = Imported::new("_asyncio", "_get_running_loop");
+pub(crate) static C_SET_RUNNING_LOOP: Imported = Imported::new("_asyncio", "_set_running_loop");
 pub(crate) static SWAP_CURRENT_TASK: Imported = Imported::new("_asyncio", "_swap_current_task");
 pub(crate) static REGISTER_EAGER_TASK: Imported = Imported::new("_asyncio", "_register_eager_task");
 pub(crate) static UNREGISTER_EAGER_TASK: Imported =

@@ -65,6 +65,7 @@ pub(crate) struct EventLoop {
     /// Seconds, as the bits of an `f64`.
     slow_callback_duration: AtomicU64,
     /// The loop is known to asyncio as one that runs no task just now: `tasks/current.rs`.
+    #[cfg(not(Py_3_14))]
     pub(crate) between_tasks: AtomicBool,
     /// Not in the state: asyncio lets other threads ask for it, and create tasks.
     task_factory: Fields<Option<Py<PyAny>>>,
@@ -225,6 +226,7 @@ impl EventLoop {
             replaced: AtomicU8::new(0),
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
+            #[cfg(not(Py_3_14))]
             between_tasks: AtomicBool::new(false),
             task_factory: Fields::new(None),
             last_time: AtomicU64::new(0),

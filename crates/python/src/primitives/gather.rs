@@ -12,8 +12,8 @@ use super::{Any, Slot, held, shown};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
 use crate::loop_::tasks::makes_our_tasks;
-use crate::tasks::Task;
 use crate::tasks::told::{self, Ended, Told};
+use crate::tasks::{Task, part};
 use crate::{context, ffi, names};
 
 /// What the children of one call tell that they have ended: its own end is theirs.
@@ -29,6 +29,8 @@ pub(crate) struct GatheringFields {
     outer: Slot,
     return_exceptions: Slot,
     context: Slot,
+    /// The task that waits, where asyncio notes it of what it waits for.
+    caller: Slot,
     /// How many different children there are.
     expected: usize,
     ended: usize,
@@ -51,12 +53,14 @@ pub(crate) fn gather<'py>(
     let return_exceptions =
         return_exceptions.unwrap_or_else(|| PyBool::new(py, false).to_owned().into_any());
     let children = PyList::empty(py);
+    let caller = part::running_task(py)?;
     let context = context::copy_current(py)?;
     let fields = GatheringFields {
         children: Some(children.clone().unbind()),
         outer: None,
         return_exceptions: Some(return_exceptions.unbind()),
         context: Some(context.clone_ref(py)),
+        caller: caller.as_ref().map(|it| it.clone().unbind()),
         expected: 0,
         ended: 0,
     };
@@ -78,6 +82,9 @@ pub(crate) fn gather<'py>(
         {
             known.set_item(&awaitable, &task)?;
             hold(&gathering).expected += 1;
+            if let Some(caller) = &caller {
+                part::is_awaited(task.as_any(), caller)?;
+            }
             let told = Told::Gather(gathering.clone().unbind());
             told::tell_of(&task, told, context.clone_ref(py))?;
             children.append(task)?;
@@ -99,7 +106,11 @@ pub(crate) fn gather<'py>(
                 Err(_) => child.setattr(intern!(py, "_log_destroy_pending"), false)?,
             }
         }
-        if told::is_done(&child)? {
+        let is_done = told::is_done(&child)?;
+        if !is_done && let Some(caller) = &caller {
+            part::is_awaited(&child, caller)?;
+        }
+        if is_done {
             ended.push(child.clone());
         } else if known_to_us {
             let told = Told::Gather(gathering.clone().unbind());
@@ -175,7 +186,8 @@ impl Gathering {
             visit.call(&fields.children)?;
             visit.call(&fields.outer)?;
             visit.call(&fields.return_exceptions)?;
-            visit.call(&fields.context)
+            visit.call(&fields.context)?;
+            visit.call(&fields.caller)
         })
     }
 
@@ -187,6 +199,7 @@ impl Gathering {
                 this.outer.take(),
                 this.return_exceptions.take(),
                 this.context.take(),
+                this.caller.take(),
             )
         };
     }
@@ -194,14 +207,47 @@ impl Gathering {
 
 impl Gathering {
     /// Counts a child that has ended with a result; false if it is the last one, which was not counted yet.
+    ///
+    /// # Errors
+    /// Out of memory.
     #[inline]
-    pub(crate) fn count(slf: &Bound<'_, Self>) -> bool {
-        let mut this = hold(slf);
-        let is_last = this.ended + 1 >= this.expected;
-        if !is_last {
+    pub(crate) fn count(slf: &Bound<'_, Self>, child: &Any<'_>) -> PyResult<bool> {
+        {
+            let mut this = hold(slf);
+            if this.ended + 1 >= this.expected {
+                return Ok(false);
+            }
             this.ended += 1;
         }
-        !is_last
+        Self::is_awaited_no_more(slf, child)?;
+        Ok(true)
+    }
+
+    #[inline]
+    fn is_awaited_no_more(slf: &Bound<'_, Self>, child: &Any<'_>) -> PyResult<()> {
+        if !part::IS_KEPT {
+            return Ok(());
+        }
+        let caller = held(slf.py(), &hold(slf).caller);
+        caller.map_or(Ok(()), |caller| part::is_awaited_no_more(child, &caller))
+    }
+
+    /// What asyncio does when the call ends before all its children, from some release on.
+    fn none_is_awaited(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        if !part::IS_KEPT {
+            return Ok(());
+        }
+        let tasks = names::TASKS_MODULE.get(py)?;
+        if let Some(discard) = tasks.getattr_opt(intern!(py, "_discard_awaited_by"))? {
+            let (children, caller) = {
+                let this = hold(slf);
+                let children = this.children.as_ref().map(|it| it.bind(py).clone());
+                (children, held(py, &this.caller))
+            };
+            discard.call1((children, caller))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn context<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
@@ -219,6 +265,7 @@ impl Gathering {
             this.ended += 1;
             (held(py, &this.outer), this.ended == this.expected)
         };
+        Self::is_awaited_no_more(slf, child)?;
         let outer = match outer {
             Some(outer) if !ffi::call_method(intern!(py, "done"), [&outer])?.is_truthy()? => outer,
             // Nobody will ask this one any more.
@@ -236,6 +283,7 @@ impl Gathering {
                 Ended::Cancelled => Some(cancelled_error(child)?),
             };
             if let Some(error) = error {
+                Self::none_is_awaited(slf)?;
                 let name = intern!(py, "set_exception");
                 return ffi::call_method(name, [&outer, &error]).map(drop);
             }

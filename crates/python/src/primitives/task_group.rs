@@ -12,8 +12,8 @@ use super::member::Member;
 use super::{Any, is_exactly, wake};
 use crate::counts::{Counted, Kind};
 use crate::loop_::tasks::makes_our_tasks;
-use crate::tasks::Task;
 use crate::tasks::told::{self, Told};
+use crate::tasks::{Task, part};
 use crate::{context, names};
 
 /// The native half of the class that stands on asyncio's. asyncio's `__init__()` fills it.
@@ -26,6 +26,8 @@ pub(crate) struct TaskGroup {
     tasks: Member,
     /// What its end waits for.
     completed: Member,
+    /// The task that waits for it.
+    parent: Member,
     _counted: Counted,
 }
 
@@ -38,32 +40,33 @@ impl TaskGroup {
     }
 
     /// A task of the group that runs the coroutine.
-    #[pyo3(signature = (coro, *, name=None, context=None))]
+    #[pyo3(signature = (coro, **options))]
     fn create_task<'py>(
         slf: &Bound<'py, Self>,
         coro: Any<'py>,
-        name: Option<Any<'py>>,
-        context: Option<Any<'py>>,
+        options: Option<Bound<'py, PyDict>>,
     ) -> PyResult<Any<'py>> {
         let py = slf.py();
-        if context.is_none()
+        if let Some(name) = only_name(options.as_ref())?
             && is_exactly(slf, &names::OUR_TASK_GROUP)?
             && let Some((tasks, event_loop)) = Self::takes(slf)?
             && let Some(event_loop) = makes_our_tasks(&event_loop)?
         {
             let task = Task::make(event_loop, coro, name.as_ref())?;
+            if part::IS_KEPT
+                && let Some(parent) = slf.get().parent.get(slf)
+            {
+                part::is_awaited(task.as_any(), &parent)?;
+            }
             tasks.add(&task)?;
             let told = Told::Group(slf.clone().unbind());
             told::tell_of(&task, told, context::copy_current(py)?)?;
             return Ok(task.into_any());
         }
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "name"), name)?;
-        keywords.set_item(intern!(py, "context"), context)?;
         names::STOCK_TASK_GROUP
             .get(py)?
             .getattr(intern!(py, "create_task"))?
-            .call((slf, coro), Some(&keywords))
+            .call((slf, coro), options.as_ref())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -108,11 +111,12 @@ impl TaskGroup {
             event_loop: nothing(),
             tasks: nothing(),
             completed: nothing(),
+            parent: nothing(),
             _counted: Counted::new(Kind::TaskGroup),
         }
     }
 
-    fn members(&self) -> [(&Member, &'static CStr); 6] {
+    fn members(&self) -> [(&Member, &'static CStr); 7] {
         [
             (&self.entered, c"_entered"),
             (&self.exiting, c"_exiting"),
@@ -120,6 +124,7 @@ impl TaskGroup {
             (&self.event_loop, c"_loop"),
             (&self.tasks, c"_tasks"),
             (&self.completed, c"_on_completed_fut"),
+            (&self.parent, c"_parent_task"),
         ]
     }
 
@@ -159,6 +164,11 @@ impl TaskGroup {
             return Ok(false);
         };
         tasks.discard(task)?;
+        if part::IS_KEPT
+            && let Some(parent) = slf.get().parent.get(slf)
+        {
+            part::is_awaited_no_more(task, &parent)?;
+        }
         if let Some(completed) = completed
             && tasks.is_empty()
         {
@@ -183,6 +193,20 @@ impl TaskGroup {
         let known = completed.as_ref().is_none_or(told::is_known);
         known.then_some((tasks, completed))
     }
+}
+
+/// The name among a task's options, or no name, if there is nothing else; nothing if there is.
+#[inline]
+fn only_name<'py>(options: Option<&Bound<'py, PyDict>>) -> PyResult<Option<Option<Any<'py>>>> {
+    let Some(options) = options else {
+        return Ok(Some(None));
+    };
+    let py = options.py();
+    let name = options.get_item(intern!(py, "name"))?;
+    let context = options.get_item(intern!(py, "context"))?;
+    let known = usize::from(name.is_some()) + usize::from(context.is_some());
+    let nothing_else = known == options.len() && context.is_none_or(|context| context.is_none());
+    Ok(nothing_else.then_some(name))
 }
 
 /// Whether it is this truth value itself.

@@ -12,6 +12,7 @@ use super::{Any, Slot, held, nothing, shown, wake};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
 use crate::loop_::fastcall;
+use crate::tasks::part;
 use crate::tasks::told::{self, Ended, Told};
 use crate::{context, ffi, names};
 
@@ -35,6 +36,8 @@ pub(crate) struct WaitingFields {
     waiter: Slot,
     timer: Slot,
     context: Slot,
+    /// The task that waits, where asyncio notes it of what it waits for.
+    caller: Slot,
     until: Until,
     /// How many have not ended.
     left: usize,
@@ -77,6 +80,7 @@ impl Waiting {
             waiter: None,
             timer: None,
             context: None,
+            caller: None,
             until,
         };
         let waiting = Self {
@@ -106,16 +110,21 @@ impl Waiting {
             )?)
         };
         let context = context::copy_current(py)?;
+        let caller = part::running_task(py)?;
         {
             let mut this = hold(slf);
             // Nothing has been there before.
             this.waiter = Some(waiter.clone().unbind());
             this.timer = timer.map(Bound::unbind);
             this.context = Some(context.clone_ref(py));
+            this.caller = caller.as_ref().map(|it| it.clone().unbind());
         }
         for future in Self::futures(slf) {
             let told = Told::Wait(slf.clone().unbind());
             told::tell(&future, told, context.clone_ref(py))?;
+            if let Some(caller) = &caller {
+                part::is_awaited(&future, caller)?;
+            }
         }
         Ok(waiter)
     }
@@ -126,6 +135,7 @@ impl Waiting {
         let told = Told::Wait(slf.clone().unbind());
         for future in Self::futures(slf) {
             told::tell_no_more(&future, &told);
+            Self::is_awaited_no_more(slf, &future)?;
         }
         Ok(())
     }
@@ -159,7 +169,8 @@ impl Waiting {
             visit.call(&fields.futures)?;
             visit.call(&fields.waiter)?;
             visit.call(&fields.timer)?;
-            visit.call(&fields.context)
+            visit.call(&fields.context)?;
+            visit.call(&fields.caller)
         })
     }
 
@@ -171,6 +182,7 @@ impl Waiting {
                 this.waiter.take(),
                 this.timer.take(),
                 this.context.take(),
+                this.caller.take(),
             )
         };
     }
@@ -178,19 +190,35 @@ impl Waiting {
 
 impl Waiting {
     /// Counts one that has ended; false if that may be enough: it was not counted then.
+    ///
+    /// # Errors
+    /// Out of memory.
     #[inline]
-    pub(crate) fn count(slf: &Bound<'_, Self>, failed: bool) -> bool {
-        let mut this = hold(slf);
-        let enough = this.left <= 1
-            || match this.until {
-                Until::AllCompleted => false,
-                Until::FirstCompleted => true,
-                Until::FirstException => failed,
-            };
-        if !enough {
+    pub(crate) fn count(slf: &Bound<'_, Self>, future: &Any<'_>, failed: bool) -> PyResult<bool> {
+        {
+            let mut this = hold(slf);
+            let enough = this.left <= 1
+                || match this.until {
+                    Until::AllCompleted => false,
+                    Until::FirstCompleted => true,
+                    Until::FirstException => failed,
+                };
+            if enough {
+                return Ok(false);
+            }
             this.left -= 1;
         }
-        !enough
+        Self::is_awaited_no_more(slf, future)?;
+        Ok(true)
+    }
+
+    #[inline]
+    fn is_awaited_no_more(slf: &Bound<'_, Self>, future: &Any<'_>) -> PyResult<()> {
+        if !part::IS_KEPT {
+            return Ok(());
+        }
+        let caller = held(slf.py(), &hold(slf).caller);
+        caller.map_or(Ok(()), |caller| part::is_awaited_no_more(future, &caller))
     }
 
     pub(crate) fn context<'py>(slf: &Bound<'py, Self>) -> Any<'py> {
@@ -218,7 +246,7 @@ impl Waiting {
                 wake(&waiter, &nothing(slf.py()))?;
             }
         }
-        Ok(())
+        Self::is_awaited_no_more(slf, future)
     }
 
     fn cancel_timer(slf: &Bound<'_, Self>) -> PyResult<()> {

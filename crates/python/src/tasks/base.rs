@@ -11,17 +11,26 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTypeInfo as _, ffi};
 
-use super::{Future, Task, end};
+use super::{Future, Task, end, part};
 use crate::names;
 use crate::native_base::{alloc, check_size, free, instance_size, native_base, type_over};
 
 /// Words of an instance behind its head, as the running Python's own class has them: see [`fits`].
-const FUTURE_WORDS: usize = if cfg!(Py_3_13) { 11 } else { 14 };
-const TASK_WORDS: usize = if cfg!(Py_3_13) { 16 } else { 20 };
+const FUTURE_WORDS: usize = of_release(14, 11, 12);
+const TASK_WORDS: usize = of_release(20, 16, 19);
 
 /// Where among them asyncio's task has its coroutine and its context: its own methods take for granted that
 /// there are some.
-const TASK_OBJECTS: [usize; 2] = if cfg!(Py_3_13) { [13, 15] } else { [15, 17] };
+const TASK_OBJECTS: [usize; 2] = [of_release(15, 13, 14), of_release(17, 15, 16)];
+
+/// That of 3.12, of 3.13, or of 3.14 and later.
+const fn of_release(of_3_12: usize, of_3_13: usize, of_3_14: usize) -> usize {
+    match (cfg!(Py_3_13), cfg!(Py_3_14)) {
+        (_, true) => of_3_14,
+        (true, false) => of_3_13,
+        (false, false) => of_3_12,
+    }
+}
 
 /// What an instance of `asyncio.Future` or `asyncio.Task` looks like from outside.
 #[repr(C)]
@@ -116,6 +125,7 @@ unsafe extern "C" fn new_task(
                 let word: *mut *mut ffi::PyObject = words;
                 word.add(index).write(ffi::Py_NewRef(ffi::Py_None()));
             }
+            part::mark_as_task(object);
         }
         object
     }

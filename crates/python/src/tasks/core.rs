@@ -16,7 +16,7 @@ use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::PyDict;
 
 use super::callbacks::Callback;
-use super::{Any, Future, Task};
+use super::{Any, Future, Task, part};
 use crate::chains::End;
 use crate::counts::{Counted, Kind};
 use crate::loop_::fastcall;
@@ -135,6 +135,13 @@ pub(super) trait Ours: PyClass<Frozen = True> + Sync {
     fn core(&self) -> &Core;
     /// Nobody is to find it any more.
     fn is_gone(&self, _py: Python<'_>) {}
+    /// Before anything else of its end.
+    ///
+    /// # Safety
+    /// `object` is an instance of this class, or a derived one, that nobody refers to.
+    unsafe fn is_freed(object: *mut ffi::PyObject) {
+        let _ = object;
+    }
     /// Whether there is anything to say now.
     fn speaks(object: &Bound<'_, Self>) -> bool;
 }
@@ -237,6 +244,7 @@ impl<'a, 'py> Native<'a, 'py> {
         }
         let before = self.with(|slots| std::mem::replace(slots, fresh));
         drop(before);
+        part::forget_waiters(self.object);
         Ok(())
     }
 

@@ -26,6 +26,7 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         let class = ffi::Py_TYPE(object);
+        T::is_freed(object);
         let rust = {
             let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
             if class == T::type_object_raw(py)

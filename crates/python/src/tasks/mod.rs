@@ -11,9 +11,13 @@ mod base;
 mod callbacks;
 mod calls;
 mod core;
+#[cfg(not(Py_3_14))]
 pub(crate) mod current;
+#[cfg(Py_3_14)]
+pub(crate) mod current_of_thread;
 mod end;
 mod future;
+pub(crate) mod part;
 pub(crate) mod step;
 mod task;
 pub(crate) mod told;
@@ -27,6 +31,8 @@ use pyo3::types::PyModule;
 use self::core::{Life, Native};
 use crate::names;
 
+#[cfg(Py_3_14)]
+pub(crate) use self::current_of_thread as current;
 pub(crate) use self::future::Future;
 pub(crate) use self::task::Task;
 
@@ -61,13 +67,18 @@ pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
         &names::IS_GENERATOR,
         &names::PYTHON_FUTURE,
         &names::GET_EVENT_LOOP,
-        &names::CURRENT_TASKS,
-        &names::SCHEDULED_TASKS,
         &names::SWAP_CURRENT_TASK,
         &names::REGISTER_EAGER_TASK,
         &names::UNREGISTER_EAGER_TASK,
     ] {
         name.get(py)?;
+    }
+    if part::IS_KEPT {
+        names::ADD_TO_AWAITED_BY.get(py)?;
+        names::DISCARD_FROM_AWAITED_BY.get(py)?;
+    } else {
+        names::CURRENT_TASKS.get(py)?;
+        names::SCHEDULED_TASKS.get(py)?;
     }
     end::install::<Future>(py);
     end::install::<Task>(py);
@@ -86,8 +97,8 @@ pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
 pub(crate) fn supported(py: Python<'_>) -> PyResult<bool> {
     let version = py.version_info();
     let known =
-        (3, 12) <= (version.major, version.minor) && (version.major, version.minor) <= (3, 13);
-    Ok(known && cfg!(not(Py_GIL_DISABLED)) && base::fits(py)?)
+        (3, 12) <= (version.major, version.minor) && (version.major, version.minor) <= (3, 15);
+    Ok(known && cfg!(not(Py_GIL_DISABLED)) && base::fits(py)? && part::find(py)?)
 }
 
 /// From here on, or no longer, loops of ours make ours.

@@ -12,7 +12,7 @@ use pyo3::{ffi, intern, prelude::*};
 
 use super::callbacks::Callback;
 use super::core::{Life, Native, Outcome, invalid_state};
-use super::{Any, Task, current};
+use super::{Any, Task, current, part};
 use crate::awaited::Next;
 use crate::context::{self, Chosen};
 use crate::errors::{self, shown};
@@ -244,6 +244,7 @@ fn wakeup<'py>(
     future: Any<'py>,
     queue: Option<&Bound<'py, EventLoop>>,
 ) -> PyResult<()> {
+    part::is_awaited_no_more(&future, task.as_any())?;
     let outcome = match Native::exact(&future) {
         Some(native) => native.outcome(),
         None => {
@@ -264,6 +265,9 @@ fn wakeup<'py>(
     step(task, error, queue)
 }
 
+/// As asyncio calls it.
+const STEP_NAME: &str = if cfg!(Py_3_14) { "__step" } else { "_step" };
+
 /// Runs the coroutine up to its next future, or its end; `queue` is the task's loop, if the step was in its
 /// queue as itself.
 ///
@@ -280,7 +284,11 @@ pub(super) fn step<'py>(
     let native = Native::of(task);
     if native.with(|slots| slots.life != Life::Pending) {
         let error = error.unwrap_or_else(|| py.None().into_bound(py));
-        let message = format!("_step(): already done: {} {}", shown(task)?, shown(&error)?);
+        let message = format!(
+            "{STEP_NAME}(): already done: {} {}",
+            shown(task)?,
+            shown(&error)?
+        );
         return Err(invalid_state(py, &message));
     }
     if let Some(queue) = queue {
@@ -329,7 +337,12 @@ pub(super) fn go_on<'py>(
     let Some(coro) = coro else {
         return Err(PyRuntimeError::new_err("uninitialized Task object"));
     };
-    match resume(&coro, error) {
+    let sent = resume(&coro, error);
+    if !matches!(sent, Sent::Yielded(_)) {
+        // SAFETY: a task.
+        unsafe { part::delist(task.as_ptr()) }
+    }
+    match sent {
         Sent::Yielded(result) => wait_for(task, event_loop, &result),
         Sent::Returned(value) => {
             if Task::with(task, |slots| std::mem::take(&mut slots.must_cancel)) {
@@ -420,6 +433,7 @@ fn wait_for<'py>(
     if !ours || !blocking || result.is(task) {
         return refuse(task, event_loop, result, ours);
     }
+    part::is_awaited(result, task.as_any())?;
     native.with(|slots| slots.blocking = false);
     native.add(Callback::Wake(task.clone().unbind()))?;
     now_waits_for(task, result)
@@ -454,6 +468,7 @@ fn wait_for_other<'py>(
     if !ours || !blocking.is_truthy()? || result.is(task) {
         return refuse(task, event_loop, result, ours);
     }
+    part::is_awaited(result, task.as_any())?;
     result.setattr(intern!(py, "_asyncio_future_blocking"), false)?;
     let keywords = PyDict::new(py);
     keywords.set_item(intern!(py, "context"), task.get().context(task))?;

@@ -8,12 +8,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyDict, PyString, PyTuple};
-use pyo3::{ffi, intern};
+use pyo3::{IntoPyObjectExt as _, ffi, intern};
 
 use super::base::TaskBase;
 use super::core::{Core, Life, Native, Ours};
 use super::future::methods;
-use super::{Any, step, unlisted};
+use super::{Any, part, step, unlisted};
 use crate::chains::End;
 use crate::counts::Kind;
 use crate::fields::Fields;
@@ -111,6 +111,7 @@ impl Task {
             Some(name) if !name.is_none() => Name::Text(as_text(name)?),
             _ => Name::Number(next_number(py)),
         };
+        Self::show(slf, &coro, &name)?;
         let fresh = Slots {
             coro: Some(coro.unbind()),
             context: Some(context),
@@ -120,6 +121,21 @@ impl Task {
         };
         let before = Self::with(slf, |slots| std::mem::replace(slots, fresh));
         drop(before);
+        Ok(())
+    }
+
+    /// What another process may read of it.
+    #[inline]
+    fn show(slf: &Bound<'_, Self>, coro: &Any<'_>, name: &Name) -> PyResult<()> {
+        if part::IS_KEPT {
+            let py = slf.py();
+            part::show_coro(slf, Some(coro));
+            match name {
+                Name::None => {}
+                Name::Number(number) => part::show_name(slf, (*number).into_bound_py_any(py)?),
+                Name::Text(text) => part::show_name(slf, text.bind(py).clone().into_any()),
+            }
+        }
         Ok(())
     }
 
@@ -248,6 +264,7 @@ impl Task {
         if Native::of(slf).with(|slots| slots.life != Life::Pending) {
             let coro = Self::with(slf, |slots| slots.coro.take());
             drop(coro);
+            part::show_coro(slf, None);
         } else {
             register(slf)?;
         }
@@ -280,6 +297,12 @@ impl Ours for Task {
         unlisted::remove(py, &self.place);
     }
 
+    #[inline]
+    unsafe fn is_freed(object: *mut ffi::PyObject) {
+        // SAFETY: a task, as the caller says.
+        unsafe { part::delist(object) }
+    }
+
     fn speaks(object: &Bound<'_, Self>) -> bool {
         Native::of(object).with(|slots| slots.logs || slots.life == Life::Pending)
     }
@@ -293,6 +316,9 @@ static TASK_SET: Fields<Option<Py<TaskSet>>> = Fields::new(None);
 /// # Errors
 /// asyncio has no set of its tasks.
 pub(super) fn find_task_set(py: Python<'_>, on: bool) -> PyResult<()> {
+    if part::IS_KEPT {
+        return Ok(());
+    }
     let add = names::SCHEDULED_TASKS
         .get(py)?
         .getattr(intern!(py, "add"))?;
@@ -329,10 +355,14 @@ fn next_number(_attached: Python<'_>) -> u64 {
     number
 }
 
-/// Into the set that `asyncio.all_tasks()` reads.
+/// Into the set or the list that `asyncio.all_tasks()` reads.
 #[inline]
 fn register(task: &Bound<'_, Task>) -> PyResult<()> {
     let py = task.py();
+    if part::IS_KEPT {
+        part::enlist(task);
+        return Ok(());
+    }
     if TASK_SET.hold(py).is_some() && unlisted::add(task) {
         return Ok(());
     }
@@ -464,7 +494,11 @@ methods!(#[pymethods] Task {
 
     #[pyo3(signature = (value, /))]
     fn set_name(slf: &Bound<'_, Self>, value: &Any<'_>) -> PyResult<()> {
-        let name = Name::Text(as_text(value)?);
+        let text = as_text(value)?;
+        if part::IS_KEPT {
+            part::show_name(slf, text.bind(slf.py()).clone().into_any());
+        }
+        let name = Name::Text(text);
         let before = Self::with(slf, |slots| std::mem::replace(&mut slots.name, name));
         drop(before);
         Ok(())

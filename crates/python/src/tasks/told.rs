@@ -119,8 +119,8 @@ impl Told {
     fn count(&self, task: &Bound<'_, Task>) -> PyResult<bool> {
         let py = task.py();
         match self {
-            Self::Gather(gathering) => Ok(Gathering::count(gathering.bind(py))),
-            Self::Wait(waiting) => Ok(Waiting::count(waiting.bind(py), has_failed(task))),
+            Self::Gather(gathering) => Gathering::count(gathering.bind(py), task),
+            Self::Wait(waiting) => Waiting::count(waiting.bind(py), task, has_failed(task)),
             Self::Group(group) => TaskGroup::count(group.bind(py), task.as_any()),
         }
     }
