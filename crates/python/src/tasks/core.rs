@@ -135,11 +135,11 @@ pub(super) trait Ours: PyClass<Frozen = True> + Sync {
     fn core(&self) -> &Core;
     /// Nobody is to find it any more.
     fn is_gone(&self, _py: Python<'_>) {}
-    /// Before anything else of its end.
+    /// Before its end, and after what it said: nothing may find it any more.
     ///
     /// # Safety
-    /// `object` is an instance of this class, or a derived one, that nobody refers to.
-    unsafe fn is_freed(object: *mut ffi::PyObject) {
+    /// `object` is an instance of this class, or a derived one.
+    unsafe fn is_no_more(object: *mut ffi::PyObject) {
         let _ = object;
     }
     /// Whether there is anything to say now.

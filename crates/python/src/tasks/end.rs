@@ -26,7 +26,7 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         let class = ffi::Py_TYPE(object);
-        T::is_freed(object);
+        T::is_no_more(object);
         let rust = {
             let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
             if class == T::type_object_raw(py)
@@ -36,6 +36,8 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
                 return;
             }
             borrowed.get().is_gone(py);
+            // What has heard of its end may have made it known again.
+            T::is_no_more(object);
             // Where it lies, through the pointer that may write there.
             let offset = std::ptr::from_ref(borrowed.get()).addr() - object.addr();
             object.byte_add(offset).cast::<T>()

@@ -298,7 +298,7 @@ impl Ours for Task {
     }
 
     #[inline]
-    unsafe fn is_freed(object: *mut ffi::PyObject) {
+    unsafe fn is_no_more(object: *mut ffi::PyObject) {
         // SAFETY: a task, as the caller says.
         unsafe { part::delist(object) }
     }
