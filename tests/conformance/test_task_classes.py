@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.tasks
 import io
+import sys
 from typing import Any
 
 import pytest
@@ -99,6 +100,26 @@ async def test_asyncios_init_on_ours(loop: Loop) -> None:
     asyncio.Task.__init__(task, nothing(), loop=loop)
     await task
     await pause(3)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="it can be done before 3.15")
+async def test_initialised_again(loop: Loop) -> None:
+    future, task, coro = loop.create_future(), loop.create_task(nothing()), nothing()
+    with pytest.raises(RuntimeError, match=r"Future object is already initialized"):
+        future.__init__(loop=loop)  # type: ignore[misc]
+    with pytest.raises(RuntimeError, match=r"Task object is already initialized"):
+        task.__init__(coro, loop=loop)  # type: ignore[misc]
+    coro.close()
+    await task
+
+
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="anything goes before 3.15")
+async def test_no_context(loop: Loop) -> None:
+    coro = nothing()
+    for context in (1, ""):
+        with pytest.raises(TypeError, match=r"a contextvars.Context was expected, got (int|str)"):
+            loop.create_task(coro, context=context)  # type: ignore[arg-type]
+    coro.close()
 
 
 def test_not_initialised() -> None:

@@ -225,9 +225,15 @@ impl<'a, 'py> Native<'a, 'py> {
     /// `__init__()`, also of an object that was initialised before.
     ///
     /// # Errors
-    /// Those of finding the loop.
+    /// Those of finding the loop; from Python 3.15 on `RuntimeError` of such an object.
     pub(super) fn init(self, event_loop: Option<Any<'py>>) -> PyResult<()> {
         let py = self.object.py();
+        if cfg!(Py_3_15) && self.alive().is_ok() {
+            return Err(PyRuntimeError::new_err(format!(
+                "{} object is already initialized",
+                self.object.get_type().name()?
+            )));
+        }
         let event_loop = match event_loop {
             Some(event_loop) => event_loop,
             None => names::GET_EVENT_LOOP.get(py)?.call0()?,

@@ -104,7 +104,7 @@ impl Task {
             )));
         }
         let context = match context {
-            Some(context) => context.unbind(),
+            Some(context) => checked(context)?.unbind(),
             None => context::copy_current(py)?,
         };
         let name = match name {
@@ -383,6 +383,18 @@ fn register_in_set(task: &Bound<'_, Task>) -> PyResult<()> {
     crate::ffi::call_method(intern!(py, "add"), [tasks, task.as_any()]).map(drop)
 }
 
+/// What is given as a context: from Python 3.15 on it must be one.
+fn checked(context: Any<'_>) -> PyResult<Any<'_>> {
+    // SAFETY: a live object; the macro only compares its type.
+    if cfg!(Py_3_15) && unsafe { ffi::PyContext_CheckExact(context.as_ptr()) } == 0 {
+        return Err(PyTypeError::new_err(format!(
+            "a contextvars.Context was expected, got {}",
+            context.get_type().name()?
+        )));
+    }
+    Ok(context)
+}
+
 fn as_text(name: &Any<'_>) -> PyResult<Py<PyString>> {
     match name.cast_exact::<PyString>() {
         Ok(text) => Ok(text.clone().unbind()),
@@ -421,7 +433,12 @@ methods!(#[pymethods] Task {
                 .call_method0(intern!(slf.py(), "is_running"))?
                 .is_truthy()?
         {
-            return Self::start_eagerly(slf, &event_loop);
+            let started = Self::start_eagerly(slf, &event_loop);
+            if cfg!(Py_3_15) && started.is_err() {
+                // Who wanted it knows.
+                Self::is_inner(slf);
+            }
+            return started;
         }
         step::queue_first(&event_loop, slf)?;
         register(slf)
