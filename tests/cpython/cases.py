@@ -60,6 +60,7 @@ WITH_OUR_TASKS = {
     "test_eager_task_factory",
     "test_futures",
     "test_futures2",
+    "test_graph",
     "test_taskgroups",
     "test_tasks",
 }

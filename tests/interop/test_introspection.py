@@ -18,18 +18,19 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio has 
 PROGRAM = Path(__file__).with_name("waiting_tasks.py")
 
 
+@pytest.mark.parametrize("switch", [[], ["installed"]] if not loops.STOCK_ONLY else [[]])
 @pytest.mark.parametrize("command", ["ps", "pstree"])
-def test_tasks_of_a_process(kind: str, command: str) -> None:
+def test_tasks_of_a_process(kind: str, command: str, switch: list[str]) -> None:
     expected = shown(loops.STOCK, command)
     assert all(name in expected for name in ("branch", "leaf", "sleeper", "limited", "Task-1"))
-    assert shown(kind, command) == expected
+    assert shown(kind, command, *switch) == expected
 
 
-def shown(kind: str, command: str) -> str:
+def shown(kind: str, command: str, *switch: str) -> str:
     """What it says about the program on a loop of this kind, without what differs in each run."""
     path = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
     with subprocess.Popen(
-        [sys.executable, str(PROGRAM), kind],
+        [sys.executable, str(PROGRAM), kind, *switch],
         env={**os.environ, "PYTHONPATH": path},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -1,12 +1,13 @@
 """A program: tasks that wait for each other and for the loop, until its input ends.
 
-waiting_tasks.py KIND
+waiting_tasks.py KIND [installed]
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import warnings
 
 from support import loops
 
@@ -45,5 +46,11 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[2:] == ["installed"]:
+        import oxlip
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            oxlip.install()
     with asyncio.Runner(loop_factory=loops.factory(sys.argv[1])) as runner:
         runner.run(main())
