@@ -48,6 +48,7 @@ ON_EVERY_DRIVER = {
 WITH_OUR_STREAMS = {"test_streams", "test_subprocess"}
 # Modules that are run once more while asyncio's classes make our locks, queues and timeouts.
 WITH_OUR_PRIMITIVES = {
+    "test_graph",
     "test_locks",
     "test_queues",
     "test_taskgroups",
@@ -60,7 +61,6 @@ WITH_OUR_TASKS = {
     "test_eager_task_factory",
     "test_futures",
     "test_futures2",
-    "test_graph",
     "test_taskgroups",
     "test_tasks",
 }

@@ -151,6 +151,11 @@ pub(crate) static ADD_TO_AWAITED_BY: Imported =
     Imported::new("_asyncio", "future_add_to_awaited_by");
 pub(crate) static DISCARD_FROM_AWAITED_BY: Imported =
     Imported::new("_asyncio", "future_discard_from_awaited_by");
+pub(crate) static ANY_ADD_TO_AWAITED_BY: Replaceable =
+    Replaceable::new("asyncio.futures", "future_add_to_awaited_by");
+pub(crate) static ANY_DISCARD_FROM_AWAITED_BY: Replaceable =
+    Replaceable::new("asyncio.futures", "future_discard_from_awaited_by");
+pub(crate) static C_CURRENT_TASK: Imported = Imported::new("_asyncio", "current_task");
 pub(crate) static TASKS_MODULE: Imported = Imported::new("asyncio", "tasks");
 pub(crate) static REGISTER_TASK: Imported = Imported::new("_asyncio", "_register_task");
 pub(crate) static UNREGISTER_TASK: Imported = Imported::new("_asyncio", "_unregister_task");

@@ -53,7 +53,7 @@ pub(crate) fn gather<'py>(
     let return_exceptions =
         return_exceptions.unwrap_or_else(|| PyBool::new(py, false).to_owned().into_any());
     let children = PyList::empty(py);
-    let caller = part::running_task(py)?;
+    let caller = part::caller(py)?;
     let context = context::copy_current(py)?;
     let fields = GatheringFields {
         children: Some(children.clone().unbind()),
@@ -108,7 +108,7 @@ pub(crate) fn gather<'py>(
         }
         let is_done = told::is_done(&child)?;
         if !is_done && let Some(caller) = &caller {
-            part::is_awaited(&child, caller)?;
+            part::any_is_awaited(&child, caller)?;
         }
         if is_done {
             ended.push(child.clone());
@@ -229,7 +229,9 @@ impl Gathering {
             return Ok(());
         }
         let caller = held(slf.py(), &hold(slf).caller);
-        caller.map_or(Ok(()), |caller| part::is_awaited_no_more(child, &caller))
+        caller.map_or(Ok(()), |caller| {
+            part::any_is_awaited_no_more(child, &caller)
+        })
     }
 
     /// What asyncio does when the call ends before all its children, from some release on.

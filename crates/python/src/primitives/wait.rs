@@ -110,7 +110,7 @@ impl Waiting {
             )?)
         };
         let context = context::copy_current(py)?;
-        let caller = part::running_task(py)?;
+        let caller = part::caller(py)?;
         {
             let mut this = hold(slf);
             // Nothing has been there before.

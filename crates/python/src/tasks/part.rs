@@ -125,20 +125,28 @@ pub(super) unsafe fn running(_attached: Python<'_>) -> *mut [*mut ffi::PyObject;
     }
 }
 
-/// The task that the calling thread runs, if its edges are asyncio's to note.
+/// The task that waits for what is called now, where asyncio notes it.
 ///
 /// # Errors
-/// asyncio has no function that tells.
+/// Those of a function that a program has put in the place of asyncio's.
 #[inline]
-pub(crate) fn running_task(py: Python<'_>) -> PyResult<Option<Any<'_>>> {
+pub(crate) fn caller(py: Python<'_>) -> PyResult<Option<Any<'_>>> {
     if !IS_KEPT || LOOP_AT.load(Ordering::Relaxed) == 0 {
         return Ok(None);
     }
+    let current_task = names::CURRENT_TASK.get(py)?;
     // SAFETY: it was found; each is a reference or NULL.
     unsafe {
         let [event_loop, task] = *running(py);
-        let task = Bound::from_borrowed_ptr_or_opt(py, task);
-        Ok(task.filter(|_| !event_loop.is_null()))
+        if event_loop.is_null() {
+            return Ok(None);
+        }
+        if current_task.is(names::C_CURRENT_TASK.get(py)?) {
+            return Ok(Bound::from_borrowed_ptr_or_opt(py, task));
+        }
+        let event_loop = Bound::from_borrowed_ptr(py, event_loop);
+        let task = current_task.call1((event_loop,))?;
+        Ok(Some(task).filter(|task| !task.is_none()))
     }
 }
 
@@ -192,17 +200,8 @@ pub(super) unsafe fn mark_as_task(task: *mut ffi::PyObject) {
 /// Out of memory; what asyncio's function raises.
 #[inline]
 pub(crate) fn is_awaited(future: &Any<'_>, waiter: &Any<'_>) -> PyResult<()> {
-    if !IS_KEPT {
+    if !IS_KEPT || adds(future, waiter) {
         return Ok(());
-    }
-    if Native::exact(future).is_some() && waiter.is_exact_instance_of::<Task>() {
-        // SAFETY: an object of one of our classes.
-        unsafe {
-            if (*word(future, AWAITED_BY)).is_null() {
-                put(future, AWAITED_BY, Some(waiter.clone()));
-                return Ok(());
-            }
-        }
     }
     let add = names::ADD_TO_AWAITED_BY.get(future.py())?;
     crate::ffi::vectorcall(add, [future, waiter], None).map(drop)
@@ -214,24 +213,70 @@ pub(crate) fn is_awaited(future: &Any<'_>, waiter: &Any<'_>) -> PyResult<()> {
 /// As [`is_awaited`].
 #[inline]
 pub(crate) fn is_awaited_no_more(future: &Any<'_>, waiter: &Any<'_>) -> PyResult<()> {
-    if !IS_KEPT {
+    if !IS_KEPT || discards(future, waiter) {
         return Ok(());
-    }
-    if Native::exact(future).is_some() {
-        // SAFETY: an object of one of our classes.
-        unsafe {
-            let known = *word(future, AWAITED_BY);
-            if known == waiter.as_ptr() {
-                put(future, AWAITED_BY, None);
-                return Ok(());
-            }
-            if known.is_null() || !*is_set(future) {
-                return Ok(());
-            }
-        }
     }
     let discard = names::DISCARD_FROM_AWAITED_BY.get(future.py())?;
     crate::ffi::vectorcall(discard, [future, waiter], None).map(drop)
+}
+
+/// As [`is_awaited`] by the function of asyncio's module, for any futures.
+///
+/// # Errors
+/// As there.
+#[inline]
+pub(crate) fn any_is_awaited(future: &Any<'_>, waiter: &Any<'_>) -> PyResult<()> {
+    if !IS_KEPT || adds(future, waiter) {
+        return Ok(());
+    }
+    let add = names::ANY_ADD_TO_AWAITED_BY.get(future.py())?;
+    crate::ffi::vectorcall(&add, [future, waiter], None).map(drop)
+}
+
+/// As [`is_awaited_no_more`] likewise.
+///
+/// # Errors
+/// As there.
+#[inline]
+pub(crate) fn any_is_awaited_no_more(future: &Any<'_>, waiter: &Any<'_>) -> PyResult<()> {
+    if !IS_KEPT || discards(future, waiter) {
+        return Ok(());
+    }
+    let discard = names::ANY_DISCARD_FROM_AWAITED_BY.get(future.py())?;
+    crate::ffi::vectorcall(&discard, [future, waiter], None).map(drop)
+}
+
+/// Whether that was all: a task of ours is the first to wait for a future of ours.
+#[inline]
+fn adds(future: &Any<'_>, waiter: &Any<'_>) -> bool {
+    if Native::exact(future).is_none() || !waiter.is_exact_instance_of::<Task>() {
+        return false;
+    }
+    // SAFETY: an object of one of our classes.
+    unsafe {
+        let first = (*word(future, AWAITED_BY)).is_null();
+        if first {
+            put(future, AWAITED_BY, Some(waiter.clone()));
+        }
+        first
+    }
+}
+
+/// Whether that was all: nobody else waits for a future of ours.
+#[inline]
+fn discards(future: &Any<'_>, waiter: &Any<'_>) -> bool {
+    if Native::exact(future).is_none() {
+        return false;
+    }
+    // SAFETY: an object of one of our classes.
+    unsafe {
+        let known = *word(future, AWAITED_BY);
+        if known == waiter.as_ptr() {
+            put(future, AWAITED_BY, None);
+            return true;
+        }
+        known.is_null() || !*is_set(future)
+    }
 }
 
 /// Nobody does, of a future that is initialised again.
