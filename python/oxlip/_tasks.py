@@ -1,4 +1,4 @@
-"""asyncio's futures and tasks, native where the running Python's are known (3.12 and 3.13).
+"""asyncio's futures and tasks, native where the running Python's are known (3.12 to 3.15).
 
 `Future` and `Task` derive from asyncio's, and work on any loop. After `take_over()`, loops of ours
 make them.

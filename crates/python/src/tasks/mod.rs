@@ -2,9 +2,10 @@
 //! native to the loop's end, without objects that only carry a step from the one to the other (ADR 12).
 //!
 //! `core.rs` is what both have: state and outcome; `callbacks.rs` who is told. `awaiting.rs` is what `await` iterates,
-//! `step.rs` how a task goes on, `told.rs` how `gather()` and others count those that have ended, `current.rs` what
-//! `asyncio.current_task()` reads, `end.rs` what is said of those that nobody has looked at. All of it is asyncio's in
-//! meaning, and runs on the thread of the future's loop, of any class.
+//! `step.rs` how a task goes on, `told.rs` how `gather()` and others count those that have ended, `current.rs` (from 3.14
+//! on `current_of_thread.rs`) what `asyncio.current_task()` reads, `part.rs` what else asyncio reads of ours,
+//! `unlisted.rs` the tasks that its set does not have yet, `end.rs` what is said of those that nobody has looked at. All of
+//! it is asyncio's in meaning, and runs on the thread of the future's loop, of any class.
 
 mod awaiting;
 mod base;
