@@ -137,7 +137,7 @@ UNSAFE = {
     "crates/python/src/tasks/base.rs": "types of known layout for PyO3 (ADR 12)",
     "crates/python/src/tasks/calls.rs": "as loop_/fastcall.rs",
     "crates/python/src/tasks/core.rs": "as handle/callback.rs",
-    "crates/python/src/tasks/current_of_thread.rs": "the current task is a word of the thread's state (ADR 12)",
+    "crates/python/src/tasks/current_of_thread.rs": "it is in the thread's state (ADR 12)",
     "crates/python/src/tasks/end.rs": "PyO3 knows no finalizers",
     "crates/python/src/tasks/part.rs": "what asyncio keeps in its own part of a task (ADR 12)",
     "crates/python/src/tasks/step.rs": "sending to a coroutine has no safe call",

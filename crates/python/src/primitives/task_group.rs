@@ -44,10 +44,10 @@ impl TaskGroup {
     fn create_task<'py>(
         slf: &Bound<'py, Self>,
         coro: Any<'py>,
-        options: Option<Bound<'py, PyDict>>,
+        options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Any<'py>> {
         let py = slf.py();
-        if let Some(name) = only_name(options.as_ref())?
+        if let Some(name) = only_name(options)?
             && is_exactly(slf, &names::OUR_TASK_GROUP)?
             && let Some((tasks, event_loop)) = Self::takes(slf)?
             && let Some(event_loop) = makes_our_tasks(&event_loop)?
@@ -66,7 +66,7 @@ impl TaskGroup {
         names::STOCK_TASK_GROUP
             .get(py)?
             .getattr(intern!(py, "create_task"))?
-            .call((slf, coro), options.as_ref())
+            .call((slf, coro), options)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
