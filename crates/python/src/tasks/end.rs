@@ -123,7 +123,24 @@ fn report<'py>(native: Native<'_, 'py>, context: &Bound<'py, PyDict>) -> PyResul
     if let Ok(handler) = native.event_loop()?.getattr(handler)
         && let Err(error) = handler.call1((context,))
     {
-        error.write_unraisable(py, Some(&handler));
+        write_unraisable(error, &handler);
     }
     Ok(())
+}
+
+/// Tells the interpreter what a handler has raised, in the words of the release.
+#[cfg(not(Py_3_14))]
+fn write_unraisable(error: PyErr, handler: &Bound<'_, PyAny>) {
+    error.write_unraisable(handler.py(), Some(handler));
+}
+
+#[cfg(Py_3_14)]
+fn write_unraisable(error: PyErr, handler: &Bound<'_, PyAny>) {
+    unsafe extern "C" {
+        fn PyErr_FormatUnraisable(format: *const std::ffi::c_char, ...);
+    }
+    error.restore(handler.py());
+    let format = c"Exception ignored while calling asyncio function %R";
+    // SAFETY: public since CPython 3.13; attached, with an exception set; the format asks for one object, which lives.
+    unsafe { PyErr_FormatUnraisable(format.as_ptr(), handler.as_ptr()) }
 }
