@@ -136,11 +136,12 @@ fn write_unraisable(error: PyErr, handler: &Bound<'_, PyAny>) {
 
 #[cfg(Py_3_14)]
 fn write_unraisable(error: PyErr, handler: &Bound<'_, PyAny>) {
+    // SAFETY: as CPython declares it, since 3.13.
     unsafe extern "C" {
         fn PyErr_FormatUnraisable(format: *const std::ffi::c_char, ...);
     }
     error.restore(handler.py());
     let format = c"Exception ignored while calling asyncio function %R";
-    // SAFETY: public since CPython 3.13; attached, with an exception set; the format asks for one object, which lives.
+    // SAFETY: attached, with an exception set; the format asks for one object, which lives.
     unsafe { PyErr_FormatUnraisable(format.as_ptr(), handler.as_ptr()) }
 }
