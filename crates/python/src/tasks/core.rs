@@ -9,11 +9,11 @@ use std::cell::UnsafeCell;
 use pyo3::PyClass;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::PyDict;
+use pyo3::{ffi, intern};
 
 use super::callbacks::Callback;
 use super::{Any, Future, Task, part};
