@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,7 +37,9 @@ def _cancel(call: _Call[Any], future: asyncio.Future[Any]) -> None:
 
 
 def _tell(loop: EventLoop, future: asyncio.Future[Any], call: _Call[Any]) -> None:
-    if not loop.is_closed():
+    if sys.version_info >= (3, 14) and asyncio._get_running_loop() is loop:
+        _settle(future, call)
+    elif not loop.is_closed():
         loop.call_soon_threadsafe(_settle, future, call)
 
 

@@ -1,7 +1,8 @@
 """TLS connections whose records the kernel makes: `ssl.OP_ENABLE_KTLS` (docs/tls.md).
 
-What a connection does is the same with and without, and so is every test here but the first, which sees whether
-the kernel that it runs on has taken over where it can. `make test-kernel-tls` runs them on one that can.
+What a connection does is the same with and without, and so is every test here but the first, which
+sees whether the kernel that it runs on has taken over where it can. `make test-kernel-tls` runs
+them on one that can.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ async def test_bytes_of_every_size(
             assert await peer.exactly(size) == BIG[:size]
             protocol.data.clear()
             await asyncio.gather(
-                peer.send_all(BIG[:size]), protocol.until(lambda size=size: len(protocol.data) == size)
+                peer.send_all(BIG[:size]),
+                protocol.until(lambda size=size: len(protocol.data) == size),
             )
             assert protocol.data == BIG[:size]
 
@@ -167,7 +169,7 @@ async def test_records_that_are_none(
         peer.send_raw(b"\x17\x03\x03\x00\x20" + b"x" * 32)
         await protocol.until_lost()
         assert isinstance(protocol.error, ssl.SSLError)
-        with pytest.raises(ssl.SSLError, match="(?i)alert"):
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert"):
             await asyncio.to_thread(peer.sock.recv, 1)
 
 
@@ -202,9 +204,11 @@ async def test_a_peer_that_does_not_read_at_the_end(
     loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion
 ) -> None:
     # The farewell waits for room that never comes; the shutdown's time-out ends that.
-    async with tls.connection(
-        Recorder(), ssl_shutdown_timeout=0.2, **contexts(version, True)
-    ) as (transport, protocol, _):
+    async with tls.connection(Recorder(), ssl_shutdown_timeout=0.2, **contexts(version, True)) as (
+        transport,
+        protocol,
+        _,
+    ):
         transport.write(BIG)
         transport.close()
         await protocol.until_lost()
@@ -239,10 +243,8 @@ async def test_a_file_is_sent(
         assert protocol.error is None
 
 
-async def test_close_while_a_file_is_sent(
-    loop: asyncio.AbstractEventLoop, tmp_path: Path
-) -> None:
-    # The farewell is behind the file; asyncio, which reads and writes it, finds the transport closed.
+async def test_close_while_a_file_is_sent(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
+    # The farewell is behind the file. asyncio, which reads and writes, finds the transport closed.
     path = tmp_path / "file"
     path.write_bytes(BIG)
     options = contexts(ssl.TLSVersion.TLSv1_3, True)
@@ -266,8 +268,8 @@ async def test_close_while_a_file_is_sent(
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs the openssl command")
 async def test_a_peer_that_changes_the_keys(loop: asyncio.AbstractEventLoop) -> None:
-    # The kernel (before 6.14) or OpenSSL (3.0) cannot follow: then the connection ends with an error that says so, not
-    # with records that the peer cannot read.
+    # The kernel (before 6.14) or OpenSSL (3.0) cannot follow: then the connection ends with
+    # an error that says so, not with records that the peer cannot read.
     protocol = Recorder()
     context = asking(tls.server_context(), ssl.TLSVersion.TLSv1_3)
     server = await loop.create_server(lambda: protocol, "127.0.0.1", 0, ssl=context)
