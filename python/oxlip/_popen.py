@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from operator import attrgetter
 from threading import Lock
 from types import FunctionType
@@ -79,7 +80,7 @@ def popen(
             universal_newlines=False,
             **options,
         )
-        if _Known.popen is None:
+        if _Known.popen is None and not options.keys() - {"cwd", "env"}:
             _learn(made)
     return made
 
@@ -210,7 +211,9 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
             )
         finally:
             os.close(error)
-        said = os.read(says, 50000)
+        said = b""
+        while part := os.read(says, 50000):
+            said += part
     finally:
         os.close(says)
     if not said:
@@ -219,10 +222,20 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
         os.waitpid(pid, 0)
     except ChildProcessError:
         pass
-    kind, number, text = said.split(b":", 2)
-    if kind == b"OSError" and not text and (code := int(number, 16)):
-        raise OSError(code, os.strerror(code), program)
+    kind, _, rest = said.partition(b":")
+    number, _, text = rest.partition(b":")
+    if kind == b"OSError" and text in _AT_FAULT and (code := int(number, 16)):
+        raise OSError(code, os.strerror(code), *_AT_FAULT[text](program, cwd))
     return None
+
+
+# What the child says beside the error's number, and the error's file then: the program, the
+# folder, or none, if it came no further than its own files.
+_AT_FAULT: dict[bytes, Callable[[Any, Any], tuple[Any, ...]]] = {
+    b"": lambda program, _: (program,),
+    b"noexec:chdir": lambda _, cwd: (cwd,),
+    b"noexec": lambda _, __: (),
+}
 
 
 def _posix_spawn(program: Any, arguments: list[Any], fds: list[int], env: Any) -> int | None:
@@ -244,10 +257,11 @@ def _places(name: bytes, env: Any) -> tuple[bytes, ...]:
     if env is not None or os.get_exec_path is not _get_exec_path:
         return tuple(os.path.join(os.fsencode(it), name) for it in os.get_exec_path(env))
     path = os.environ.get("PATH", os.defpath)
-    if path != _Path.text or type(path) is not str:
-        _Path.folders = [os.path.join(os.fsencode(it), b"") for it in path.split(os.pathsep)]
-        _Path.text = path
-    return tuple([folder + name for folder in _Path.folders])
+    text, folders = _Path.known
+    if path != text or type(path) is not str:
+        folders = [os.path.join(os.fsencode(it), b"") for it in path.split(os.pathsep)]
+        _Path.known = (path, folders)
+    return tuple([folder + name for folder in folders])
 
 
 _get_exec_path = os.get_exec_path
@@ -256,5 +270,5 @@ _get_exec_path = os.get_exec_path
 class _Path:
     """`PATH` when it was last looked at."""
 
-    text: str | None = None
-    folders: ClassVar[list[bytes]] = []
+    # In one, since loops of several threads look.
+    known: ClassVar[tuple[str | None, list[bytes]]] = (None, [])

@@ -127,8 +127,13 @@ class Sendfile(SocketCalls):
         works = False
         try:
             while left > 0:
+                most = min(left, _MOST_AT_ONCE)
+                if size > offset:
+                    # No more than there is: the end of what is asked for in vain the kernel's TLS
+                    # keeps, to join it with what follows (before Linux 6.5).
+                    most = min(most, size - offset)
                 try:
-                    sent = os.sendfile(sock.fileno(), source, offset, min(left, _MOST_AT_ONCE))
+                    sent = os.sendfile(sock.fileno(), source, offset, most)
                 except (BlockingIOError, InterruptedError):
                     works = True
                 except OSError as exc:

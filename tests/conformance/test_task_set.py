@@ -324,3 +324,34 @@ async def test_create_task_with_wrong_arguments(loop: Loop) -> None:
     with pytest.raises(TypeError, match="coroutine was expected"):
         create_task(None)
     coro.close()
+
+
+@needs_ours
+def test_many_tasks_while_some_are_to_leave(loop: Loop) -> None:
+    # A set that somebody goes through keeps what is freed for later: listing loses no task for that.
+    with behind_names_if("oxlip"):
+        tasks: Any = asyncio.tasks._scheduled_tasks  # type: ignore[attr-defined]
+
+        async def forever() -> None:
+            await loop.create_future()
+
+        async def main() -> None:
+            mine = [asyncio.ensure_future(forever()) for _ in range(3)]
+            await asyncio.sleep(0)
+            assert len(asyncio.all_tasks()) == 4
+            walk = iter(tasks)
+            next(walk)
+            for task in mine:
+                task.cancel()
+            await asyncio.gather(*mine, return_exceptions=True)
+            del task
+            mine.clear()
+            gc.collect()
+            mine += [asyncio.ensure_future(forever()) for _ in range(2000)]
+            walk.close()  # type: ignore[attr-defined]
+            assert len(asyncio.all_tasks()) == 2001
+            for task in mine:
+                task.cancel()
+            await asyncio.gather(*mine, return_exceptions=True)
+
+        loop.run_until_complete(main())

@@ -124,3 +124,23 @@ def test_chain_of_handles(loop: Loop) -> None:
     del link
     loop.close()
     assert gone() is None
+
+
+@pytest.mark.parametrize("make", ["call_soon", "call_later"])
+def test_chain_of_handles_in_a_running_loop(loop: Loop, make: str) -> None:
+    # Then they are used again, which is another way out for what they hold.
+    link: Any = End()
+    gone = weakref.ref(link)
+
+    async def chain() -> None:
+        nonlocal link
+        for _ in range(MANY):
+            if make == "call_soon":
+                link = loop.call_soon(passes, link)
+            else:
+                link = loop.call_later(0, passes, link)
+        await asyncio.sleep(0.01)
+        link = None
+
+    loop.run_until_complete(chain())
+    assert gone() is None

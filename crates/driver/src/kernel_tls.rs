@@ -44,7 +44,7 @@ pub fn start(fd: BorrowedFd<'_>, keys: &[u8]) -> io::Result<()> {
 /// Sends one record of another type than application data (RFC 8446, 5.1): whole, or not at all.
 ///
 /// # Errors
-/// Those of sendmsg(2); `WouldBlock`: there is no room now.
+/// Those of sendmsg(2). `WouldBlock`: there is no room now. `WriteZero`: a part of it was sent, and no more can be.
 #[cfg(target_os = "linux")]
 pub fn send_record(fd: BorrowedFd<'_>, kind: u8, content: &[u8]) -> io::Result<()> {
     /// Room for one control message of one byte, aligned as the kernel wants it.
@@ -75,10 +75,12 @@ pub fn send_record(fd: BorrowedFd<'_>, kind: u8, content: &[u8]) -> io::Result<(
         libc::CMSG_DATA(message).write(kind);
         libc::sendmsg(fd.as_raw_fd(), &raw const header, flags)
     };
-    if sent < 0 {
-        return Err(io::Error::last_os_error());
+    match usize::try_from(sent) {
+        Ok(sent) if sent == content.len() => Ok(()),
+        // Of a record that the kernel has cut the rest would be another record.
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(_) => Err(io::Error::last_os_error()),
     }
-    Ok(())
 }
 
 #[cfg(target_os = "linux")]

@@ -42,6 +42,7 @@ mod with_gil {
 
     use super::super::callback::{HasCallback, with_slots};
     use super::super::collector::is_alone;
+    use crate::chains::End;
     use crate::context::Chosen;
 
     pub(super) unsafe extern "C" fn dealloc<H: HasCallback>(object: *mut ffi::PyObject) {
@@ -87,13 +88,16 @@ mod with_gil {
         let py = handle.py();
         let (call, context) =
             with_slots(&handle, |slots| (slots.call.take(), slots.context.take()));
+        // What it holds may be the next of a long chain.
+        let end = End::begin(py);
         if let Some((callback, args)) = call {
-            drop(callback.into_bound(py));
-            args.release(py);
+            end.release(callback);
+            args.end(&end);
         }
         if let Some(Chosen::Own(context) | Chosen::Shared(context)) = context {
-            drop(context.into_bound(py));
+            end.release(context);
         }
+        drop(end);
         // That may have run a program, which finds no object that the collector does not show.
         debug_assert!(is_alone(&handle), "somebody has found a freed handle");
         let event_loop = handle.get().callback().event_loop.clone_ref(py);

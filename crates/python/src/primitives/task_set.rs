@@ -23,7 +23,6 @@ pub(crate) struct TaskSet {
     iterating: Py<PySet>,
     /// Those that leave it afterwards.
     pending: Py<PyList>,
-    commit_pending: Py<PyAny>,
     remove: Py<PyAny>,
 }
 
@@ -56,7 +55,6 @@ impl TaskSet {
             data: data.unbind(),
             iterating: iterating.unbind(),
             pending: pending.unbind(),
-            commit_pending: tasks.getattr(intern!(py, "_commit_removals"))?.unbind(),
             remove: remove.unbind(),
         })
     }
@@ -64,9 +62,17 @@ impl TaskSet {
     /// In place of `WeakSet.add()`.
     pub(crate) fn add(&self, item: &Any<'_>) -> PyResult<()> {
         let py = item.py();
-        if !self.pending.bind(py).is_empty() {
-            self.commit_pending.call0(py)?;
+        let (data, pending) = (self.data.bind(py), self.pending.bind(py));
+        // Not by the set's own method, which reads its data and so has it list tasks (`tasks/unlisted.rs`).
+        while !pending.is_empty() {
+            data.discard(pending.call_method0(intern!(py, "pop"))?)?;
         }
+        self.insert(item)
+    }
+
+    /// As [`TaskSet::add`], without regard to those that are to leave: no method of the set's is called.
+    pub(crate) fn insert(&self, item: &Any<'_>) -> PyResult<()> {
+        let py = item.py();
         let reference = PyWeakrefReference::new_with(item, self.remove.bind(py))?;
         self.data.bind(py).add(reference)
     }
@@ -81,7 +87,6 @@ impl TaskSet {
         visit.call(&self.data)?;
         visit.call(&self.iterating)?;
         visit.call(&self.pending)?;
-        visit.call(&self.commit_pending)?;
         visit.call(&self.remove)
     }
 }

@@ -3,6 +3,9 @@
 //! PyO3 knows no finalizers. The class over asyncio's has one, which ours inherit; the interpreter calls it for
 //! objects of derived classes, and our deallocator for those of exactly our class, if there is anything to say.
 
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
 use pyo3::impl_::trampoline::get_trampoline_function;
 use pyo3::types::PyDict;
 use pyo3::{Borrowed, ffi, intern, prelude::*};
@@ -25,15 +28,14 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
     // class below; an instance of a heap type refers to it.
     unsafe {
         let py = Python::assume_attached();
-        let class = ffi::Py_TYPE(object);
         T::is_no_more(object);
         let rust = {
             let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
-            if class == T::type_object_raw(py)
-                && T::speaks(&borrowed)
-                && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
-            {
-                return;
+            if ffi::Py_TYPE(object) == T::type_object_raw(py) && T::speaks(&borrowed) {
+                ENDING.store(object, Ordering::Relaxed);
+                if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+                    return;
+                }
             }
             borrowed.get().is_gone(py);
             // What has heard of its end may have made it known again.
@@ -45,12 +47,17 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
         ffi::PyObject_GC_UnTrack(object.cast());
         // Before anything that it holds is gone.
         ffi::PyObject_ClearWeakRefs(object);
+        // Not before: a program may have given it another class.
+        let class = ffi::Py_TYPE(object);
         (*rust).release(&End::begin(py));
         std::ptr::drop_in_place(rust);
         base::dealloc(object);
         ffi::Py_DECREF(class.cast());
     }
 }
+
+/// The object whose finalizer [`dealloc`] calls next. With a GIL; without one nothing asks.
+static ENDING: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
 
 /// `tp_finalize` of the classes over asyncio's.
 pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
@@ -69,6 +76,13 @@ pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
 unsafe fn speak(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<*mut ffi::PyObject> {
     // SAFETY: see above.
     let speaker = unsafe { Bound::from_borrowed_ptr(py, object) };
+    let ending = ENDING.swap(ptr::null_mut(), Ordering::Relaxed);
+    if ending != object
+        && let Ok(task) = speaker.cast::<Task>()
+    {
+        // The collector's doing, which has cleared weak references: nobody is to find it, whoever else is cleared first.
+        task.get().is_gone(py);
+    }
     // What is on its way stays so.
     let raised = PyErr::take(py);
     if let Err(error) = last_words(&speaker) {

@@ -333,10 +333,19 @@ pub(super) fn find_task_set(py: Python<'_>, on: bool) -> PyResult<()> {
 /// Has the set know all tasks.
 ///
 /// # Errors
-/// Out of memory.
+/// Out of memory: the others are still to be listed.
 pub(super) fn list_all(py: Python<'_>) -> PyResult<()> {
-    while let Some(task) = unlisted::take(py) {
-        register_in_set(&task)?;
+    let native = TASK_SET
+        .hold(py)
+        .as_ref()
+        .map(|tasks| tasks.bind(py).clone());
+    while let Some(task) = unlisted::any(py) {
+        // It is in one of the two at any time: others may look meanwhile.
+        match &native {
+            Some(native) => native.get().insert(task.as_any())?,
+            None => register_in_set(&task)?,
+        }
+        unlisted::remove(py, &task.get().place);
     }
     Ok(())
 }

@@ -22,6 +22,9 @@ struct Listed(NonNull<ffi::PyObject>);
 // SAFETY: looked at with the GIL held only.
 unsafe impl Send for Listed {}
 
+/// Room for more is given back when all are listed.
+const KEPT: usize = 1024;
+
 static LIST: Fields<Vec<Listed>> = Fields::new(Vec::new());
 
 /// Where in the list a task is.
@@ -74,12 +77,24 @@ pub(super) fn remove(py: Python<'_>, place: &Place) {
     }
 }
 
-/// Takes one out.
-pub(super) fn take(py: Python<'_>) -> Option<Bound<'_, Task>> {
+/// One of the list. [`remove`] takes it out.
+pub(super) fn any(py: Python<'_>) -> Option<Bound<'_, Task>> {
     let mut list = LIST.hold(py);
-    let task = list.pop()?.task(py).to_owned();
-    task.get().place.set(0);
-    Some(task)
+    while let Some(last) = list.last() {
+        let task = last.task(py);
+        // SAFETY: a task whose memory is not freed. Nobody refers to one that is about to end: a program that has given
+        // it a class of its own has the interpreter put that off.
+        if unsafe { ffi::Py_REFCNT(task.as_ptr()) } > 0 {
+            return Some(task.to_owned());
+        }
+        task.get().place.set(0);
+        list.pop();
+    }
+    // A burst is over.
+    if list.capacity() > KEPT {
+        *list = Vec::new();
+    }
+    None
 }
 
 impl Listed {

@@ -174,6 +174,11 @@ impl Codec {
         self.ask_kernel(Kernel::is_sending)
     }
 
+    /// Whether a file may be sent past this.
+    pub(super) fn takes_files(&self) -> bool {
+        self.ask_kernel(Kernel::takes_files)
+    }
+
     /// Whether a record is kept that can only be sent with the socket lent.
     pub(super) fn is_blocked(&self) -> bool {
         self.ask_kernel(Kernel::is_blocked)

@@ -1,6 +1,8 @@
 //! How a TLS connection ends: `close()`, `abort()`, the peer's farewell or disappearance, errors,
 //! time-outs, and the loss of the lower transport.
 
+use std::mem;
+
 use oxlip_core::tls::{ClosePlan, EndPlan, Overdue, Shutdown};
 use pyo3::exceptions::{PyConnectionAbortedError, PyConnectionResetError, PyException, PyOSError};
 use pyo3::intern;
@@ -164,6 +166,16 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
         let waits = socket::wait_for_room(slf);
         return survive(slf, waits);
     }
+    if socket::is_kernel_sending(this)?
+        && this.with(|inner| !mem::replace(&mut inner.left, true))?
+    {
+        // The kernel has taken the last record, and forgets at close(2) what of it TCP has not: there is room again
+        // when it has left.
+        this.with(|inner| inner.parted = Some(parted))?;
+        let sent = write::send(slf);
+        let waits = sent.and_then(|()| socket::start_to_wait(slf));
+        return survive(slf, waits);
+    }
     if !this.with(|inner| inner.machine.finish())? {
         return Ok(());
     }
@@ -273,7 +285,6 @@ pub(super) fn lost(slf: &Bound<'_, TlsProtocol>, error: Option<Bound<'_, PyAny>>
     })?;
     drop(queue);
     this.stop_timer(py)?;
-    socket::stop_waiting(this, py)?;
     if let Some(Ok(records)) = this.with_codec(|codec| codec.take(py))? {
         drop(records);
     }
@@ -287,5 +298,6 @@ pub(super) fn lost(slf: &Bound<'_, TlsProtocol>, error: Option<Bound<'_, PyAny>>
     handshake::give_up(slf, error)?;
     let taken = this.with(|inner| (inner.transport.take(), inner.protocol.take()))?;
     drop((taken, this.swap_lower(None)));
+    socket::stop_waiting(this, py)?;
     this.let_go(py)
 }

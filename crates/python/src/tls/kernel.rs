@@ -4,7 +4,7 @@
 //! OpenSSL gives its keys to the BIO as it would to a socket's (`BIO_set_ktls` in openssl/bio.h), and plain data from then on,
 //! which go the way of records: to the lower transport. What is no data, such as a farewell or a ticket, must reach the
 //! socket with its type, behind everything that was written before. So it goes past the transport, when the
-//! socket is lent because nothing waits to be sent; until then it is kept, and OpenSSL's data wait.
+//! socket is lent because nothing waits to be sent; until then it is kept, and so are data behind it.
 //!
 //! Used under the lock of the connection's records (`wire.rs`), on whatever thread OpenSSL's functions run.
 
@@ -40,6 +40,8 @@ enum Kept {
     Record(u8, Vec<u8>),
     /// With these keys goes what comes after.
     Keys(Vec<u8>),
+    /// Data behind one of these.
+    Data(Vec<u8>),
 }
 
 /// What becomes of something that OpenSSL writes.
@@ -47,10 +49,8 @@ enum Kept {
 pub(super) enum Written {
     /// It is data, or a record that OpenSSL has made: it goes to the lower transport.
     Data,
-    /// It is sent, or kept.
+    /// It is sent, or kept. OpenSSL is never told to try again: it would do so from where the data were then.
     Done,
-    /// OpenSSL has to write it again: something is kept that goes first.
-    Again,
     Failed,
 }
 
@@ -70,9 +70,22 @@ impl Kernel {
         self.sending
     }
 
+    /// Whether data may go past OpenSSL: with these keys, and without an error.
+    pub(super) fn takes_files(&self) -> bool {
+        self.sending && !self.needs_keys && self.kept.is_empty() && self.failed.is_none()
+    }
+
     /// Whether something is kept that only the socket itself takes.
     pub(super) fn is_blocked(&self) -> bool {
         !self.kept.is_empty()
+    }
+
+    /// Bytes of that.
+    pub(super) fn kept(&self) -> usize {
+        let length = |kept: &Kept| match kept {
+            Kept::Record(_, bytes) | Kept::Keys(bytes) | Kept::Data(bytes) => bytes.len(),
+        };
+        self.kept.iter().map(length).sum()
     }
 
     /// Why nothing can be sent any more, for the program.
@@ -116,7 +129,13 @@ impl Kernel {
         }
         match self.kind.take() {
             None if self.kept.is_empty() => Written::Data,
-            None => Written::Again,
+            None => {
+                match self.kept.last_mut() {
+                    Some(Kept::Data(data)) => data.extend_from_slice(content),
+                    _ => self.kept.push(Kept::Data(content.to_vec())),
+                }
+                Written::Done
+            }
             Some(kind) => {
                 self.needs_keys = (kind, content.first()) == (HANDSHAKE, Some(&KEY_UPDATE));
                 self.kept.push(Kept::Record(kind, content.to_vec()));
@@ -132,12 +151,13 @@ impl Kernel {
     fn send_kept(&mut self, outgoing: &mut Vec<u8>) {
         let Some(socket) = &self.socket else { return };
         let mut sent = 0;
-        for kept in &self.kept {
+        for kept in &mut self.kept {
             let result = send_all(socket, outgoing).and_then(|()| match kept {
                 Kept::Record(kind, content) => {
                     kernel_tls::send_record(socket.as_fd(), *kind, content)
                 }
                 Kept::Keys(keys) => kernel_tls::start(socket.as_fd(), keys),
+                Kept::Data(data) => send_all(socket, data),
             });
             match result {
                 Ok(()) => sent += 1,

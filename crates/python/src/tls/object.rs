@@ -164,7 +164,6 @@ fn unless_again<'py>(
         Ok(value) => Ok(Some(value)),
         Err(error)
             if error.matches(py, names::SSL_WANT_READ.get(py)?)?
-                || error.matches(py, names::SSL_WANT_WRITE.get(py)?)?
                 || error.matches(py, names::SSL_SYSCALL.get(py)?)? =>
         {
             Ok(None)

@@ -59,6 +59,8 @@ pub(super) struct Inner {
     pub(super) kernel: bool,
     /// The farewell is over but for ours, which has not left: what `end::finish` is to be told.
     pub(super) parted: Option<bool>,
+    /// Room was waited for after the last record (`end::finish`).
+    pub(super) left: bool,
     /// A file is sent past the connection: the program cannot write.
     pub(super) reserved: bool,
     /// What is waited with for room in the socket.
@@ -310,6 +312,7 @@ impl TlsProtocol {
             busy: false,
             kernel: false,
             parted: None,
+            left: false,
             reserved: false,
             room: None,
         };

@@ -22,10 +22,13 @@ pub(super) fn allow_kernel(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     let Some(context) = this.extra.bind(py).get_item("sslcontext")? else {
         return Ok(());
     };
-    let Some(options) = context.getattr_opt(intern!(py, "options"))? else {
-        return Ok(()); // A context of the program's own kind.
-    };
-    let wanted = options.extract::<u64>().unwrap_or(0) & ENABLE_KTLS != 0;
+    // Not by `SSLContext.options`, which makes an object of its own kind of it. A context of the program's kind has none.
+    let options = names::SSL_CONTEXT
+        .get(py)?
+        .getattr(intern!(py, "options"))
+        .and_then(|options| options.call_method1(intern!(py, "__get__"), (&context,)))
+        .and_then(|options| options.extract::<u64>());
+    let wanted = options.is_ok_and(|options| options & ENABLE_KTLS != 0);
     if wanted && stream(this, py).is_some() {
         this.with(|inner| {
             let codec = inner.codec();
@@ -78,25 +81,33 @@ pub(super) fn wait_for_room(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     if this.with(|inner| inner.reserved)? {
         return Ok(()); // Once more when the file is sent.
     }
+    let was_blocked = this.with(|inner| inner.is_blocked() || inner.room.is_some())?;
     let blocked = this.is_blocked(slf.py())?;
     if let Some(error) = this.with(|inner| inner.codec().and_then(Codec::failure))? {
         return Err(error.into());
     }
-    match (this.with(|inner| inner.room.is_some())?, blocked) {
-        (false, true) => start_to_wait(slf),
-        (true, false) => {
-            stop_waiting(this, slf.py())?;
-            // A farewell may have waited for that.
-            let step = slf.getattr(intern!(slf.py(), "_step"))?;
-            this.call_soon(slf.py(), &step, &[])
-        }
-        _ => Ok(()),
+    if blocked {
+        return start_to_wait(slf);
     }
+    stop_waiting(this, slf.py())?;
+    if was_blocked || this.with(|inner| inner.parted.is_some())? {
+        // A farewell may have waited for that.
+        let step = slf.getattr(intern!(slf.py(), "_step"))?;
+        return this.call_soon(slf.py(), &step, &[]);
+    }
+    Ok(())
 }
 
-fn start_to_wait(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
+/// Waits until the socket has room, once; then takes the next step.
+///
+/// # Errors
+/// There is no descriptor for it.
+pub(super) fn start_to_wait(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
+    if this.with(|inner| inner.room.is_some())? {
+        return Ok(());
+    }
     let Some(lower) = stream(this, py) else {
         return Ok(());
     };
@@ -136,14 +147,16 @@ pub(super) fn reserve(slf: &Bound<'_, TlsProtocol>, sender: Bound<'_, PyAny>) ->
     };
     let written = write::write_everything(slf);
     end::survive(slf, written)?;
-    let ready = is_kernel_sending(this)?
-        && !this.is_blocked(py)?
-        && this.with(|inner| inner.queue.is_empty())?;
+    let ready = !this.is_blocked(py)?
+        && this.with(|inner| {
+            inner.queue.is_empty() && inner.codec().is_some_and(Codec::takes_files)
+        })?;
     if !ready {
         let unavailable = names::SENDFILE_NOT_AVAILABLE.get(py)?;
         let error = unavailable.call1(("the kernel does not encrypt the connection now",))?;
         return Err(PyErr::from_value(error));
     }
+    stop_waiting(this, py)?;
     transport::reserve(Link::Stream(&lower), sender)?;
     this.with(|inner| inner.reserved = true)
 }

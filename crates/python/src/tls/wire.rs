@@ -52,9 +52,8 @@ pub(super) struct BioSymbols {
 const NAME: &CStr = c"oxlip";
 /// OpenSSL's `BIO_TYPE_SOURCE_SINK`.
 const SOURCE_SINK: c_int = 0x0400;
-/// `BIO_FLAGS_READ` or `BIO_FLAGS_WRITE` and `BIO_FLAGS_SHOULD_RETRY`, and all that say why a call moved nothing.
+/// `BIO_FLAGS_READ` and `BIO_FLAGS_SHOULD_RETRY`, and all that say why a call moved nothing.
 const RETRY_READ: c_int = 0x01 | 0x08;
-const RETRY_WRITE: c_int = 0x02 | 0x08;
 const WHY: c_int = 0x0f;
 /// `BIO_CTRL_PENDING`, `BIO_CTRL_FLUSH` and `BIO_CTRL_WPENDING`.
 const PENDING: c_int = 10;
@@ -197,7 +196,10 @@ impl Wire {
     }
 
     pub(super) fn pending_out(&self) -> usize {
-        self.with(|records| records.outgoing.len())
+        self.with(|records| {
+            let kept = records.kernel.as_deref().map_or(0, Kernel::kept);
+            records.outgoing.len() + kept
+        })
     }
 
     /// The records that are due. Their memory is to be given back ([`give_back`]).
@@ -363,19 +365,17 @@ unsafe extern "C" fn write(
 ) -> c_int {
     // SAFETY: as in `read`; the memory holds so many bytes.
     unsafe {
-        let Some((method, mut due)) = records_to_move(bio) else {
+        let Some((_, mut due)) = records_to_move(bio) else {
             return 0;
         };
         match due.write(slice::from_raw_parts(records.cast::<u8>(), length)) {
             Written::Done | Written::Data => {
                 *count = length;
-                return 1;
+                1
             }
-            Written::Again => (method.symbols.set_flags)(bio, RETRY_WRITE),
-            Written::Failed => {}
+            Written::Failed => 0,
         }
     }
-    0
 }
 
 unsafe extern "C" fn control(

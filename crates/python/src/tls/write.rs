@@ -164,6 +164,8 @@ pub(super) fn hand_over(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     })?;
     let memory = match records.transpose()?.flatten() {
         None => return Ok(()),
+        // The kernel's half may have kept all that is pending.
+        Some(Due::Memory(memory)) if memory.is_empty() => return Ok(()),
         Some(Due::Memory(memory)) => memory,
         Some(Due::Bytes(records)) => {
             return ffi::call_method(intern!(py, "write"), [&lower, records.as_any()]).map(drop);

@@ -54,7 +54,7 @@ pub(crate) fn unreserve(transport: Link<'_, '_>) -> PyResult<()> {
 }
 
 /// The socket once more, for who sends past the write buffer in the same call: `None` if something waits to be
-/// sent, the socket is reserved or the connection lost.
+/// sent, the socket is reserved, the connection lost or there is no descriptor for it.
 pub(crate) fn duplicate_if_idle(
     transport: &Bound<'_, StreamTransport>,
 ) -> PyResult<Option<OwnedFd>> {
@@ -75,13 +75,16 @@ pub(crate) fn duplicate_if_idle(
 }
 
 /// The socket once more, to wait for room in it; `None` if the connection is lost, or simulated.
+///
+/// # Errors
+/// There is no descriptor for it.
 pub(crate) fn duplicate(transport: &Bound<'_, StreamTransport>) -> PyResult<Option<OwnedFd>> {
     let this = Link::Stream(transport).get();
     let found = this.with_state(|state| {
         let descriptor = state.parts().0.descriptor(this.id)?;
-        descriptor.try_clone_to_owned().ok()
+        Some(descriptor.try_clone_to_owned())
     })?;
-    Ok(found.flatten())
+    Ok(found.flatten().transpose()?)
 }
 
 /// Nothing is left in the write buffer.

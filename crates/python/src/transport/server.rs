@@ -74,7 +74,9 @@ impl Server {
     /// Those of waking who waits for the end.
     pub(super) fn detach(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let attached = this.attached.load(Ordering::Relaxed) - 1;
+        let attached = this.attached.load(Ordering::Relaxed);
+        debug_assert!(attached > 0, "a connection is detached twice");
+        let attached = attached.saturating_sub(1);
         this.attached.store(attached, Ordering::Relaxed);
         if attached == 0 && this.closed.load(Ordering::Relaxed) {
             slf.call_method0(intern!(slf.py(), "_wakeup"))?;
