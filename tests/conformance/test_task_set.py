@@ -328,7 +328,7 @@ async def test_create_task_with_wrong_arguments(loop: Loop) -> None:
 
 @needs_ours
 def test_many_tasks_while_some_are_to_leave(loop: Loop) -> None:
-    # A set that somebody goes through keeps what is freed for later: listing loses no task for that.
+    # What is freed while somebody goes through the set leaves it later. No task is lost by that.
     with behind_names_if("oxlip"):
         tasks: Any = asyncio.tasks._scheduled_tasks  # type: ignore[attr-defined]
 

@@ -162,7 +162,7 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     let this = slf.get();
     if this.is_blocked(py)? {
         // The farewell has not left yet: once more when it has.
-        this.with(|inner| inner.parted = Some(parted))?;
+        finish_later(slf, parted)?;
         let waits = socket::wait_for_room(slf);
         return survive(slf, waits);
     }
@@ -171,7 +171,7 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     {
         // The kernel has taken the last record, and forgets at close(2) what of it TCP has not: there is room again
         // when it has left.
-        this.with(|inner| inner.parted = Some(parted))?;
+        finish_later(slf, parted)?;
         let sent = write::send(slf);
         let waits = sent.and_then(|()| socket::start_to_wait(slf));
         return survive(slf, waits);
@@ -197,6 +197,16 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     } else {
         close.call0().map(drop)
     }
+}
+
+/// [`finish`] is to be called again, before long.
+fn finish_later(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
+    let this = slf.get();
+    this.with(|inner| inner.parted = Some(parted))?;
+    if this.with(|inner| inner.timer.is_none())? {
+        TlsProtocol::start_timer(slf, &this.shutdown_timeout)?;
+    }
+    Ok(())
 }
 
 /// Calls `eof_received()`, once in a connection's life.
@@ -241,11 +251,11 @@ pub(super) fn eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<bool> {
         }
         EndPlan::Flush => {
             flush(slf)?;
-            this.with(|inner| inner.machine.keeps_open())
+            this.with(|inner| inner.machine.keeps_open() || inner.parted.is_some())
         }
         EndPlan::Shutdown => {
             shutdown(slf)?;
-            Ok(false)
+            this.with(|inner| inner.parted.is_some())
         }
     }
 }
