@@ -225,16 +225,15 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
     kind, _, rest = said.partition(b":")
     number, _, text = rest.partition(b":")
     if kind == b"OSError" and text in _AT_FAULT and (code := int(number, 16)):
-        raise OSError(code, os.strerror(code), *_AT_FAULT[text](program, cwd))
+        raise OSError(code, os.strerror(code), _AT_FAULT[text](program, cwd))
     return None
 
 
-# What the child says beside the error's number, and the error's file then: the program, the
-# folder, or none, if it came no further than its own files.
-_AT_FAULT: dict[bytes, Callable[[Any, Any], tuple[Any, ...]]] = {
-    b"": lambda program, _: (program,),
-    b"noexec:chdir": lambda _, cwd: (cwd,),
-    b"noexec": lambda _, __: (),
+# What the child says beside the error's number, and the error's file then. Other words have had
+# other meanings: there the class starts it once more.
+_AT_FAULT: dict[bytes, Callable[[Any, Any], Any]] = {
+    b"": lambda program, _: program,
+    b"noexec:chdir": lambda _, cwd: cwd,
 }
 
 

@@ -329,8 +329,10 @@ async def test_create_task_with_wrong_arguments(loop: Loop) -> None:
 @needs_ours
 def test_many_tasks_while_some_are_to_leave(loop: Loop) -> None:
     # What is freed while somebody goes through the set leaves it later. No task is lost by that.
+    from oxlip import _task_set
+
     with behind_names_if("oxlip"):
-        tasks: Any = asyncio.tasks._scheduled_tasks  # type: ignore[attr-defined]
+        tasks: Any = _task_set.task_set()
 
         async def forever() -> None:
             await loop.create_future()

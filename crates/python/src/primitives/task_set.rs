@@ -70,13 +70,6 @@ impl TaskSet {
         self.insert(item)
     }
 
-    /// As [`TaskSet::add`], without regard to those that are to leave: no method of the set's is called.
-    pub(crate) fn insert(&self, item: &Any<'_>) -> PyResult<()> {
-        let py = item.py();
-        let reference = PyWeakrefReference::new_with(item, self.remove.bind(py))?;
-        self.data.bind(py).add(reference)
-    }
-
     /// In place of what the set has made its references with.
     #[getter]
     fn remove(&self, py: Python<'_>) -> Py<PyAny> {
@@ -88,6 +81,15 @@ impl TaskSet {
         visit.call(&self.iterating)?;
         visit.call(&self.pending)?;
         visit.call(&self.remove)
+    }
+}
+
+impl TaskSet {
+    /// As [`TaskSet::add`], without regard to those that are to leave: no method of the set's is called.
+    pub(crate) fn insert(&self, item: &Any<'_>) -> PyResult<()> {
+        let py = item.py();
+        let reference = PyWeakrefReference::new_with(item, self.remove.bind(py))?;
+        self.data.bind(py).add(reference)
     }
 }
 
