@@ -348,7 +348,9 @@ def test_many_tasks_while_some_are_to_leave(loop: Loop) -> None:
             await asyncio.gather(*mine, return_exceptions=True)
             del task
             mine.clear()
+            await pause(2)  # until nothing refers to them
             gc.collect()
+            assert tasks._pending_removals
             mine += [asyncio.ensure_future(forever()) for _ in range(2000)]
             walk.close()  # type: ignore[attr-defined]
             assert len(asyncio.all_tasks()) == 2001
