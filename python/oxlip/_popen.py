@@ -16,7 +16,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from operator import attrgetter
 from threading import Lock
 from types import FunctionType
@@ -52,13 +52,14 @@ class _Known:
     methods: Any = None
     # The attributes that are the same in all objects.
     alike: ClassVar[dict[str, Any]] = {}
+    # Whether a child that cannot change its folder says so; it was all that it could say otherwise.
+    tells_chdir = True
 
 
 def popen(
     args: Any, shell: bool, bufsize: int, stdin: Any, stdout: Any, stderr: Any, options: Any
 ) -> subprocess.Popen[bytes]:
     """As `subprocess.Popen(args, shell=shell, …)`."""
-    made = None
     if (
         subprocess.Popen is _Known.popen
         and _get_methods(_Known.popen) == _Known.methods
@@ -68,20 +69,19 @@ def popen(
         and _is_simple(stdout)
         and _is_simple(stderr)
     ):
-        made = _make(args, shell, stdin, stdout, stderr, options.get("cwd"), options.get("env"))
-    if made is None:
-        made = subprocess.Popen(
-            args,
-            shell=shell,
-            bufsize=bufsize,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            universal_newlines=False,
-            **options,
-        )
-        if _Known.popen is None and not options.keys() - {"cwd", "env"}:
-            _learn(made)
+        return _make(args, shell, stdin, stdout, stderr, options.get("cwd"), options.get("env"))
+    made = subprocess.Popen(
+        args,
+        shell=shell,
+        bufsize=bufsize,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        universal_newlines=False,
+        **options,
+    )
+    if _Known.popen is None and not options.keys() - {"cwd", "env"}:
+        _learn(made)
     return made
 
 
@@ -104,6 +104,7 @@ def _learn(made: Any) -> None:
     ):
         _Known.alike = {name: fields[name] for name in _ALIKE}
         _Known.methods = methods
+        _Known.tells_chdir = "noexec:chdir" in cls._execute_child.__code__.co_consts
         _Known.popen = cls
 
 
@@ -114,13 +115,28 @@ def _signature(module: Any) -> str:
 
 def _make(
     args: Any, shell: bool, stdin: Any, stdout: Any, stderr: Any, cwd: Any, env: Any
-) -> subprocess.Popen[bytes] | None:
-    """`None`: the class is to do it, and to say what is wrong."""
+) -> subprocess.Popen[bytes]:
     if subprocess._active:  # type: ignore[attr-defined]
         subprocess._cleanup()  # type: ignore[attr-defined]
-    fields = {**_Known.alike, "args": args, "stdin": None, "stdout": None, "stderr": None}
+    # Before the child, which is this object's from its first moment: whatever interrupts the rest,
+    # the class's `__del__` sees to it that the child is reaped.
+    made = _Known.popen.__new__(_Known.popen)
+    fields = vars(made)
+    fields.update(
+        _Known.alike,
+        args=args,
+        stdin=None,
+        stdout=None,
+        stderr=None,
+        pid=None,
+        returncode=None,
+        _waitpid_lock=Lock(),
+        _closed_child_pipe_fds=False,
+        _child_created=False,
+    )
     # Ends of pipes: the child's, and this process's until they are files.
-    theirs, ours = [], []
+    theirs: list[int] = []
+    ours: list[int] = []
     fds = [-1] * 6
     devnull = -1
     try:
@@ -144,39 +160,33 @@ def _make(
                 ours.pop()
                 fds[2 * index + (index == 0)] = own
             fds[2 * index + (index > 0)] = end
-        pid = _start(args, shell, fds, cwd, env)
+        _start(fields, shell, fds, cwd, env)
+        _close(theirs)
+        fields["_closed_child_pipe_fds"] = True
     except BaseException:
-        for fd in theirs + ours:
-            os.close(fd)
-        _close(fields)
+        _close(theirs)
+        _close(ours)
+        for name, _ in _NAMES:
+            if fields[name] is not None:
+                fields[name].close()
         raise
-    for fd in theirs:
-        os.close(fd)
-    if pid is None:
-        _close(fields)
-        return None
-    made = _Known.popen.__new__(_Known.popen)
-    fields.update(
-        pid=pid,
-        returncode=None,
-        _waitpid_lock=Lock(),
-        _closed_child_pipe_fds=True,
-        _child_created=True,
-    )
-    vars(made).update(fields)
     return made  # type: ignore[no-any-return]
 
 
 _NAMES = (("stdin", "wb"), ("stdout", "rb"), ("stderr", "rb"))
 
 
-def _close(fields: dict[str, Any]) -> None:
-    for name, _ in _NAMES:
-        if fields[name] is not None:
-            fields[name].close()
+def _close(fds: list[int]) -> None:
+    while fds:
+        try:
+            os.close(fds.pop())
+        except OSError:
+            pass
 
 
-def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | None:
+def _start(fields: dict[str, Any], shell: bool, fds: list[int], cwd: Any, env: Any) -> None:
+    """The child of the object that has these attributes."""
+    args = fields["args"]
     arguments = ["/bin/sh", "-c", args] if shell else list(args)
     program = arguments[0]
     sys.audit("subprocess.Popen", program, arguments, cwd, env)
@@ -187,8 +197,11 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
         and cwd is None
         and subprocess._USE_POSIX_SPAWN
         and getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
+        and not any(0 <= fd < 3 for fd in (fds[0], fds[3], fds[5]))
     ):
-        return _posix_spawn(program, arguments, fds, env)
+        fields["pid"] = _posix_spawn(program, arguments, fds, env)
+        fields["_child_created"] = True
+        return
     variables = None
     if env is not None:
         variables = []
@@ -202,13 +215,15 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
     says, error = os.pipe()
     try:
         try:
-            if error < 3:
-                return None  # Where one of the child's own files goes.
-            pid = subprocess._fork_exec(  # type: ignore[attr-defined]
+            if error < 3:  # Where one of the child's own files goes.
+                low, error = error, fcntl(error, F_DUPFD_CLOEXEC, 3)
+                os.close(low)
+            fields["pid"] = subprocess._fork_exec(  # type: ignore[attr-defined]
                 *(arguments, programs, True, (error,), cwd, variables, *fds, says, error),
                 *(True, False, -1, None, None, None, -1, None),
                 subprocess._USE_VFORK,  # type: ignore[attr-defined]
             )
+            fields["_child_created"] = True
         finally:
             os.close(error)
         said = b""
@@ -216,31 +231,29 @@ def _start(args: Any, shell: bool, fds: list[int], cwd: Any, env: Any) -> int | 
             said += part
     finally:
         os.close(says)
-    if not said:
-        return pid  # type: ignore[no-any-return]
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass
+    if said:
+        try:
+            _, status = os.waitpid(fields["pid"], 0)
+            fields["returncode"] = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:
+            pass
+        raise _error(said, program, cwd)
+
+
+def _error(said: bytes, program: Any, cwd: Any) -> Exception:
+    """Why the child could not be started, by what it has said."""
     kind, _, rest = said.partition(b":")
     number, _, text = rest.partition(b":")
-    if kind == b"OSError" and text in _AT_FAULT and (code := int(number, 16)):
-        raise OSError(code, os.strerror(code), _AT_FAULT[text](program, cwd))
-    return None
+    if kind != b"OSError" or text not in (b"", b"noexec", b"noexec:chdir"):
+        return subprocess.SubprocessError(f"Bad exception data from child: {said!r}")
+    code = int(number, 16)
+    if text == b"noexec" and _Known.tells_chdir:
+        return OSError(code, os.strerror(code))  # For one of its files, most likely.
+    return OSError(code, os.strerror(code), cwd if text else program)
 
 
-# What the child says beside the error's number, and the error's file then. Other words have had
-# other meanings: there the class starts it once more.
-_AT_FAULT: dict[bytes, Callable[[Any, Any], Any]] = {
-    b"": lambda program, _: program,
-    b"noexec:chdir": lambda _, cwd: cwd,
-}
-
-
-def _posix_spawn(program: Any, arguments: list[Any], fds: list[int], env: Any) -> int | None:
+def _posix_spawn(program: Any, arguments: list[Any], fds: list[int], env: Any) -> int:
     theirs = (fds[0], fds[3], fds[5])
-    if any(0 <= fd < 3 for fd in theirs):
-        return None
     actions = [
         *((os.POSIX_SPAWN_CLOSE, fd) for fd in (fds[1], fds[2], fds[4]) if fd >= 0),
         *((os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(theirs) if fd >= 0),

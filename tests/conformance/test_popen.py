@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import shutil
 import stat
@@ -223,30 +225,107 @@ class Heard:
             cls.events.append((event, args))
 
 
+NO_DESCRIPTOR = 1_000_000
+
+
 async def test_audit_events(loop: Loop, tmp_path: Path) -> None:
     if not Heard.hooked:
         Heard.hooked = True
         sys.addaudithook(Heard.hook)
-    for command, options in (
+    commands: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
         (("true", "argument"), {}),
         (("/bin/true", b"argument"), {}),
         (("true",), {"cwd": tmp_path, "env": {"PATH": "/usr/bin:/bin"}}),
-    ):
+        (("no-such-program",), {}),
+        (("true",), {"cwd": "/nowhere"}),
+        (("true",), {"stdout": NO_DESCRIPTOR}),
+        (("true",), {"stdout": NO_DESCRIPTOR, "cwd": tmp_path}),
+        (("/bin/true",), {"stdin": NO_DESCRIPTOR}),
+    ]
+    for command, options in commands:
+        files = {"stdin": None, "stdout": None, "stderr": None, **options}
         heard = []
         for make in ("class", "loop"):
             Heard.events = []
-            if make == "class":
-                subprocess.Popen(command, bufsize=0, **options).wait()  # type: ignore[call-overload]
-            else:
-                transport, child = await loop.subprocess_exec(
-                    Child, *command, stdin=None, stdout=None, stderr=None, **options
-                )
-                await child.until_lost()
-                transport.close()
-            heard.append(Heard.events)
+            error = None
+            try:
+                if make == "class":
+                    subprocess.Popen(command, bufsize=0, **files).wait()  # type: ignore[call-overload]
+                else:
+                    transport, child = await loop.subprocess_exec(Child, *command, **files)
+                    await child.until_lost()
+                    transport.close()
+            except OSError as exc:
+                error = (type(exc), exc.args, exc.filename)
+            heard.append((Heard.events, error))
             Heard.events = None
         assert heard[0] == heard[1]
-        assert heard[0]
+        assert [event for event, _ in heard[0][0]].count("subprocess.Popen") == 1
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+@pytest.mark.parametrize(
+    ("function", "program"), [("read", "cat"), ("read", "/bin/cat"), ("waitpid", "no-such-program")]
+)
+async def test_interrupted_start_leaves_nothing_behind(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, function: str, program: str
+) -> None:
+    """While it is waited for what the child says, and for its end where it could not begin."""
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, interrupted)
+        # There the system tells without a pipe.
+        spawns = "/" in program and getattr(subprocess, "_HAVE_POSIX_SPAWN_CLOSEFROM", False)
+        if spawns and subprocess._USE_POSIX_SPAWN:
+            patch.setattr(subprocess, "_USE_POSIX_SPAWN", False)
+        with pytest.raises(KeyboardInterrupt):
+            await loop.subprocess_exec(Child, program)
+    gc.collect()
+    assert descriptors() == before
+    # It ends with its files, and is reaped then or with the next one, as the class has it.
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    await run(loop, "true")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+WITHOUT_STANDARD_FILES = """
+import os, subprocess, sys
+from oxlip import _popen
+
+def start(*args, files=None):
+    return _popen.popen(args, False, 0, files, files, None, {})
+
+start("true").wait()
+events = []
+sys.addaudithook(lambda event, _: events.append(event))
+os.close(0)
+os.close(1)
+assert start("sh", "-c", "exit 3").wait() == 3
+for sh in ("sh", "/bin/sh"):
+    child = start(sh, "-c", "cat; exit 4", files=subprocess.PIPE)
+    child.stdin.write(b"word")
+    child.stdin.close()
+    assert child.stdout.read() == b"word"
+    child.stdout.close()
+    assert child.wait() == 4
+try:
+    start("no-such-program")
+except FileNotFoundError:
+    pass
+assert events.count("subprocess.Popen") == 4, events
+assert os.pipe() == (0, 1), "left open"
+"""
+
+
+@pytest.mark.skipif(STOCK_ONLY, reason="is about oxlip's way to make the object")
+def test_without_standard_files() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_STANDARD_FILES], check=True)
 
 
 @pytest.mark.skipif(STOCK_ONLY, reason="is about oxlip's way to make the object")
