@@ -30,8 +30,6 @@ from ._tls import TlsSettings, check_tls_arguments
 if TYPE_CHECKING:
     import ssl as tls
 
-    from ._native import StreamTransport
-
 _ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
@@ -61,6 +59,8 @@ class Server(_native.Server, asyncio.Server):
         self._serving_forever: asyncio.Future[None] | None = None
         # `None` once the server is closed and its last connection is gone.
         self._waiters: list[asyncio.Future[None]] | None = []
+        # Transports that are not the loop's own; before 3.13, how many there are.
+        self._others: Any = weakref.WeakSet() if sys.version_info >= (3, 13) else 0
         # Of which each connection gets a copy since 3.15; before, it is where serving has begun.
         self._context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
 
@@ -130,12 +130,12 @@ class Server(_native.Server, asyncio.Server):
 
     def close_clients(self) -> None:
         """Closes every connection once its buffered data are sent."""
-        for transport in self._attached(self._loop):
+        for transport in self._transports():
             transport.close()
 
     def abort_clients(self) -> None:
         """Closes every connection at once; buffered data are lost."""
-        for transport in self._attached(self._loop):
+        for transport in self._transports():
             transport.abort()
 
     async def wait_closed(self) -> None:
@@ -159,11 +159,44 @@ class Server(_native.Server, asyncio.Server):
                 start = functools.partial(self._context.run, start)
             start(self._protocol_factory, sock, self, self._backlog)
 
+    # By these asyncio's transports, and those that are written like them, say whose they are.
+    if sys.version_info >= (3, 13):
+
+        def _attach(self, transport: Any) -> None:
+            assert self._sockets is not None
+            self._others.add(transport)
+
+        def _detach(self, transport: Any) -> None:
+            self._others.discard(transport)
+            self._wakeup_at_the_end()
+
+    else:
+
+        def _attach(self) -> None:
+            assert self._sockets is not None
+            self._others += 1
+
+        def _detach(self) -> None:
+            assert self._others > 0
+            self._others -= 1
+            self._wakeup_at_the_end()
+
+    def _wakeup_at_the_end(self) -> None:
+        if self._sockets is None and self._ends():
+            self._wakeup()
+
+    def _transports(self) -> list[Any]:
+        others = self._others if sys.version_info >= (3, 13) else ()
+        return [*self._attached(self._loop), *others]
+
     @property
-    def _clients(self) -> weakref.WeakSet[StreamTransport]:
-        return weakref.WeakSet(self._attached(self._loop))
+    def _clients(self) -> weakref.WeakSet[Any]:
+        return weakref.WeakSet(self._transports())
 
     def _wakeup(self) -> None:
+        """Closed, and without a connection of the loop's own."""
+        if self._others:
+            return
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
             if not waiter.done():

@@ -7,6 +7,7 @@ import gc
 import socket
 import sys
 import weakref
+from typing import Any
 
 import pytest
 from support.protocols import Recorder
@@ -120,6 +121,79 @@ async def test_cancelled_serve_forever_waits_for_connections(loop: Loop) -> None
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(task, PATIENCE)
     assert protocol.calls[-1] == "connection_lost"
+
+
+class Foreign(asyncio.Transport):
+    """A transport that is not the loop's own tells the server of itself as asyncio's do."""
+
+    def __init__(self, server: asyncio.Server) -> None:
+        super().__init__()
+        self.arguments = (self,) if sys.version_info >= (3, 13) else ()
+        self.server: Any = server
+        self.server._attach(*self.arguments)
+
+    def close(self) -> None:
+        self.server._detach(*self.arguments)
+
+    abort = close
+
+
+@pytest.mark.parametrize("first", ["own", "foreign", "server"])
+async def test_wait_closed_waits_for_transports_that_are_not_the_loops(
+    loop: Loop, first: str
+) -> None:
+    server, peer, protocol = await serve(loop)
+    foreign = [Foreign(server), Foreign(server)]
+    waiting = asyncio.ensure_future(server.wait_closed())
+    await pause(1)
+    if first == "foreign":
+        for each in foreign:
+            each.close()
+    elif first == "own":
+        peer.close()
+        await protocol.until_lost()
+    await pause(3)
+    assert not waiting.done()
+    server.close()
+    if first == "server":
+        foreign.pop().close()
+        peer.close()
+        await protocol.until_lost()
+    await pause(3)
+    assert not waiting.done()
+    if first == "foreign":
+        peer.close()
+        await protocol.until_lost()
+    else:
+        for each in foreign:
+            each.close()
+    await asyncio.wait_for(waiting, PATIENCE)
+    await asyncio.wait_for(server.wait_closed(), PATIENCE)
+
+
+async def test_closed_server_takes_no_transports(loop: Loop) -> None:
+    server = await loop.create_server(Recorder, "127.0.0.1", 0)
+    server.close()
+    with pytest.raises(AssertionError):
+        Foreign(server)
+    await asyncio.wait_for(server.wait_closed(), PATIENCE)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="close_clients came with 3.13")
+@pytest.mark.parametrize("method", ["close_clients", "abort_clients"])
+async def test_clients_that_are_not_the_loops(loop: Loop, method: str) -> None:
+    server, peer, protocol = await serve(loop)
+    foreign = Foreign(server)
+    assert set(server._clients) == {foreign, protocol.transport}  # type: ignore[attr-defined]
+    getattr(server, method)()
+    await protocol.until_lost()
+    assert not server._clients  # type: ignore[attr-defined]
+    forgotten = Foreign(server)
+    del forgotten
+    gc.collect()
+    server.close()
+    await asyncio.wait_for(server.wait_closed(), PATIENCE)
+    peer.close()
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="close_clients came with 3.13")
