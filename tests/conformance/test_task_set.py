@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import weakref
 from collections.abc import Iterator
@@ -208,6 +209,54 @@ async def test_set_knows_the_tasks_however_it_is_asked(loop: Loop, ours: str) ->
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("ours", BOTH)
+async def test_copies_of_the_set_have_its_tasks(loop: Loop, ours: str) -> None:
+    async def wait() -> None:
+        await asyncio.sleep(3600)
+
+    from_asyncio: Any = asyncio.tasks
+    with behind_names_if(ours):
+        kept = getattr(from_asyncio, "_scheduled_tasks", None)
+        kept = from_asyncio._all_tasks if kept is None else kept
+        gc.collect()
+        if len(kept) == 0:
+            pytest.skip("this Python keeps its own tasks elsewhere")
+        other: weakref.WeakSet[Any] = weakref.WeakSet()
+        tasks = set(kept)
+        for copied in (
+            kept.copy,
+            lambda: copy.copy(kept),
+            lambda: kept | set(),
+            lambda: kept.union(other),
+            lambda: other | kept,
+            lambda: other.union(kept),
+            lambda: kept - other,
+            lambda: kept.difference([]),
+            lambda: kept ^ other,
+            lambda: kept & list(tasks),
+            lambda: kept.intersection(asyncio.all_tasks() | tasks),
+            lambda: weakref.WeakSet(kept),
+        ):
+            tasks.add(asyncio.ensure_future(wait()))
+            assert set(copied()) == tasks
+        tasks.add(asyncio.ensure_future(wait()))
+        before = kept.copy()
+        assert before == kept
+        assert not kept - before
+        tasks.add(task := asyncio.ensure_future(wait()))
+        assert task not in before
+        assert len(before) == len(tasks) - 1
+        assert before < kept
+        assert set(kept - before) == set(kept ^ before) == {task}
+        assert not before - kept
+        before.clear()
+        assert set(kept) == tasks
+        own = tasks - {asyncio.current_task()}
+        for task in own:
+            task.cancel()
+        await asyncio.wait(own)
 
 
 @pytest.mark.parametrize("ours", BOTH)
