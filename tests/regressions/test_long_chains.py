@@ -126,6 +126,43 @@ def test_chain_of_handles(loop: Loop) -> None:
     assert gone() is None
 
 
+def test_chain_that_ends_while_a_loop_runs_within_the_end_of_another(
+    loop: Loop, switched: str
+) -> None:
+    # Its ticks begin to count anew how many ends lie in each other.
+    ends: list[weakref.ref[End]] = []
+
+    def chain() -> Any:
+        link: Any = End()
+        ends.append(weakref.ref(link))
+        for _ in range(1000):
+            future = loop.create_future()
+            future.set_result(link)
+            link = future
+        return link
+
+    class Runs:
+        def __init__(self, held: Any) -> None:
+            self.held = held
+
+        def __del__(self) -> None:
+            loop.call_soon(chain)
+            turn(loop)
+            self.held = None
+
+    for depth in (1, 49, 60):
+        link: Any = Runs(chain())
+        for _ in range(depth):
+            future = loop.create_future()
+            future.set_result(link)
+            link = future
+        del future, link
+        turn(loop)
+        assert len(ends) == 2
+        assert [end() for end in ends] == [None, None]
+        ends.clear()
+
+
 @pytest.mark.parametrize("make", ["call_soon", "call_later"])
 def test_chain_of_handles_in_a_running_loop(loop: Loop, make: str) -> None:
     # Then they are used again, which is another way out for what they hold.

@@ -5,7 +5,8 @@
 //! against it (its "trashcan") differs from release to release, and up to 3.12 is for deallocators, which are PyO3's
 //! here; from 3.14 on it is for all objects. So references wait here instead of objects, in every release.
 //!
-//! On whatever thread the object ends, for each thread apart.
+//! On whatever thread the object ends, for each thread apart. A program may change stacks within an end (greenlets), and
+//! never come back to it: what that has counted a loop's next tick forgets.
 
 use std::cell::{Cell, RefCell};
 
@@ -50,12 +51,33 @@ impl<'py> End<'py> {
 impl Drop for End<'_> {
     #[inline]
     fn drop(&mut self) {
-        let depth = DEPTH.get() - 1;
-        DEPTH.set(depth);
-        if depth == WAITS {
+        if count_down() == WAITS {
             release_waiting(self.py);
         }
     }
+}
+
+/// One less, unless [`forget_left`] has forgotten it.
+#[inline]
+fn count_down() -> u32 {
+    let depth = DEPTH.get();
+    let depth = depth - u32::from(depth & !WAITS > 0);
+    DEPTH.set(depth);
+    depth
+}
+
+/// Whether ends are under way on this thread.
+#[inline]
+pub(crate) fn are_under_way() -> bool {
+    DEPTH.get() != 0
+}
+
+/// Where no end can be under way but those that a program has left, or one within which it runs a loop: from here as many
+/// more may lie in each other. May run Python code.
+#[cold]
+pub(crate) fn forget_left(py: Python<'_>) {
+    DEPTH.set(0);
+    release_waiting(py);
 }
 
 #[cold]
@@ -77,7 +99,8 @@ fn release_waiting(py: Python<'_>) {
     while let Ok(Some(held)) = next() {
         drop(held.into_bound(py));
     }
-    DEPTH.set((DEPTH.get() & !WAITS) - 1);
+    DEPTH.set(DEPTH.get() & !WAITS);
+    count_down();
     // None is left: the memory goes, too.
     let list = WAITING.try_with(RefCell::take);
     drop(list);

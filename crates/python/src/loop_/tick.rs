@@ -13,6 +13,7 @@ use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
 use super::{EventLoop, Runnable, State, files, inside, replaced, watch};
+use crate::chains;
 use crate::context::Runner;
 use crate::handle::{Handle, TimerHandle, Used, collector};
 use crate::owner::Ownership;
@@ -34,6 +35,10 @@ pub(super) fn tick(
     let this = event_loop.get();
     // A fork in the last tick may have left the loop behind.
     this.check_open()?;
+    if chains::are_under_way() {
+        current::settle(event_loop)?;
+        chains::forget_left(py);
+    }
     this.drain_inbox(py);
     let poll = !sleep || this.stopping.load(Ordering::Relaxed);
     if this.has_own_time() {
