@@ -184,6 +184,60 @@ async def test_derived_classes(loop: Loop) -> None:
     assert seen == ["added", "cancelled"]
 
 
+async def test_class_is_as_fixed_as_asyncios(loop: Loop, kind: str, classes: str) -> None:
+    from_asyncio: Any = asyncio.tasks
+    base: Any = oxlip.Task if makes_ours(kind, classes) else asyncio.Task
+    other_base: Any = asyncio.Task if base is oxlip.Task else oxlip.Task
+
+    class Plain(base):  # type: ignore[misc]
+        pass
+
+    class Alike(base):  # type: ignore[misc]
+        def cancel(self, *args: Any) -> bool:
+            cancels.append(self)
+            return bool(super().cancel(*args))
+
+    class WithSlot(base):  # type: ignore[misc]
+        __slots__ = ("slot",)
+
+    class OfFuture(type(loop.create_future())):  # type: ignore[misc]
+        pass
+
+    class OfOther(other_base):  # type: ignore[misc]
+        pass
+
+    cancels: list[Any] = []
+    fixed = [
+        *(asyncio.Task, asyncio.Future, from_asyncio._PyTask, oxlip.Task, oxlip.Future),
+        *(OfOther, object, int),
+    ]
+    future: Any = loop.create_future()
+    task: Any = loop.create_task(awaits(loop.create_future()))
+    derived: Any = Plain(awaits(loop.create_future()), loop=loop)
+    for other in (*fixed, Plain, Alike, WithSlot):
+        with pytest.raises(TypeError, match="__class__ assignment"):
+            task.__class__ = other
+    with pytest.raises(TypeError, match="__class__ assignment"):
+        future.__class__ = OfFuture
+    for made in (type(task), type(future)):
+        with pytest.raises(TypeError, match="immutable type"):
+            made.attribute = 1
+    for other in (*fixed, WithSlot):
+        with pytest.raises(TypeError, match="__class__ assignment"):
+            derived.__class__ = other
+    await pause(1)
+    # What Python lets a program do with classes of its own.
+    derived.__class__ = Alike
+    assert type(derived) is Alike
+    assert {task, derived} <= asyncio.all_tasks()
+    assert task.cancel() and derived.cancel()
+    assert cancels == [derived]
+    await asyncio.wait([task, derived])
+    assert task.cancelled() and derived.cancelled()
+    derived.__class__ = Plain
+    assert repr(derived).startswith("<Plain cancelled ")
+
+
 async def test_attributes_and_names(loop: Loop) -> None:
     task: Any = loop.create_task(pause(), name=5)  # type: ignore[arg-type]
     assert task.get_name() == "5"

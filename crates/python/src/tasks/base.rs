@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTypeInfo as _, ffi};
 
+use super::core::Ours;
 use super::{Future, Task, end, part};
 use crate::names;
 use crate::native_base::{alloc, check_size, free, instance_size, native_base, type_over};
@@ -80,6 +81,21 @@ fn make(
     let flags = ffi::Py_TPFLAGS_DEFAULT | ffi::Py_TPFLAGS_BASETYPE;
     // SAFETY: the functions are for instances of this size, which is that of the base.
     unsafe { type_over(&bases, name, expected, flags, &slots) }
+}
+
+/// From here on nobody changes a class, or gives an instance of it another one, as with asyncio's.
+pub(super) fn make_immutable<T: Ours>(py: Python<'_>) {
+    // SAFETY: the class's own type object, which nobody has used yet.
+    unsafe {
+        let flags = &raw mut (*T::type_object_raw(py)).tp_flags;
+        #[cfg(not(Py_GIL_DISABLED))]
+        flags.write(flags.read() | ffi::Py_TPFLAGS_IMMUTABLETYPE);
+        #[cfg(Py_GIL_DISABLED)]
+        (*flags).fetch_or(
+            ffi::Py_TPFLAGS_IMMUTABLETYPE,
+            std::sync::atomic::Ordering::Relaxed,
+        );
+    }
 }
 
 /// Whether this is one of the two classes, or derived from one.

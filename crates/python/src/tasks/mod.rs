@@ -85,6 +85,8 @@ pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
     end::install::<Task>(py);
     awaiting::install(py);
     calls::install(py)?;
+    base::make_immutable::<Future>(py);
+    base::make_immutable::<Task>(py);
     module.add_class::<Future>()?;
     module.add_class::<Task>()?;
     EXPORTED.store(true, Ordering::Relaxed);
