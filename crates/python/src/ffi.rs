@@ -132,17 +132,33 @@ pub(crate) fn has_own(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> 
 /// makes it one, and the answer then is `failed`.
 #[inline]
 pub(crate) fn without_panic<R>(py: Python<'_>, failed: R, run: impl FnOnce() -> R) -> R {
-    match catch_unwind(AssertUnwindSafe(run)) {
+    match caught(run) {
         Ok(answer) => answer,
-        Err(panic) => {
-            let text = match panic.downcast::<String>() {
-                Ok(text) => *text,
-                Err(panic) => (*panic.downcast_ref::<&str>().unwrap_or(&"panic")).to_owned(),
-            };
-            PanicException::new_err((text,)).restore(py);
+        Err(error) => {
+            error.restore(py);
             failed
         }
     }
+}
+
+/// The same of a deallocator, which has nobody to raise an exception to: the panic is printed, and what was still to
+/// be freed is not.
+#[inline]
+pub(crate) fn dealloc_without_panic(py: Python<'_>, run: impl FnOnce()) {
+    if let Err(error) = caught(run) {
+        beside_an_exception(py, || error.write_unraisable(py, None));
+    }
+}
+
+#[inline]
+fn caught<R>(run: impl FnOnce() -> R) -> PyResult<R> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(panic) => (*panic.downcast_ref::<&str>().unwrap_or(&"panic")).to_owned(),
+        };
+        PanicException::new_err((text,))
+    })
 }
 
 /// Runs something while an exception may be on its way, which goes on afterwards.

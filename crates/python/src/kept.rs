@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::True;
 use pyo3::{PyClass, ffi};
 
+use crate::ffi::dealloc_without_panic;
+
 /// More than this many are not kept.
 const AT_MOST: usize = 256;
 
@@ -82,19 +84,21 @@ unsafe extern "C" fn dealloc<T: Keeps>(object: *mut ffi::PyObject) {
     // count again, and an instance of a heap type refers to it.
     unsafe {
         let py = Python::assume_attached();
-        ffi::PyObject_GC_UnTrack(object.cast());
-        if (*ffi::Py_TYPE(object)).tp_weaklistoffset > 0 {
-            ffi::PyObject_ClearWeakRefs(object);
-        }
-        ffi::Py_INCREF(object);
-        let alone = Bound::from_owned_ptr(py, object).cast_into_unchecked::<T>();
-        let is_fresh = T::let_go(&alone);
-        if let Some(alone) = T::kept().keep(alone, is_fresh) {
-            let object = alone.into_ptr();
-            let class = ffi::Py_TYPE(object);
-            let free = (*class).tp_free.expect("a ready type has tp_free");
-            free(object.cast());
-            ffi::Py_DECREF(class.cast());
-        }
+        dealloc_without_panic(py, || {
+            ffi::PyObject_GC_UnTrack(object.cast());
+            if (*ffi::Py_TYPE(object)).tp_weaklistoffset > 0 {
+                ffi::PyObject_ClearWeakRefs(object);
+            }
+            ffi::Py_INCREF(object);
+            let alone = Bound::from_owned_ptr(py, object).cast_into_unchecked::<T>();
+            let is_fresh = T::let_go(&alone);
+            if let Some(alone) = T::kept().keep(alone, is_fresh) {
+                let object = alone.into_ptr();
+                let class = ffi::Py_TYPE(object);
+                let free = (*class).tp_free.expect("a ready type has tp_free");
+                free(object.cast());
+                ffi::Py_DECREF(class.cast());
+            }
+        });
     }
 }

@@ -44,6 +44,7 @@ mod with_gil {
     use super::super::collector::is_alone;
     use crate::chains::End;
     use crate::context::Chosen;
+    use crate::ffi::dealloc_without_panic;
 
     pub(super) unsafe extern "C" fn dealloc<H: HasCallback>(object: *mut ffi::PyObject) {
         // SAFETY: called by the interpreter, attached, with an object of the class, which has no derived ones, that
@@ -51,14 +52,16 @@ mod with_gil {
         // no list of a collection that is under way has it.
         unsafe {
             let py = Python::assume_attached();
-            let handle = Borrowed::from_ptr(py, object).cast_unchecked::<H>();
-            if may_go_back(&handle) {
-                ffi::PyObject_GC_UnTrack(object.cast());
-                ffi::Py_INCREF(object);
-                go_back(Bound::from_owned_ptr(py, object).cast_into_unchecked::<H>());
-            } else if let Some(free) = H::freeing().get() {
-                free(object);
-            }
+            dealloc_without_panic(py, || {
+                let handle = Borrowed::from_ptr(py, object).cast_unchecked::<H>();
+                if may_go_back(&handle) {
+                    ffi::PyObject_GC_UnTrack(object.cast());
+                    ffi::Py_INCREF(object);
+                    go_back(Bound::from_owned_ptr(py, object).cast_into_unchecked::<H>());
+                } else if let Some(free) = H::freeing().get() {
+                    free(object);
+                }
+            });
         }
     }
 

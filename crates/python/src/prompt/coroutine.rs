@@ -427,13 +427,15 @@ unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
             Borrowed::from_ptr(py, object).cast_unchecked::<Coroutine>(),
         )
     };
-    match Coroutine::is_awaited(&coroutine) {
-        // SAFETY: a live object.
-        Ok(false) => return unsafe { ffi::Py_NewRef(object) },
-        Ok(true) => PyRuntimeError::new_err("coroutine is being awaited already").restore(py),
-        Err(error) => error.restore(py),
-    }
-    std::ptr::null_mut()
+    crate::ffi::without_panic(py, std::ptr::null_mut(), || {
+        match Coroutine::is_awaited(&coroutine) {
+            // SAFETY: a live object.
+            Ok(false) => return unsafe { ffi::Py_NewRef(object) },
+            Ok(true) => PyRuntimeError::new_err("coroutine is being awaited already").restore(py),
+            Err(error) => error.restore(py),
+        }
+        std::ptr::null_mut()
+    })
 }
 
 /// Called by the collector, for one in a cycle, before anything of that is cleared; of others `let_go` says it.

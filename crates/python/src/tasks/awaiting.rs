@@ -84,16 +84,18 @@ pub(super) fn install(py: Python<'_>) {
 unsafe extern "C" fn iterate_object(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: called by the interpreter, attached, with a live object of one of the two classes, or a derived one.
     let object = unsafe { Bound::from_borrowed_ptr(Python::assume_attached(), object) };
-    let made = Native::derived(&object)
-        .ok_or_else(|| PyTypeError::new_err("a future was expected"))
-        .and_then(iterate);
-    match made {
-        Ok(made) => made.into_ptr(),
-        Err(error) => {
-            error.restore(object.py());
-            std::ptr::null_mut()
+    crate::ffi::without_panic(object.py(), std::ptr::null_mut(), || {
+        let made = Native::derived(&object)
+            .ok_or_else(|| PyTypeError::new_err("a future was expected"))
+            .and_then(iterate);
+        match made {
+            Ok(made) => made.into_ptr(),
+            Err(error) => {
+                error.restore(object.py());
+                std::ptr::null_mut()
+            }
         }
-    }
+    })
 }
 
 unsafe extern "C" fn next_of(iterator: *mut ffi::PyObject) -> *mut ffi::PyObject {

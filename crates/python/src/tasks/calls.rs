@@ -71,12 +71,16 @@ unsafe fn tell<T: Ours>(
 ) -> *mut ffi::PyObject {
     // SAFETY: see above.
     unsafe {
-        let object = Borrowed::from_ptr(Python::assume_attached(), object).cast_unchecked::<T>();
-        let told = Native::of(&object).with(|slots| slots.event_loop.is_some() && is(slots.life));
-        ffi::Py_NewRef(if told {
-            ffi::Py_True()
-        } else {
-            ffi::Py_False()
+        let py = Python::assume_attached();
+        crate::ffi::without_panic(py, std::ptr::null_mut(), || {
+            let object = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+            let told =
+                Native::of(&object).with(|slots| slots.event_loop.is_some() && is(slots.life));
+            ffi::Py_NewRef(if told {
+                ffi::Py_True()
+            } else {
+                ffi::Py_False()
+            })
         })
     }
 }

@@ -13,6 +13,7 @@ use pyo3::{Borrowed, ffi, intern, prelude::*};
 use super::core::{Native, Ours};
 use super::{Task, base};
 use crate::chains::End;
+use crate::ffi::dealloc_without_panic;
 
 /// Before objects are made.
 pub(super) fn install<T: Ours>(py: Python<'_>) {
@@ -28,31 +29,33 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
     // class below; an instance of a heap type refers to it.
     unsafe {
         let py = Python::assume_attached();
-        T::is_no_more(object);
-        let rust = {
-            let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
-            if ffi::Py_TYPE(object) == T::type_object_raw(py) && T::speaks(&borrowed) {
-                ENDING.store(object, Ordering::Relaxed);
-                if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
-                    return;
-                }
-            }
-            borrowed.get().is_gone(py);
-            // What has heard of its end may have made it known again.
+        dealloc_without_panic(py, || {
             T::is_no_more(object);
-            // Where it lies, through the pointer that may write there.
-            let offset = std::ptr::from_ref(borrowed.get()).addr() - object.addr();
-            object.byte_add(offset).cast::<T>()
-        };
-        ffi::PyObject_GC_UnTrack(object.cast());
-        // Before anything that it holds is gone.
-        ffi::PyObject_ClearWeakRefs(object);
-        // Not before: a program may have given it another class.
-        let class = ffi::Py_TYPE(object);
-        (*rust).release(&End::begin(py));
-        std::ptr::drop_in_place(rust);
-        base::dealloc(object);
-        ffi::Py_DECREF(class.cast());
+            let rust = {
+                let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
+                if ffi::Py_TYPE(object) == T::type_object_raw(py) && T::speaks(&borrowed) {
+                    ENDING.store(object, Ordering::Relaxed);
+                    if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+                        return;
+                    }
+                }
+                borrowed.get().is_gone(py);
+                // What has heard of its end may have made it known again.
+                T::is_no_more(object);
+                // Where it lies, through the pointer that may write there.
+                let offset = std::ptr::from_ref(borrowed.get()).addr() - object.addr();
+                object.byte_add(offset).cast::<T>()
+            };
+            ffi::PyObject_GC_UnTrack(object.cast());
+            // Before anything that it holds is gone.
+            ffi::PyObject_ClearWeakRefs(object);
+            // Not before: a program may have given it another class.
+            let class = ffi::Py_TYPE(object);
+            (*rust).release(&End::begin(py));
+            std::ptr::drop_in_place(rust);
+            base::dealloc(object);
+            ffi::Py_DECREF(class.cast());
+        });
     }
 }
 
