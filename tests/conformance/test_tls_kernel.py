@@ -15,7 +15,6 @@ import socket
 import ssl
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import loops, tls
@@ -36,11 +35,30 @@ def asking(context: ssl.SSLContext, version: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
-def contexts(version: ssl.TLSVersion, is_server: bool) -> dict[str, Any]:
-    """For `tls.connection()`: the loop's side asks for the kernel, the peer's does not."""
+def connection(
+    version: ssl.TLSVersion,
+    is_server: bool,
+    protocol: Recorder | None = None,
+    *,
+    tickets: int = 2,
+    **options: float,
+) -> contextlib.AbstractAsyncContextManager[tuple[asyncio.Transport, Recorder, tls.TlsPeer]]:
+    """The loop's side asks for the kernel, the peer's does not."""
     server, client = tls.server_context(), tls.client_context()
     asking(server if is_server else client, version)
-    return {"server": server, "client": client, "is_server": is_server}
+    server.num_tickets = tickets
+    return tls.connection(
+        protocol or Recorder(), server=server, client=client, is_server=is_server, **options
+    )
+
+
+async def ends_properly(protocol: Recorder, peer: tls.TlsPeer) -> None:
+    """The loop's side has closed: its farewell is the next that the peer reads, and is answered."""
+    peer.sock.suppress_ragged_eofs = False  # An end without a farewell is an error.
+    assert await asyncio.to_thread(peer.sock.recv, 1) == b""
+    await peer.part()
+    await protocol.until_lost()
+    assert protocol.error is None
 
 
 def kernel_can() -> bool:
@@ -78,7 +96,7 @@ def _our_loops() -> tuple[type, ...]:
 async def test_the_kernel_takes_over_where_it_can(
     loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion, is_server: bool
 ) -> None:
-    async with tls.connection(Recorder(), **contexts(version, is_server)) as (transport, _, _):
+    async with connection(version, is_server) as (transport, _, _):
         expected = True if takes_over(loop) else None
         assert transport.get_extra_info("kernel_tls") is expected
     if not tls.KERNEL:
@@ -91,11 +109,7 @@ async def test_the_kernel_takes_over_where_it_can(
 async def test_bytes_of_every_size(
     loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion, is_server: bool
 ) -> None:
-    async with tls.connection(Recorder(), **contexts(version, is_server)) as (
-        transport,
-        protocol,
-        peer,
-    ):
+    async with connection(version, is_server) as (transport, protocol, peer):
         for size in (1, 1000, 16_384, 16_385, len(BIG)):
             transport.write(BIG[: size // 2])
             transport.writelines([BIG[size // 2 : size - 1], BIG[size - 1 : size]])
@@ -114,19 +128,11 @@ async def test_the_farewell_is_behind_what_was_written(
     loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion, is_server: bool
 ) -> None:
     # More than the system takes at once: the farewell, which is no data, has to wait for it.
-    async with tls.connection(Recorder(), **contexts(version, is_server)) as (
-        transport,
-        protocol,
-        peer,
-    ):
+    async with connection(version, is_server) as (transport, protocol, peer):
         transport.write(BIG)
         transport.close()
         assert await peer.exactly(len(BIG)) == BIG
-        peer.sock.suppress_ragged_eofs = False  # An end without a farewell is an error.
-        assert await asyncio.to_thread(peer.sock.recv, 1) == b""
-        await peer.part()
-        await protocol.until_lost()
-        assert protocol.error is None
+        await ends_properly(protocol, peer)
 
 
 @VERSIONS
@@ -134,11 +140,7 @@ async def test_the_farewell_is_behind_what_was_written(
 async def test_the_peers_farewell_is_answered(
     loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion, is_server: bool
 ) -> None:
-    async with tls.connection(Recorder(), **contexts(version, is_server)) as (
-        transport,
-        protocol,
-        peer,
-    ):
+    async with connection(version, is_server) as (transport, protocol, peer):
         transport.write(b"hello")
         assert await peer.exactly(5) == b"hello"
         peer.send(b"last words")
@@ -151,8 +153,7 @@ async def test_the_peers_farewell_is_answered(
 
 async def test_tickets_arrive(loop: asyncio.AbstractEventLoop) -> None:
     # They follow the handshake as records of their own type.
-    options = contexts(ssl.TLSVersion.TLSv1_3, True)
-    async with tls.connection(Recorder(), **options) as (transport, _, peer):
+    async with connection(ssl.TLSVersion.TLSv1_3, True) as (transport, _, peer):
         transport.write(b"hello")
         assert await peer.exactly(5) == b"hello"
         session = peer.sock.session
@@ -166,7 +167,7 @@ async def test_records_that_are_none(
     loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion, is_server: bool
 ) -> None:
     # OpenSSL's alert says what was wrong.
-    async with tls.connection(Recorder(), **contexts(version, is_server)) as (_, protocol, peer):
+    async with connection(version, is_server) as (_, protocol, peer):
         peer.send_raw(b"\x17\x03\x03\x00\x20" + b"x" * 32)
         await protocol.until_lost()
         assert isinstance(protocol.error, ssl.SSLError)
@@ -179,11 +180,7 @@ async def test_no_descriptor_is_left_open(
     loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion
 ) -> None:
     async def once(is_server: bool, end: str) -> None:
-        async with tls.connection(Recorder(), **contexts(version, is_server)) as (
-            transport,
-            protocol,
-            peer,
-        ):
+        async with connection(version, is_server) as (transport, protocol, peer):
             transport.write(BIG)
             getattr(transport, end)()
             if end == "close":
@@ -205,11 +202,7 @@ async def test_a_peer_that_does_not_read_at_the_end(
     loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion
 ) -> None:
     # The farewell waits for room that never comes; the shutdown's time-out ends that.
-    async with tls.connection(Recorder(), ssl_shutdown_timeout=0.2, **contexts(version, True)) as (
-        transport,
-        protocol,
-        _,
-    ):
+    async with connection(version, True, ssl_shutdown_timeout=0.2) as (transport, protocol, _):
         transport.write(BIG)
         transport.close()
         await protocol.until_lost()
@@ -223,11 +216,7 @@ async def test_a_file_is_sent(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(BIG)
-    async with tls.connection(Recorder(), **contexts(version, is_server)) as (
-        transport,
-        protocol,
-        peer,
-    ):
+    async with connection(version, is_server) as (transport, protocol, peer):
         transport.write(BIG)  # more than the system takes at once
         with path.open("rb") as file:
             fallback = not takes_over(loop)
@@ -240,17 +229,14 @@ async def test_a_file_is_sent(
         transport.write(b" after")
         transport.close()
         assert await peer.exactly(6) == b" after"
-        await peer.part()
-        await protocol.until_lost()
-        assert protocol.error is None
+        await ends_properly(protocol, peer)
 
 
 async def test_close_while_a_file_is_sent(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     # The farewell is behind the file. asyncio, which reads and writes, finds the transport closed.
     path = tmp_path / "file"
     path.write_bytes(BIG)
-    options = contexts(ssl.TLSVersion.TLSv1_3, True)
-    async with tls.connection(Recorder(), **options) as (transport, protocol, peer):
+    async with connection(ssl.TLSVersion.TLSv1_3, True) as (transport, protocol, peer):
         if not takes_over(loop):
             pytest.skip("the kernel does not encrypt")
         with path.open("rb") as file:
@@ -261,11 +247,7 @@ async def test_close_while_a_file_is_sent(loop: asyncio.AbstractEventLoop, tmp_p
             transport.close()
             assert begin + await peer.exactly(len(BIG) - 1) == BIG
             assert await sending == len(BIG)
-        peer.sock.suppress_ragged_eofs = False
-        assert await asyncio.to_thread(peer.sock.recv, 1) == b""
-        await peer.part()
-        await protocol.until_lost()
-        assert protocol.error is None
+        await ends_properly(protocol, peer)
 
 
 @pytest.mark.ours  # asyncio forgets how to write then, before 3.14
@@ -274,7 +256,7 @@ async def test_the_peer_reads_slowly_after_its_farewell(
     loop: asyncio.AbstractEventLoop, version: ssl.TLSVersion
 ) -> None:
     # Nothing of what was written is lost with the descriptor.
-    async with tls.connection(Recorder(), **contexts(version, True)) as (transport, protocol, peer):
+    async with connection(version, True) as (transport, protocol, peer):
         peer.begin_to_part()
         transport.write(BIG)  # before anything is read
         received = await peer.exactly(len(BIG) - 100_000)
@@ -289,8 +271,6 @@ async def test_the_peer_reads_slowly_after_its_farewell(
 
 async def test_data_behind_a_record_that_waits(loop: asyncio.AbstractEventLoop) -> None:
     # The server's tickets do not fit: they are for the socket alone, and data must not pass them.
-    options = contexts(ssl.TLSVersion.TLSv1_3, True)
-    options["server"].num_tickets = 200
     data = bytearray(BIG[:500_000])
 
     class Eager(Recorder):
@@ -299,7 +279,8 @@ async def test_data_behind_a_record_that_waits(loop: asyncio.AbstractEventLoop) 
             self.transport.write(data)
             self.transport.write(memoryview(data))
 
-    async with tls.connection(Eager(), **options) as (_, protocol, peer):
+    version = ssl.TLSVersion.TLSv1_3
+    async with connection(version, True, Eager(), tickets=200) as (_, protocol, peer):
         expected = bytes(data) * 2
         data[:] = b"!" * len(data)  # It has been taken, however it leaves.
         assert await peer.exactly(len(expected)) == expected
