@@ -4,8 +4,9 @@
 //! `core.rs` is what both have: state and outcome; `callbacks.rs` who is told. `awaiting.rs` is what `await` iterates,
 //! `step.rs` how a task goes on, `told.rs` how `gather()` and others count those that have ended, `current.rs` (from 3.14
 //! on `current_of_thread.rs`) what `asyncio.current_task()` reads, `part.rs` what else asyncio reads of ours,
-//! `unlisted.rs` the tasks that its set does not have yet, `end.rs` what is said of those that nobody has looked at. All of
-//! it is asyncio's in meaning, and runs on the thread of the future's loop, of any class.
+//! `registered.rs` where it finds our tasks, `unlisted.rs` those that its set does not have yet, `end.rs` what is said of
+//! those that nobody has looked at. All of it is asyncio's in meaning, and runs on the thread of the future's loop, of any
+//! class.
 
 mod awaiting;
 mod base;
@@ -19,6 +20,7 @@ pub(crate) mod current_of_thread;
 mod end;
 mod future;
 pub(crate) mod part;
+mod registered;
 pub(crate) mod step;
 mod task;
 pub(crate) mod told;
@@ -111,7 +113,7 @@ pub(crate) fn supported(py: Python<'_>) -> PyResult<bool> {
 pub(crate) fn switch(py: Python<'_>, on: bool) -> PyResult<()> {
     let on = on && EXPORTED.load(Ordering::Relaxed);
     if on || switched() {
-        task::find_task_set(py, on)?;
+        registered::find_set(py, on)?;
     }
     SWITCHED.store(on, Ordering::Relaxed);
     Ok(())
@@ -122,7 +124,7 @@ pub(crate) fn switch(py: Python<'_>, on: bool) -> PyResult<()> {
 /// # Errors
 /// Out of memory.
 pub(crate) fn list_all(py: Python<'_>) -> PyResult<()> {
-    task::list_all(py)
+    registered::list_all(py)
 }
 
 /// The task, if it is of exactly our class; there are none where the running Python's are not known.

@@ -13,12 +13,10 @@ use pyo3::{IntoPyObjectExt as _, ffi, intern};
 use super::base::TaskBase;
 use super::core::{Core, Life, Native, Ours};
 use super::future::methods;
-use super::{Any, part, step, unlisted};
+use super::{Any, part, registered, step, unlisted};
 use crate::chains::End;
 use crate::counts::Kind;
-use crate::fields::Fields;
 use crate::loop_::EventLoop;
-use crate::primitives::TaskSet;
 use crate::{context, errors, names};
 
 /// As `asyncio.Task`.
@@ -82,7 +80,7 @@ impl Task {
         let task = Bound::new(py, task)?;
         Self::begin(&task, coro, name, None)?;
         step::queue_first(event_loop.as_any(), &task)?;
-        register(&task)?;
+        registered::add(&task)?;
         Ok(task)
     }
 
@@ -266,7 +264,7 @@ impl Task {
             drop(coro);
             part::show_coro(slf, None);
         } else {
-            register(slf)?;
+            registered::add(slf)?;
         }
         ran?;
         unregistered?;
@@ -308,48 +306,6 @@ impl Ours for Task {
     }
 }
 
-/// The native functions of the set below, if it has them.
-static TASK_SET: Fields<Option<Py<TaskSet>>> = Fields::new(None);
-
-/// Looks for them, or forgets them.
-///
-/// # Errors
-/// asyncio has no set of its tasks.
-pub(super) fn find_task_set(py: Python<'_>, on: bool) -> PyResult<()> {
-    if part::IS_KEPT {
-        return Ok(());
-    }
-    let add = names::SCHEDULED_TASKS
-        .get(py)?
-        .getattr(intern!(py, "add"))?;
-    let found = add.getattr(intern!(py, "__self__"))?;
-    let found = found.cast_into::<TaskSet>().ok().filter(|_| on);
-    list_all(py)?;
-    let before = std::mem::replace(&mut *TASK_SET.hold(py), found.map(Bound::unbind));
-    drop(before);
-    Ok(())
-}
-
-/// Has the set know all tasks.
-///
-/// # Errors
-/// Out of memory: the others are still to be listed.
-pub(super) fn list_all(py: Python<'_>) -> PyResult<()> {
-    let native = TASK_SET
-        .hold(py)
-        .as_ref()
-        .map(|tasks| tasks.bind(py).clone());
-    while let Some(task) = unlisted::any(py) {
-        // It is in one of the two at any time: others may look meanwhile.
-        match &native {
-            Some(native) => native.get().insert(task.as_any())?,
-            None => register_in_set(&task)?,
-        }
-        unlisted::remove(py, &task.get().place);
-    }
-    Ok(())
-}
-
 static NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// The number of a task without a name of its own.
@@ -362,34 +318,6 @@ fn next_number(_attached: Python<'_>) -> u64 {
     let number = NUMBER.load(Ordering::Relaxed);
     NUMBER.store(number + 1, Ordering::Relaxed);
     number
-}
-
-/// Into the set or the list that `asyncio.all_tasks()` reads.
-#[inline]
-fn register(task: &Bound<'_, Task>) -> PyResult<()> {
-    let py = task.py();
-    if part::IS_KEPT {
-        part::enlist(task);
-        return Ok(());
-    }
-    if TASK_SET.hold(py).is_some() && unlisted::add(task) {
-        return Ok(());
-    }
-    register_in_set(task)
-}
-
-#[cold]
-fn register_in_set(task: &Bound<'_, Task>) -> PyResult<()> {
-    let py = task.py();
-    let native = TASK_SET
-        .hold(py)
-        .as_ref()
-        .map(|tasks| tasks.bind(py).clone());
-    if let Some(native) = native {
-        return native.get().add(task.as_any());
-    }
-    let tasks = names::SCHEDULED_TASKS.get(py)?;
-    crate::ffi::call_method(intern!(py, "add"), [tasks, task.as_any()]).map(drop)
 }
 
 /// What is given as a context: from Python 3.15 on it must be one.
@@ -450,7 +378,7 @@ methods!(#[pymethods] Task {
             return started;
         }
         step::queue_first(&event_loop, slf)?;
-        register(slf)
+        registered::add(slf)
     }
 
     #[pyo3(signature = (result, /))]
