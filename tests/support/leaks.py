@@ -36,9 +36,17 @@ def open_descriptors() -> dict[int, str]:
     return found
 
 
+# How long a thread of asyncio's that has nothing left to do may take to be gone.
+ENDING_SECONDS = 2.0
+
+
 def take() -> Snapshot:
     """Collects garbage, then looks."""
     gc.collect()
+    for thread in threading.enumerate():
+        # It tells the loop of a child's end, and ends after that.
+        if thread.name.startswith("asyncio-waitpid-"):
+            thread.join(ENDING_SECONDS)
     return Snapshot(
         descriptors=open_descriptors(),
         threads=frozenset(threading.enumerate()),
