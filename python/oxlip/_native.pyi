@@ -52,6 +52,7 @@ __all__ = [
     "gather",
     "has_tasks",
     "list_tasks",
+    "list_tasks_to_collect",
     "live_objects",
     "own_scheduling",
     "own_streams",
@@ -614,6 +615,9 @@ def has_tasks() -> bool:
 
 def list_tasks() -> None:
     """Has asyncio's set of all tasks know those that it was not told of yet."""
+
+def list_tasks_to_collect(phase: str, info: dict[str, int], /) -> None:
+    """For `gc.callbacks`: the same when a collection begins."""
 
 def switch_tasks(on: bool, /) -> None:
     """Has all loops make `Future` and `Task` from here on, or asyncio's again."""

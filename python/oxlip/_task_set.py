@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio.tasks
+import gc
 import sys
 from typing import Any
 from weakref import WeakSet
@@ -24,6 +25,10 @@ def make_native(tasks: Any) -> bool:
     native = _native.TaskSet(tasks)
     vars(tasks).update(add=native.add, _remove=native.remove)
     tasks.__class__ = _TaskSet
+    # Tasks that are found to be garbage may not be given out any more: the collector clears the
+    # weak references to them, so that a set has none of them, but the native list would.
+    if _native.list_tasks_to_collect not in gc.callbacks:
+        gc.callbacks.append(_native.list_tasks_to_collect)
     return True
 
 

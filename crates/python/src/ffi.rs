@@ -361,7 +361,8 @@ pub(crate) fn new_object<'py>(
 /// `TypeError` if it does not derive from `base`; out of memory.
 pub(crate) fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>) -> PyResult<()> {
     let py = class.py();
-    if !class.is_subclass(base)? {
+    // SAFETY: two live types. Not `issubclass()`, which a metaclass may answer.
+    if unsafe { ffi::PyType_IsSubtype(class.as_type_ptr(), base.as_type_ptr()) } == 0 {
         let message = format!("{} does not derive from {}", class.repr()?, base.repr()?);
         return Err(pyo3::exceptions::PyTypeError::new_err(message));
     }
@@ -371,14 +372,17 @@ pub(crate) fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>)
         .try_iter()?
     {
         let (name, method): (Bound<'_, PyString>, Bound<'_, PyAny>) = item?.extract()?;
-        // SAFETY: the two type objects are live.
-        let is_method =
-            unsafe { ffi::Py_TYPE(method.as_ptr()) == &raw mut ffi::PyMethodDescr_Type };
+        // SAFETY: live objects; of that type, the second part is looked at.
+        let is_method = unsafe {
+            ffi::Py_TYPE(method.as_ptr()) == &raw mut ffi::PyMethodDescr_Type
+                && (*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_common.d_type
+                    == base.as_type_ptr()
+        };
         if !is_method || !class.getattr(&name)?.is(&method) {
             continue;
         }
         // SAFETY: a descriptor of that type, whose definition outlives `base`, which `class` refers to;
-        // objects of `class` are such as its function expects.
+        // its function expects objects of `base`, of which those of `class` are.
         let adopted = unsafe {
             let definition = (*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_method;
             let adopted = ffi::PyDescr_NewMethod(class.as_type_ptr(), definition);

@@ -33,12 +33,14 @@ mod tls;
 mod transport;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 /// The native half of oxlip.
 #[pymodule(gil_used = false)]
 mod _native {
-    use super::{Bound, PyDict, PyModule, PyResult, PyTuple, PyType, Python, counts, pyfunction};
+    use super::{
+        Bound, PyDict, PyModule, PyResult, PyString, PyTuple, PyType, Python, counts, pyfunction,
+    };
     use pyo3::prelude::*;
 
     #[pymodule_export]
@@ -157,6 +159,20 @@ mod _native {
     #[pyfunction]
     fn list_tasks(py: Python<'_>) -> PyResult<()> {
         super::tasks::list_all(py)
+    }
+
+    /// For `gc.callbacks`: as [`list_tasks`] when a collection begins.
+    #[pyfunction]
+    #[pyo3(signature = (phase, info, /))]
+    fn list_tasks_to_collect(
+        phase: &Bound<'_, PyString>,
+        info: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let _ = info;
+        if phase.to_str()? == "start" {
+            super::tasks::list_all(phase.py())?;
+        }
+        Ok(())
     }
 
     #[pymodule_init]

@@ -74,10 +74,10 @@ impl Args {
         // one, or those of the tuple, which keeps them alive and unchanged during the call.
         unsafe {
             let (items, count) = match self {
-                Self::None => (inline.as_ptr().add(1), with_place),
+                Self::None => (inline.as_mut_ptr().add(1).cast_const(), with_place),
                 Self::One(one) => {
                     inline[1] = one.as_ptr();
-                    (inline.as_ptr().add(1), 1 | with_place)
+                    (inline.as_mut_ptr().add(1).cast_const(), 1 | with_place)
                 }
                 Self::Many(many) => {
                     let tuple = many.as_ptr();

@@ -3,6 +3,8 @@
 //! The coroutine is in `python/oxlip/_groups.py`. Other futures, and arguments that are an error, are asyncio's to
 //! deal with.
 
+use std::mem;
+
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -111,14 +113,16 @@ impl Waiting {
         };
         let context = context::copy_current(py)?;
         let caller = part::caller(py)?;
-        {
+        let before = {
             let mut this = hold(slf);
-            // Nothing has been there before.
-            this.waiter = Some(waiter.clone().unbind());
-            this.timer = timer.map(Bound::unbind);
-            this.context = Some(context.clone_ref(py));
-            this.caller = caller.as_ref().map(|it| it.clone().unbind());
-        }
+            (
+                this.waiter.replace(waiter.clone().unbind()),
+                mem::replace(&mut this.timer, timer.map(Bound::unbind)),
+                this.context.replace(context.clone_ref(py)),
+                mem::replace(&mut this.caller, caller.as_ref().map(|it| it.clone().unbind())),
+            )
+        };
+        drop(before);
         for future in Self::futures(slf) {
             let told = Told::Wait(slf.clone().unbind());
             told::tell(&future, told, context.clone_ref(py))?;

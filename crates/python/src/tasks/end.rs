@@ -30,17 +30,19 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
     unsafe {
         let py = Python::assume_attached();
         dealloc_without_panic(py, || {
-            T::is_no_more(object);
             let rust = {
                 let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
                 if ffi::Py_TYPE(object) == T::type_object_raw(py) && T::speaks(&borrowed) {
                     ENDING.store(object, Ordering::Relaxed);
-                    if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
+                    let lives_on = ffi::PyObject_CallFinalizerFromDealloc(object) < 0;
+                    // The collector may have called the finalizer before, so that nobody has taken it.
+                    ENDING.store(ptr::null_mut(), Ordering::Relaxed);
+                    if lives_on {
                         return;
                     }
                 }
+                // Not before: who hears of its end finds it, as asyncio's, and may keep it.
                 borrowed.get().is_gone(py);
-                // What has heard of its end may have made it known again.
                 T::is_no_more(object);
                 // Where it lies, through the pointer that may write there.
                 let offset = std::ptr::from_ref(borrowed.get()).addr() - object.addr();

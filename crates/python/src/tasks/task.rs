@@ -524,6 +524,8 @@ methods!(#[pymethods] Task {
 
     fn __clear__(slf: &Bound<'_, Self>) {
         slf.get().is_gone(slf.py());
+        // SAFETY: a live task.
+        unsafe { Self::is_no_more(slf.as_ptr()) };
         Native::of(slf).clear();
         let before = Self::with(slf, std::mem::take);
         drop(before);

@@ -2,7 +2,7 @@
 //!
 //! In that set each task is a weak reference with a callback, made and called for nothing where nobody asks which
 //! tasks there are: a sixth of what a short task costs. Here it is one place in a list, which the task knows.
-//! `_TaskSet` of `python/oxlip/_task_set.py` has the set filled before its data are read.
+//! `_TaskSet` of `python/oxlip/_task_set.py` has the set filled before its data are read, and before a collection.
 //!
 //! Only with a GIL, which whoever is here holds. The references are not counted: a task leaves the list before it is
 //! freed, and before the callbacks of weak references to it could look for it here.
