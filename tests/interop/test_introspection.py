@@ -58,5 +58,5 @@ def shown(kind: str, command: str, *switch: str) -> str:
     text = re.sub(r"0x[0-9a-f]+", "ID", done.stdout)
     text = re.sub(rf"\b{program.pid}\b", "PID", text)
     # `wait_for()` is another function after the switch.
-    text = re.sub(r"(wait_for) \S+/(asyncio/tasks|oxlip/_primitives).py:\d+", r"\1", text)
+    text = re.sub(r"(wait_for) \S+/(asyncio/tasks|oxlip/_timeouts)\.py:\d+", r"\1", text)
     return "\n".join(sorted(" ".join(line.split()) for line in text.splitlines()))
