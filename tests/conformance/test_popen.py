@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import os
-import shutil
 import stat
 import subprocess
 import sys
@@ -136,12 +135,19 @@ async def test_no_program_format(loop: Loop, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stdout", [PIPE, DEVNULL, "file"])
 @pytest.mark.parametrize("stderr", [PIPE, DEVNULL, subprocess.STDOUT])
 async def test_files(
-    loop: Loop, tmp_path: Path, absolute: bool, stdin: Any, stdout: Any, stderr: Any
+    loop: Loop,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    absolute: bool,
+    stdin: Any,
+    stdout: Any,
+    stderr: Any,
 ) -> None:
-    if not absolute and shutil.which("python3") is None:
-        pytest.skip("no python3 where programs are looked for")
+    folder, name = os.path.split(sys.executable)
+    program = sys.executable if absolute else name
+    # In the first it is looked for in vain.
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), folder]))
     before = descriptors()
-    program = sys.executable if absolute else "python3"
     code = (
         f"import os, sys; out = os.read(0, 100) if '{stdin}' != 'None' else b'none'; "
         "os.write(1, b'out:' + out); os.write(2, b'err'); "
