@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
@@ -45,9 +46,11 @@ class Spoiler:
                 sink.sendall(data)
                 if spoil and self.how == "cut" and passed >= self.at:
                     break
-            sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+        # After a reset too, which may have taken the alert with it: else the client waits for more.
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
 
     def spoil(self, data: bytes, at: int) -> bytes:
         if self.how == "cut":
