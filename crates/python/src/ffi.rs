@@ -375,7 +375,9 @@ pub(crate) fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>)
         // SAFETY: live objects; of that type, the second part is looked at.
         let is_method = unsafe {
             ffi::Py_TYPE(method.as_ptr()) == &raw mut ffi::PyMethodDescr_Type
-                && (*method.as_ptr().cast::<ffi::PyMethodDescrObject>()).d_common.d_type
+                && (*method.as_ptr().cast::<ffi::PyMethodDescrObject>())
+                    .d_common
+                    .d_type
                     == base.as_type_ptr()
         };
         if !is_method || !class.getattr(&name)?.is(&method) {

@@ -164,10 +164,7 @@ mod _native {
     /// For `gc.callbacks`: as [`list_tasks`] when a collection begins.
     #[pyfunction]
     #[pyo3(signature = (phase, info, /))]
-    fn list_tasks_to_collect(
-        phase: &Bound<'_, PyString>,
-        info: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
+    fn list_tasks_to_collect(phase: &Bound<'_, PyString>, info: &Bound<'_, PyAny>) -> PyResult<()> {
         let _ = info;
         if phase.to_str()? == "start" {
             super::tasks::list_all(phase.py())?;

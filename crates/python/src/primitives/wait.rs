@@ -119,7 +119,10 @@ impl Waiting {
                 this.waiter.replace(waiter.clone().unbind()),
                 mem::replace(&mut this.timer, timer.map(Bound::unbind)),
                 this.context.replace(context.clone_ref(py)),
-                mem::replace(&mut this.caller, caller.as_ref().map(|it| it.clone().unbind())),
+                mem::replace(
+                    &mut this.caller,
+                    caller.as_ref().map(|it| it.clone().unbind()),
+                ),
             )
         };
         drop(before);
