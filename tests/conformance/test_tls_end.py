@@ -6,13 +6,14 @@ import asyncio
 import logging
 import socket
 import ssl
+import sys
 import threading
 import time
 from typing import Any
 
 import pytest
 from support import tls
-from support.protocols import BufferedRecorder, Recorder
+from support.protocols import BufferedRecorder, Calls, Recorder
 from support.sockets import PATIENCE, connected
 
 BRIEF = 0.05
@@ -367,6 +368,73 @@ async def test_a_protocol_that_fails(
             "eof_received": "Error calling eof_received()",
         }[method]
     )
+
+
+class NoException(BaseException):
+    """What `except Exception` does not catch."""
+
+
+def raising(base: type[Calls], method: str, error: type[BaseException]) -> Calls:
+    def fail(self: Any, *arguments: Any) -> None:
+        getattr(base, method)(self, *arguments)
+        raise error("on purpose")
+
+    return type("Raising", (base,), {method: fail})()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, NoException])
+@pytest.mark.parametrize(
+    ("base", "method"), [(Recorder, "data_received"), (BufferedRecorder, "buffer_updated")]
+)
+async def test_what_is_no_exception_is_reported_by_the_lower_transport(
+    loop: asyncio.AbstractEventLoop,
+    contexts: list[dict[str, Any]],
+    base: type[Calls],
+    method: str,
+    error: type[BaseException],
+) -> None:
+    async with tls.connection(raising(base, method, error)) as (transport, protocol, peer):
+        lower = transport._ssl_protocol._transport  # type: ignore[attr-defined]
+        peer.send(b"hello")
+        await protocol.until_lost()
+        assert type(protocol.error) is error
+    (context,) = contexts
+    contexts.clear()
+    assert context["exception"] is protocol.error
+    assert context["transport"] is lower
+    # asyncio's own protocol of TLS has a buffer.
+    assert sys.version_info < (3, 11) or context["message"] in (
+        "Fatal error: protocol.buffer_updated() call failed.",
+        "Fatal error: protocol.data_received() call failed.",
+    )
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, NoException])
+async def test_connection_made_that_raises_what_is_no_exception(
+    loop: asyncio.AbstractEventLoop, contexts: list[dict[str, Any]], error: type[BaseException]
+) -> None:
+    protocol = raising(Recorder, "connection_made", error)
+    with pytest.raises(error):
+        async with tls.connection(protocol):
+            pass
+    await protocol.until_lost()
+    (context,) = contexts
+    contexts.clear()
+    assert context["exception"] is protocol.error
+    assert type(protocol.error) is error
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, NoException])
+async def test_eof_received_that_raises_what_is_no_exception(
+    loop: asyncio.AbstractEventLoop, contexts: list[dict[str, Any]], error: type[BaseException]
+) -> None:
+    async with tls.connection(raising(Recorder, "eof_received", error)) as (_, protocol, peer):
+        peer.vanish()
+        await protocol.until_lost()
+        assert type(protocol.error) is error
+    messages = [context["message"] for context in contexts]
+    contexts.clear()
+    assert messages == ([] if error is asyncio.CancelledError else ["Error calling eof_received()"])
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])

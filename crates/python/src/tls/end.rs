@@ -4,7 +4,7 @@
 use std::mem;
 
 use oxlip_core::tls::{ClosePlan, EndPlan, Overdue, Shutdown};
-use pyo3::exceptions::{PyConnectionAbortedError, PyConnectionResetError, PyException, PyOSError};
+use pyo3::exceptions::{PyConnectionAbortedError, PyConnectionResetError, PyOSError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -80,8 +80,8 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
         }
         return Ok(());
     }
-    if !error.is_instance_of::<PyException>(py) {
-        return Ok(()); // Cancelled.
+    if error.matches(py, names::CANCELLED_ERROR.get(py)?)? {
+        return Ok(());
     }
     let lower = lower.into_pyobject(py)?;
     errors::report(

@@ -1,7 +1,7 @@
 //! From the lower transport's `connection_made` to the program's.
 
 use oxlip_core::tls::Begin;
-use pyo3::exceptions::PyConnectionAbortedError;
+use pyo3::exceptions::{PyConnectionAbortedError, PyException};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat};
@@ -69,6 +69,9 @@ fn complete(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         let transport = transport.into_pyobject(py)?;
         let made = ffi::call_method(intern!(py, "connection_made"), [&protocol, &transport]);
         if let Err(error) = made {
+            if !error.is_instance_of::<PyException>(py) {
+                return Err(error); // As in `read::receive`.
+            }
             return end::fatal(
                 slf,
                 error,

@@ -1,7 +1,7 @@
 //! From records that have arrived to the program's protocol.
 
 use oxlip_core::write_queue::Flow;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 
@@ -24,7 +24,8 @@ pub(super) enum Received {
 /// back if it brings more than the program reads. An error ends the connection.
 ///
 /// # Errors
-/// `SystemExit` and `KeyboardInterrupt`.
+/// What is no `Exception`, such as a `CancelledError` of the protocol's: as with asyncio it is for the
+/// caller, and the lower transport reports it and ends.
 pub(super) fn receive(slf: &Bound<'_, TlsProtocol>) -> PyResult<Received> {
     let received = deliver(slf).and_then(|received| {
         write::write_queued(slf)?;
@@ -33,10 +34,11 @@ pub(super) fn receive(slf: &Bound<'_, TlsProtocol>) -> PyResult<Received> {
     });
     match received {
         Ok(received) => Ok(received),
-        Err(error) => {
+        Err(error) if error.is_instance_of::<PyException>(slf.py()) => {
             end::fatal(slf, error, "Fatal error on SSL protocol")?;
             Ok(Received::Nothing)
         }
+        Err(error) => Err(error),
     }
 }
 
