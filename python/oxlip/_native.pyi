@@ -247,6 +247,9 @@ class EventLoop:
     ) -> tuple[memoryview, asyncio.Future[None], int] | None:
         """One attempt to send: `None` if all went, else what is left, and as `_wait_writable`."""
 
+    def _call_by_inbox(self, callback: Callable[..., object], *args: Any) -> None:
+        """As a call from another thread, whichever this one is."""
+
     def _only_wakes(self, fd: int) -> None:
         """The reader of this descriptor only ends sleeps."""
 

@@ -93,14 +93,21 @@ class Signals(Forkable):
 
     def _handle_signal(self, sig: int) -> None:
         """A signal has come. In the main thread, between any two of its bytecodes."""
-        handle: Any = self._signal_handlers.get(sig)
+        handle = self._signal_handlers.get(sig)
         if handle is None or self.is_closed():
             return
         if handle.cancelled():
             self.remove_signal_handler(sig)
         else:
-            # Not the handle itself, which a loop in another thread might be running just now.
-            self.call_soon_threadsafe(handle._callback, *handle._args, context=handle._context)
+            # As with asyncio, which reads it from a descriptor: behind what is scheduled already.
+            self._call_by_inbox(self._call_handler, sig)
+
+    def _call_handler(self, sig: int) -> None:
+        """On the loop's thread, in the tick after the signal."""
+        handle: Any = self._signal_handlers.get(sig)
+        if handle is not None and not handle.cancelled():
+            # Not the handle itself, which could not run twice at a time.
+            self.call_soon(handle._callback, *handle._args, context=handle._context)
 
     def _claim_wakeup(self) -> None:
         """Has signals end the loop's wait, for one run."""

@@ -50,6 +50,31 @@ def test_handler_runs_in_the_loop(loop: Loop) -> None:
     assert seen == [((1, 2), loop, threading.main_thread())]
 
 
+def test_a_signal_comes_behind_what_is_scheduled(loop: Loop) -> None:
+    seen: list[Any] = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "signal")
+
+    def begin() -> None:
+        loop.call_soon(seen.append, 1)
+        send(signal.SIGUSR1)
+        loop.call_soon(seen.append, 2)
+        loop.call_soon(loop.call_soon, seen.append, 3)
+
+    loop.call_soon(begin)
+    turn(loop, ticks=3)
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+    assert seen == [1, 2, 3, "signal"]
+
+
+def test_a_handler_that_is_removed_before_it_is_called(loop: Loop) -> None:
+    seen: list[Any] = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "signal")
+    send(signal.SIGUSR1)
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+    turn(loop, ticks=3)
+    assert seen == []
+
+
 def test_signal_before_the_run_is_kept(loop: Loop) -> None:
     loop.add_signal_handler(signal.SIGUSR1, loop.stop)
     send(signal.SIGUSR1)

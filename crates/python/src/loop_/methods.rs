@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
 
 use super::{EventLoop, files, fork, inside, lifecycle, replaced, schedule, sock, tasks, watch};
+use crate::handle::Args;
 use crate::transport::{self, DatagramTransport, Server, StreamTransport};
 
 type Any<'py> = Bound<'py, PyAny>;
@@ -116,6 +117,15 @@ impl EventLoop {
     }
 
     // call_soon, call_soon_threadsafe, call_later, call_at: fastcall.rs
+
+    #[pyo3(signature = (callback, *args))]
+    fn _call_by_inbox(
+        slf: &Bound<'_, Self>,
+        callback: Any<'_>,
+        args: Bound<'_, PyTuple>,
+    ) -> PyResult<()> {
+        schedule::call_by_inbox(slf, callback, Args::of_tuple(args))
+    }
 
     // Methods that a program has replaced: replaced.rs
 

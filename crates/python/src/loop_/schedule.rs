@@ -74,6 +74,18 @@ pub(super) fn call_soon_threadsafe<'py>(
     this.schedule(event_loop, callback, args, context, Handle::take_turns)
 }
 
+/// As a call from another thread, whichever this one is: behind all that is scheduled when the next tick begins.
+pub(super) fn call_by_inbox(
+    event_loop: &Bound<'_, EventLoop>,
+    callback: Bound<'_, PyAny>,
+    args: Args,
+) -> PyResult<()> {
+    let this = event_loop.get();
+    this.check_open()?;
+    this.schedule_from_elsewhere(event_loop, callback, args, None, |_| {})
+        .map(drop)
+}
+
 pub(super) fn call_later<'py>(
     event_loop: &Bound<'py, EventLoop>,
     delay: &Bound<'py, PyAny>,
