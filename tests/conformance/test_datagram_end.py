@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import weakref
 from typing import Any
 
@@ -29,6 +30,15 @@ async def test_close(loop: Loop) -> None:
         transport.abort()
         await pause(3)
         assert protocol.calls.count("connection_lost") == 1
+
+
+async def test_the_socket_of_a_closed_transport(loop: Loop) -> None:
+    async with endpoint(DatagramRecorder()) as (transport, protocol):
+        transport.close()
+        await protocol.until_lost()
+        await pause()
+        sock = transport.get_extra_info("socket")
+        assert (sock.fileno(), sock.type) == (-1, socket.SOCK_DGRAM)
 
 
 async def test_close_in_connection_made(loop: Loop) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.protocols import BufferedRecorder, Recorder, connection
-from support.sockets import connected
+from support.sockets import connected, listening
 from support.ticks import pause, turn
 
 Loop = asyncio.AbstractEventLoop
@@ -236,6 +236,40 @@ async def test_the_users_socket_is_closed(loop: Loop) -> None:
         await protocol.until_lost()
         await pause()
         assert near.fileno() == -1
+
+
+class AskingAtTheEnd(Recorder):
+    """Notes the socket's number in its last callback."""
+
+    number = -1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.number = self.transport.get_extra_info("socket").fileno()
+        super().connection_lost(exc)
+
+
+@pytest.mark.parametrize("asks", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+async def test_the_socket_of_a_closed_transport(loop: Loop, asks: bool, given: bool) -> None:
+    """It is there, and closed, whether or not it was asked for before."""
+    maker = AskingAtTheEnd if asks else Recorder
+    with listening() as listener:
+        name = listener.getsockname()
+        if given:
+            near = socket.create_connection(name)
+            near.setblocking(False)
+            transport, protocol = await loop.create_connection(maker, sock=near)
+        else:
+            transport, protocol = await loop.create_connection(maker, *name)
+        transport.close()
+        await protocol.until_lost()
+        await pause()
+    if isinstance(protocol, AskingAtTheEnd):
+        assert protocol.number >= 0
+    sock = transport.get_extra_info("socket")
+    assert (sock.fileno(), sock.family, sock.type) == (-1, socket.AF_INET, socket.SOCK_STREAM)
+    assert repr(sock).startswith("<asyncio.TransportSocket fd=-1, family=")
+    assert transport.get_extra_info("socket", "default") is sock
 
 
 async def test_the_protocol_is_freed_after_the_end(loop: Loop) -> None:

@@ -195,13 +195,8 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
 fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResult<()> {
     let py = event_loop.py();
     let this = transport.get();
-    let (protocol, server, sockets) = transport.with_slots(|slots| {
-        (
-            slots.protocol.take(),
-            slots.server.take(),
-            slots.sockets.take(),
-        )
-    });
+    let (protocol, server) =
+        transport.with_slots(|slots| (slots.protocol.take(), slots.server.take()));
     let forgotten = this.with_state(|state| {
         let forgotten = state.resources.remove(this.id);
         if forgotten.is_some() {
@@ -214,7 +209,7 @@ fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResu
     }
     this.dead.store(true, Ordering::Relaxed);
     this.closing.store(true, Ordering::Relaxed);
-    let closed = sockets.map_or(Ok(()), |sockets| extra::close(py, &sockets));
+    let closed = extra::close(transport);
     drop((forgotten, protocol));
     let detached = server.map_or(Ok(()), |server| Server::detach(server.bind(py)));
     for result in [closed, detached] {

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
 
 use oxlip_driver::AnySocket;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -76,19 +78,27 @@ impl Sockets {
     }
 }
 
-/// Closes the Python object of a connection that is over: the program's own for good, a socket of
-/// ours gives up a number that the driver has closed.
-pub(super) fn close(py: Python<'_>, sockets: &Sockets) -> PyResult<()> {
-    if let Sockets::Theirs { sock, .. }
-    | Sockets::File(sock)
-    | Sockets::Ours {
-        made: Some((sock, _)),
-        ..
-    } = sockets
-    {
-        sock.bind(py).call_method0(intern!(py, "close"))?;
+/// Closes the Python object of a connection that is over (`dead`): the program's own for good, a socket
+/// of ours gives up a number that the driver has closed. Who asks later gets it all the same.
+pub(super) fn close(transport: Link<'_, '_>) -> PyResult<()> {
+    let py = transport.py();
+    let sock = transport.with_slots(|slots| match slots.sockets.as_ref()? {
+        Sockets::Theirs { sock, .. }
+        | Sockets::File(sock)
+        | Sockets::Ours {
+            made: Some((sock, _)),
+            ..
+        } => Some(sock.clone_ref(py)),
+        Sockets::Ours { made: None, .. } => None,
+    });
+    match sock {
+        Some(sock) => close_one(sock.bind(py)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+fn close_one(sock: &Bound<'_, PyAny>) -> PyResult<()> {
+    sock.call_method0(intern!(sock.py(), "close")).map(drop)
 }
 
 pub(super) fn get<'py>(
@@ -183,13 +193,16 @@ fn unix_name<'py>(py: Python<'py>, address: &SocketAddrUnix) -> PyResult<Bound<'
 
 type SocketPair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// The connection's `TransportSocket`; `None` once a socket of ours is closed unseen.
+/// The connection's `TransportSocket`, after the end that of a closed socket.
 fn socket<'py>(transport: Link<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
     Ok(sockets(transport)?.map(|(_, shown)| shown))
 }
 
-/// The socket object itself, for what only Python knows.
+/// The socket object itself, for what only Python knows, as long as it is open.
 pub(super) fn python_socket<'py>(transport: Link<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if transport.get().dead.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
     Ok(sockets(transport)?.map(|(sock, _)| sock))
 }
 
@@ -227,14 +240,17 @@ fn sockets<'py>(transport: Link<'_, 'py>) -> PyResult<Option<SocketPair<'py>>> {
     if fd < 0 {
         return Ok(None);
     }
-    let options = PyDict::new(py);
-    options.set_item("fileno", fd)?;
-    // SOCK_NONBLOCK makes the object know that its descriptor does not block, without a call.
-    let kind = kind.as_raw() | rustix::net::SocketFlags::NONBLOCK.bits();
-    let sock = names::BORROWED_SOCKET
-        .get(py)?
-        .call((family, kind, proto), Some(&options))?
-        .unbind();
+    let sock = if transport.get().dead.load(Ordering::Relaxed) {
+        let sock = names::SOCKET
+            .get(py)?
+            .call1((&family, kind.as_raw(), &proto));
+        let Ok(sock) = sock else {
+            return Ok(None); // Out of descriptors.
+        };
+        sock.unbind()
+    } else {
+        borrow(family.bind(py), kind, proto.bind(py), fd)?.unbind()
+    };
     let shown = names::TRANSPORT_SOCKET.get(py)?.call1((&sock,))?.unbind();
     let used = transport.with_slots(|slots| match &mut slots.sockets {
         // Another thread was faster.
@@ -248,7 +264,32 @@ fn sockets<'py>(transport: Link<'_, 'py>) -> PyResult<Option<SocketPair<'py>>> {
         }
         _ => None,
     });
-    Ok(used.map(|(sock, shown)| (sock.into_bound(py), shown.into_bound(py))))
+    let Some((sock, shown)) = used else {
+        return Ok(None);
+    };
+    let sock = sock.into_bound(py);
+    // The end does not see what was made after it, or meanwhile.
+    if transport.get().dead.load(Ordering::Relaxed) {
+        close_one(&sock)?;
+    }
+    Ok(Some((sock, shown.into_bound(py))))
+}
+
+/// A Python socket for the descriptor of a socket of ours, which it leaves open.
+pub(super) fn borrow<'py>(
+    family: &Bound<'py, PyAny>,
+    kind: SocketType,
+    proto: &Bound<'py, PyAny>,
+    fd: RawFd,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = family.py();
+    let options = PyDict::new(py);
+    options.set_item("fileno", fd)?;
+    // SOCK_NONBLOCK makes the object know that its descriptor does not block, without a call.
+    let kind = kind.as_raw() | rustix::net::SocketFlags::NONBLOCK.bits();
+    names::BORROWED_SOCKET
+        .get(py)?
+        .call((family, kind, proto), Some(&options))
 }
 
 /// What asyncio shows of a transport.
