@@ -33,9 +33,9 @@ _T = TypeVar("_T")
 class SocketCalls(Resolve):
     """Calls on sockets that are not in the hands of a transport."""
 
-    async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
-        """Receives up to `nbytes` bytes; `b""` at the end of the stream."""
-        while type(data := self._sock_recv(sock, nbytes)) is tuple:
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receives up to `n` bytes; `b""` at the end of the stream."""
+        while type(data := self._sock_recv(sock, n)) is tuple:
             ready, watch = data
             try:
                 await ready

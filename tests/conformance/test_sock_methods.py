@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import socket
 import struct
@@ -21,6 +22,15 @@ async def test_recv_of_what_is_there(loop: Loop) -> None:
     with pair() as (near, far):
         far.send(b"hello")
         assert await loop.sock_recv(near, 100) == b"hello"
+
+
+def test_parameters_are_named_as_asyncio_names_them(loop: Loop) -> None:
+    theirs = asyncio.SelectorEventLoop
+    for name in dir(theirs):
+        if name.startswith("sock_"):
+            parameters = inspect.signature(getattr(theirs, name)).parameters
+            ours = inspect.signature(getattr(type(loop), name)).parameters
+            assert list(ours) == list(parameters), name
 
 
 async def test_recv_waits(loop: Loop) -> None:
