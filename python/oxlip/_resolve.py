@@ -87,8 +87,9 @@ class Resolve(Lifecycle):
         type: int = socket.SOCK_STREAM,
         proto: int = 0,
         flags: int = 0,
+        none: str = "getaddrinfo() returned empty list",
     ) -> list[AddressInfo]:
-        """The socket addresses of `(host, port[, flowinfo, scope_id])`, at least one.
+        """The socket addresses of `(host, port[, flowinfo, scope_id])`, or `OSError(none)`.
 
         An address that is already numeric keeps its port, flow label and scope, which
         `getaddrinfo` would cut to 16 bits or drop.
@@ -104,7 +105,7 @@ class Resolve(Lifecycle):
             plain = socket.getaddrinfo(host, 0, family, type, proto, flags & ~socket.AI_ADDRCONFIG)
             found = [(*info[:4], _complete(info[4], number, ipv6_rest)) for info in plain]
         if not found:
-            raise OSError("getaddrinfo() returned empty list")
+            raise OSError(none)
         return found
 
 

@@ -303,7 +303,11 @@ class Serve(Resolve):
         found = await asyncio.gather(
             *(
                 self._ensure_resolved(
-                    (name, port), family=family, type=socket.SOCK_STREAM, flags=flags
+                    (name, port),
+                    family=family,
+                    type=socket.SOCK_STREAM,
+                    flags=flags,
+                    none=f"getaddrinfo({name!r}) returned empty list",
                 )
                 for name in hosts
             )

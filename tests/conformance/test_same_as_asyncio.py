@@ -114,6 +114,19 @@ def wrong_executor_function(loop: Any) -> object:
 
 
 @program
+def cancelled_handles(loop: Loop) -> object:
+    handles = [
+        loop.call_soon(fail, 1),
+        loop.call_soon_threadsafe(fail, 1),
+        loop.call_later(1, fail, 1),
+        loop.call_at(1, fail, 1),
+    ]
+    for handle in handles:
+        handle.cancel()
+    return handles
+
+
+@program
 def slow(loop: Loop) -> object:
     loop.slow_callback_duration = 0.005
     loop.call_soon(time.sleep, 0.01)
@@ -291,6 +304,81 @@ def writing_to_a_lost_connection(loop: Loop) -> object:
 
 
 @program
+def pausing_and_resuming(loop: Loop) -> object:
+    transport, other = connection(loop, asyncio.Protocol)
+    for method in (transport.resume_reading, transport.pause_reading) * 2:
+        method()
+        method()
+    transport.close()
+    transport.pause_reading()
+    transport.resume_reading()
+    until_ended(loop, transport)
+    other.close()
+    return None
+
+
+@program
+def wrong_limits(loop: Loop) -> object:
+    transport, other = connection(loop, asyncio.Protocol)
+    limits = [(-5, None), (None, -5), (5, 6)]
+    outcomes = [attempt(transport.set_write_buffer_limits, *each) for each in limits]
+    transport.close()
+    until_ended(loop, transport)
+    other.close()
+    return outcomes
+
+
+@program
+def buffers_that_cannot_be_written_to(loop: Loop) -> object:
+    class ReadOnly(asyncio.BufferedProtocol):
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return b"read-only"  # type: ignore[return-value]
+
+    transport, other = connection(loop, ReadOnly)
+    other.send(b"x")
+    until_ended(loop, transport)
+    other.setblocking(False)
+    calls = [loop.sock_recv_into(other, what) for what in (b"read-only", None, 7)]  # type: ignore[arg-type]
+    outcomes = [attempt(loop.run_until_complete, call) for call in calls]
+    other.close()
+    return outcomes
+
+
+@program
+def no_addresses(loop: Any) -> object:
+    async def nothing(*_: object, **__: object) -> list[object]:
+        return []
+
+    loop.getaddrinfo = nothing
+    calls = [
+        loop.create_server(asyncio.Protocol, "name", 1),
+        loop.create_server(asyncio.Protocol, ["name", "another"], 1),
+        loop.create_connection(asyncio.Protocol, "name", 1),
+    ]
+    outcomes = [attempt(loop.run_until_complete, call) for call in calls]
+    del loop.getaddrinfo
+    return outcomes
+
+
+@program
+def accepted_connections(loop: Loop) -> object:
+    class Closing(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            transport.close()
+
+    async def main() -> None:
+        server = await loop.create_server(Closing, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as peer:
+            peer.setblocking(False)
+            assert await loop.sock_recv(peer, 1) == b""
+        server.close()
+
+    loop.run_until_complete(main())
+    turn(loop, 3)
+    return None
+
+
+@program
 def unclosed_transport(loop: Loop) -> object:
     transport, other = connection(loop, asyncio.Protocol)
     other.close()
@@ -408,6 +496,8 @@ def normal(text: str) -> str:
         (r"_ThreadSafeHandle", "Handle"),
         (r"a bytes, bytearray, or memoryview object", "a bytes-like object"),
         (r"Task-\d+", "Task-N"),
+        (r"\('127\.0\.0\.1', \d+\)", "ADDRESS"),
+        (r"oxlip\._borrowed_socket\.BorrowedSocket", "socket.socket"),
         (r"_UnixSelectorEventLoop|\bEventLoop\b", "Loop"),
         (r"_SelectorSocketTransport|StreamTransport", "Transport"),
         (r"_SelectorSoc\.\.\.|StreamTransp\.\.\.", "Transport..."),

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyTypeError};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -348,7 +348,7 @@ pub(crate) fn new_object<'py>(
     unsafe {
         let Some(new) = (*type_).tp_new else {
             let message = format!("cannot create {} instances", class.qualname()?);
-            return Err(pyo3::exceptions::PyTypeError::new_err(message));
+            return Err(PyTypeError::new_err(message));
         };
         Bound::from_owned_ptr_or_err(py, new(type_, arguments.as_ptr(), keywords))
     }
@@ -364,7 +364,7 @@ pub(crate) fn adopt_methods(class: &Bound<'_, PyType>, base: &Bound<'_, PyType>)
     // SAFETY: two live types. Not `issubclass()`, which a metaclass may answer.
     if unsafe { ffi::PyType_IsSubtype(class.as_type_ptr(), base.as_type_ptr()) } == 0 {
         let message = format!("{} does not derive from {}", class.repr()?, base.repr()?);
-        return Err(pyo3::exceptions::PyTypeError::new_err(message));
+        return Err(PyTypeError::new_err(message));
     }
     for item in base
         .getattr("__dict__")?
@@ -430,12 +430,26 @@ impl<'py> Buffer<'py> {
         Self::get(object, ffi::PyBUF_SIMPLE)
     }
 
-    /// Asks for memory to write to.
+    /// Asks for memory to write to. `argument` is how the function that asyncio calls names what it is given.
     ///
     /// # Errors
-    /// As [`Buffer::readable`], and `BufferError` if it is read-only.
-    pub(crate) fn writable(object: &Bound<'py, PyAny>) -> PyResult<WritableBuffer<'py>> {
-        Self::get(object, ffi::PyBUF_WRITABLE).map(WritableBuffer)
+    /// That function's `TypeError` if there is none.
+    pub(crate) fn writable(
+        object: &Bound<'py, PyAny>,
+        argument: &str,
+    ) -> PyResult<WritableBuffer<'py>> {
+        match Self::get(object, ffi::PyBUF_WRITABLE) {
+            Ok(buffer) => Ok(WritableBuffer(buffer)),
+            Err(_) => {
+                let class = match object.is_none() {
+                    true => "None".to_owned(),
+                    false => object.get_type().name()?.to_string(),
+                };
+                Err(PyTypeError::new_err(format!(
+                    "{argument} must be read-write bytes-like object, not {class}"
+                )))
+            }
+        }
     }
 
     fn get(object: &Bound<'py, PyAny>, flags: std::ffi::c_int) -> PyResult<Self> {

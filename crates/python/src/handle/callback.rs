@@ -45,7 +45,7 @@ pub(super) struct Slots {
 #[derive(Default)]
 pub(super) struct Rare {
     source_traceback: Option<Py<PyAny>>,
-    /// What the handle looked like before it was cancelled.
+    /// What the cancelled handle looks like, with the callback that it has no more.
     repr: Option<Py<PyString>>,
     /// While the callback runs, if others may wait for its end.
     pub(super) turn: Option<Turn>,
@@ -161,7 +161,7 @@ pub(super) fn with_slots<H: HasCallback, R>(
 pub(super) fn cancel<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<bool> {
     let callback = handle.get().callback();
     let repr = if callback.event_loop.get().is_debug() && !callback.is_cancelled() {
-        Some(repr(handle)?)
+        Some(text(handle, true)?)
     } else {
         None
     };
@@ -343,16 +343,21 @@ pub(super) fn repr<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<Py<PyStrin
             .as_ref()
             .map(|repr| repr.clone_ref(py))
     });
-    if let Some(kept) = kept {
-        return Ok(kept);
+    match kept {
+        Some(kept) => Ok(kept),
+        None => text(handle, handle.get().callback().is_cancelled()),
     }
+}
+
+fn text<H: HasCallback>(handle: &Bound<'_, H>, cancelled: bool) -> PyResult<Py<PyString>> {
+    let py = handle.py();
     let class = if handle.get().callback().takes_turns() {
         turn::NAME
     } else {
         <H as PyClass>::NAME
     };
     let mut text = format!("<{class}");
-    if handle.get().callback().is_cancelled() {
+    if cancelled {
         text.push_str(" cancelled");
     }
     if let Some(when) = handle.get().when() {

@@ -78,7 +78,10 @@ pub(super) fn recv_into<'py>(
     check(event_loop, sock)?;
     let fd = number(sock)?;
     // The buffer is let go before anything else is done.
-    let received = receive(fd, Buffer::writable(buffer)?.as_mut_slice())?;
+    let received = receive(
+        fd,
+        Buffer::writable(buffer, "recv_into() argument 1")?.as_mut_slice(),
+    )?;
     match received {
         Some(received) => received.into_bound_py_any(event_loop.py()),
         None => would_block(event_loop, fd, Side::Read),

@@ -187,7 +187,7 @@ impl Libssl {
     /// Decrypts into `buffer` until it is full or there is nothing more.
     pub(super) fn read_into(&self, buffer: &Bound<'_, PyAny>, object: &Object) -> PyResult<Filled> {
         let py = buffer.py();
-        let mut view = Buffer::writable(buffer)?;
+        let mut view = Buffer::writable(buffer, "read() argument 2")?;
         let room = view.as_mut_slice();
         let mut filled = 0;
         let idle = loop {

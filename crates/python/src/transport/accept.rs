@@ -191,6 +191,9 @@ fn welcome(
     let Some((factory, server, family, proto, context)) = parts else {
         return Ok(());
     };
+    if event_loop.get().is_debug() {
+        log(server.bind(py), family.bind(py), proto.bind(py), &socket)?;
+    }
     let context = context::copy(py, &context)?;
     let mut protocol = None;
     let make = || {
@@ -233,6 +236,28 @@ fn welcome(
         }
         Err(_) => Ok(()),
     }
+}
+
+/// Debug mode's word about a connection.
+fn log(
+    server: &Bound<'_, Server>,
+    family: &Bound<'_, PyAny>,
+    proto: &Bound<'_, PyAny>,
+    socket: &AnySocket,
+) -> PyResult<()> {
+    let py = server.py();
+    let fd = begin::number(socket);
+    if fd < 0 {
+        return Ok(()); // A simulated one.
+    }
+    let sock = extra::borrow(family, SocketType::STREAM, proto, fd)?;
+    let peer = sock.call_method0("getpeername");
+    let peer = peer.unwrap_or_else(|_| py.None().into_bound(py));
+    // Its text: who keeps the record would keep a number that is soon another's.
+    let shown = sock.repr()?.into_any();
+    sock.call_method0("close")?;
+    let what = [server.clone().into_any(), peer, shown];
+    errors::log_debug(py, "%r got a new connection from %r: %s", &what)
 }
 
 fn report_shortage(

@@ -34,7 +34,7 @@ pub(super) fn set_limits(
     low: Option<isize>,
 ) -> PyResult<()> {
     let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
-    let low = low.unwrap_or(high / 4);
+    let low = low.unwrap_or(high.div_euclid(4));
     if high < low || low < 0 {
         return Err(PyValueError::new_err(format!(
             "high ({high}) must be >= low ({low}) must be >= 0"

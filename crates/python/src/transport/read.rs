@@ -14,7 +14,7 @@ use pyo3::types::PyBytes;
 use super::body::Body;
 use super::link::{AnyTransport, Link};
 use super::{direct, end, read_pipe, write_pipe};
-use crate::errors::os_error;
+use crate::errors::{self, os_error};
 use crate::loop_::{EventLoop, Receiver};
 use crate::tls::TlsProtocol;
 use crate::{context, ffi};
@@ -30,8 +30,9 @@ pub(super) fn is_reading(this: &Body) -> PyResult<bool> {
     Ok(reading.unwrap_or(false))
 }
 
-/// `pause_reading()`: whether that changed something.
-pub(super) fn pause(this: &Body) -> PyResult<bool> {
+/// `pause_reading()`.
+pub(super) fn pause(transport: Link<'_, '_>) -> PyResult<()> {
+    let this = transport.get();
     let changed = this.with_state(|state| {
         let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
@@ -43,11 +44,12 @@ pub(super) fn pause(this: &Body) -> PyResult<bool> {
         }
         changed
     })?;
-    Ok(changed.unwrap_or(false))
+    log(transport, changed, "%r pauses reading")
 }
 
-/// `resume_reading()`: whether that changed something.
-pub(super) fn resume(this: &Body) -> PyResult<bool> {
+/// `resume_reading()`.
+pub(super) fn resume(transport: Link<'_, '_>) -> PyResult<()> {
+    let this = transport.get();
     let changed = this.with_state(|state| {
         let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
@@ -59,7 +61,15 @@ pub(super) fn resume(this: &Body) -> PyResult<bool> {
         }
         changed
     })?;
-    Ok(changed.unwrap_or(false))
+    log(transport, changed, "%r resumes reading")
+}
+
+/// Debug mode's word about a change.
+fn log(transport: Link<'_, '_>, changed: Option<bool>, format: &str) -> PyResult<()> {
+    if changed == Some(true) && transport.get().event_loop.get().is_debug() {
+        errors::log_debug(transport.py(), format, &[transport.as_any().clone()])?;
+    }
+    Ok(())
 }
 
 /// As much is read of TLS at a time: eight records. What they hold is not yet so large that the C library
@@ -167,7 +177,7 @@ fn read_into(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<(
             );
         }
     };
-    let received = match ffi::Buffer::writable(&buffer) {
+    let received = match ffi::Buffer::writable(&buffer, "recv_into() argument 1") {
         Ok(mut view) => {
             let received = this.with_state(|state| {
                 let (driver, resources) = state.parts();
@@ -237,7 +247,7 @@ fn read_eof(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()
     let py = transport.py();
     let this = transport.get();
     if this.event_loop.get().is_debug() {
-        crate::errors::log_debug(py, "%r received EOF", &[transport.as_any().clone()])?;
+        errors::log_debug(py, "%r received EOF", &[transport.as_any().clone()])?;
     }
     let keep_open = ffi::call_method(intern!(py, "eof_received"), [protocol]);
     match keep_open.and_then(|keep_open| keep_open.is_truthy()) {

@@ -47,14 +47,12 @@ impl ReadPipeTransport {
 
     /// No data is delivered until `resume_reading()`.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let changed = read::pause(slf.get())?;
-        tell(slf, changed, "pauses reading")
+        read::pause(Link::ReadPipe(slf))
     }
 
     /// Ends `pause_reading()`.
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let changed = read::resume(slf.get())?;
-        tell(slf, changed, "resumes reading")
+        read::resume(Link::ReadPipe(slf))
     }
 
     /// Closes the pipe. What was not read is lost.
@@ -104,15 +102,6 @@ impl ReadPipeTransport {
     fn __clear__(slf: &Bound<'_, Self>) {
         drop(Link::ReadPipe(slf).with_slots(std::mem::take));
     }
-}
-
-/// Debug mode's word about a change.
-fn tell(transport: &Bound<'_, ReadPipeTransport>, changed: bool, what: &str) -> PyResult<()> {
-    if changed && transport.get().event_loop.get().is_debug() {
-        let shown = transport.clone().into_any();
-        errors::log_debug(transport.py(), &format!("%r {what}"), &[shown])?;
-    }
-    Ok(())
 }
 
 /// What asyncio shows of a pipe's transport. `details`: `None` once it is over, an error if another

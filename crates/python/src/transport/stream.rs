@@ -57,13 +57,13 @@ impl StreamTransport {
     }
 
     /// No data is delivered until `resume_reading()`.
-    fn pause_reading(&self) -> PyResult<()> {
-        read::pause(self).map(drop)
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        read::pause(Link::Stream(slf))
     }
 
     /// Ends `pause_reading()`.
-    fn resume_reading(&self) -> PyResult<()> {
-        read::resume(self).map(drop)
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        read::resume(Link::Stream(slf))
     }
 
     // Writing: write.rs
