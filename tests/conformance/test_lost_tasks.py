@@ -101,7 +101,7 @@ async def test_clearing_finds_none_that_is_cleared(loop: Loop, ours: str) -> Non
         references = []
 
         async def cancelled() -> None:
-            # Has weak references, and the collector does not follow it: so they tell of the clearing.
+            # Has weak references, and is not followed by the collector: they tell of the clearing.
             message = compile("1", "<message>", "eval")
             references.append(weakref.ref(message, names))
             task = asyncio.current_task()
