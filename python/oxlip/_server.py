@@ -2,7 +2,7 @@
 
 Accepting is native: for each connection the native loop makes the protocol and the transport and
 counts it (`_native.Server`). The listening sockets belong to the server, which closes
-them once. Runs on the loop's thread.
+them once. Runs on the loop's thread, to which what other threads end is passed on.
 """
 
 from __future__ import annotations
@@ -118,6 +118,13 @@ class Server(_native.Server, asyncio.Server):
             return
         self._sockets = None
         self._serving = False
+        if self._loop._is_elsewhere():
+            # Its thread accepts, and wakes who waits.
+            self._loop.call_soon_threadsafe(self._end_serving, sockets)
+        else:
+            self._end_serving(sockets)
+
+    def _end_serving(self, sockets: list[socket.socket]) -> None:
         for sock in sockets:
             self._loop._stop_serving(sock)
         if self._cleanup is not None:
@@ -130,11 +137,17 @@ class Server(_native.Server, asyncio.Server):
 
     def close_clients(self) -> None:
         """Closes every connection once its buffered data are sent."""
+        if self._loop._is_elsewhere():
+            self._loop.call_soon(self.close_clients)  # Which debug mode refuses, as with asyncio's.
+            return
         for transport in self._transports():
             transport.close()
 
     def abort_clients(self) -> None:
         """Closes every connection at once; buffered data are lost."""
+        if self._loop._is_elsewhere():
+            self._loop.call_soon(self.abort_clients)
+            return
         for transport in self._transports():
             transport.abort()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
-from support import tls
+from support import datagrams, pipes, tls
 from support.protocols import Recorder, connection
 
 Loop = asyncio.AbstractEventLoop
@@ -31,6 +32,83 @@ async def test_extra_info_and_repr_in_another_thread(loop: Loop) -> None:
         name = await asyncio.to_thread(transport.get_extra_info, "peername")
         assert name == peer.sock.getsockname()
         assert "transport" in (await asyncio.to_thread(repr, transport)).lower()
+
+
+async def asked(transport: Any) -> tuple[bool, tuple[int, int]]:
+    """What another thread is told of reading and of the marks of the write buffer."""
+    reading = await asyncio.to_thread(transport.is_reading)
+    return reading, await asyncio.to_thread(transport.get_write_buffer_limits)
+
+
+async def look_at_flow(transport: Any) -> None:
+    before = transport.get_write_buffer_limits()
+    assert await asked(transport) == (True, before)
+    transport.pause_reading()
+    transport.set_write_buffer_limits(high=1000, low=10)
+    assert await asked(transport) == (False, (10, 1000))
+    transport.resume_reading()
+    transport.set_write_buffer_limits()
+    assert await asked(transport) == (True, before)
+    assert before == transport.get_write_buffer_limits()
+
+
+async def test_flow_in_another_thread(loop: Loop) -> None:
+    async with connection(Recorder()) as (transport, protocol, _):
+        await look_at_flow(transport)
+        transport.set_write_buffer_limits(high=1000, low=10)
+        transport.abort()
+        assert await asked(transport) == (False, (10, 1000))
+        await protocol.until_lost()
+        assert await asked(transport) == (False, (10, 1000))
+
+
+async def test_flow_of_datagrams_in_another_thread(loop: Loop) -> None:
+    async with datagrams.endpoint(datagrams.DatagramRecorder()) as (transport, _):
+        limits = transport.get_write_buffer_limits()
+        assert await asyncio.to_thread(transport.get_write_buffer_limits) == limits
+        transport.set_write_buffer_limits(high=1000, low=10)
+        assert await asyncio.to_thread(transport.get_write_buffer_limits) == (10, 1000)
+
+
+async def test_flow_of_pipes_in_another_thread(loop: Loop) -> None:
+    with pipes.pipe() as (reader, writer):
+        read, written = await pipes.reading(reader), await pipes.writing(writer)
+        assert await asyncio.to_thread(read.transport.is_reading)
+        read.transport.pause_reading()
+        assert not await asyncio.to_thread(read.transport.is_reading)
+        written.transport.set_write_buffer_limits(high=1000, low=10)
+        limits = await asyncio.to_thread(written.transport.get_write_buffer_limits)
+        assert limits == (10, 1000)
+        for protocol in (read, written):
+            protocol.transport.close()
+            await protocol.until_lost()
+
+
+async def test_flow_of_tls_in_another_thread(loop: Loop) -> None:
+    class Asking(Recorder):
+        """Lets another thread look while it is inside the connection itself."""
+
+        def data_received(self, data: bytes) -> None:
+            def look() -> None:
+                transport: Any = self.transport
+                self.seen = (
+                    transport.is_reading(),
+                    transport.get_write_buffer_limits(),
+                    transport.get_read_buffer_limits(),
+                )
+
+            thread = threading.Thread(target=look)
+            thread.start()
+            thread.join()
+            super().data_received(data)
+
+    async with tls.connection(Asking()) as (transport, protocol, peer):
+        await look_at_flow(transport)
+        transport.set_write_buffer_limits(high=1000, low=10)
+        transport.set_read_buffer_limits(high=2000, low=20)  # type: ignore[attr-defined]
+        await asyncio.to_thread(peer.send, b"x")
+        await protocol.until_received(1)
+        assert protocol.seen == (True, (10, 1000), (20, 2000))
 
 
 async def test_get_task_factory_in_another_thread(loop: Loop) -> None:
@@ -76,9 +154,8 @@ async def test_tls_in_another_thread(loop: Loop) -> None:
 async def test_tls_is_not_written_to_from_another_thread(loop: Loop) -> None:
     # asyncio corrupts the connection.
     async with tls.connection(Recorder()) as (transport, _, peer):
-        for call in (lambda: transport.write(b"x"), transport.close, transport.abort):
-            with pytest.raises(RuntimeError, match="Non-thread-safe"):
-                await asyncio.to_thread(call)
+        with pytest.raises(RuntimeError, match="Non-thread-safe"):
+            await asyncio.to_thread(transport.write, b"x")
         transport.write(b"whole")
         assert await peer.exactly(5) == b"whole"
 

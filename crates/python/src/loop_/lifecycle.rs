@@ -186,6 +186,15 @@ impl EventLoop {
         }
     }
 
+    /// The state, for longer than one access; `None` if it is another thread's to touch.
+    pub(crate) fn own_here(&self) -> Option<Ownership<'_, State>> {
+        // A loop that is run tick by tick is owned only during each.
+        if self.runs_elsewhere() {
+            return None;
+        }
+        self.state.own().ok()
+    }
+
     /// Whether another thread runs the loop.
     pub(super) fn runs_elsewhere(&self) -> bool {
         self.runs() && self.running_thread.load(Ordering::Relaxed) != thread_token()

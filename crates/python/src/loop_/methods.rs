@@ -103,11 +103,13 @@ impl EventLoop {
             .store(seconds.to_bits(), Ordering::Relaxed);
     }
 
+    /// What debug mode runs; nothing to other threads, in which the exception handler may ask, too.
     #[getter]
-    fn _current_handle(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
-        Ok(self
-            .state
-            .with(|state| state.current_handle.as_ref().map(|it| it.clone_ref(py)))?)
+    fn _current_handle(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.state
+            .with(|state| state.current_handle.as_ref().map(|it| it.clone_ref(py)))
+            .ok()
+            .flatten()
     }
 
     // Scheduling: schedule.rs
@@ -178,6 +180,11 @@ impl EventLoop {
 
     fn _write_to_self(&self) {
         self.wake();
+    }
+
+    /// Whether another thread runs it, or is in the middle of a call to it.
+    fn _is_elsewhere(&self) -> bool {
+        self.own_here().is_none()
     }
 
     #[pyo3(signature = (timeout = None))]

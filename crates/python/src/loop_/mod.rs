@@ -34,6 +34,7 @@ use pyo3::types::PyDict;
 
 pub(crate) use self::inside::Pending;
 pub(crate) use self::resources::{Connection, Descriptors, Receiver, Resource, Resources};
+pub(crate) use self::schedule::pass_on;
 use self::watch::Keeping;
 pub(crate) use self::watch::Watched;
 use crate::context::Snapshot;

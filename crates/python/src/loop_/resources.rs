@@ -142,16 +142,7 @@ impl Resource {
         }
     }
 
-    /// The low and the high mark of a transport's write buffer.
-    pub(crate) fn limits(&self) -> Option<(usize, usize)> {
-        match self {
-            Self::Connection(connection) => Some(connection.stream.limits()),
-            Self::Endpoint(endpoint) => Some(endpoint.machine.limits()),
-            Self::Listener(_) | Self::Watched(_) => None,
-        }
-    }
-
-    /// Sets these marks: what the protocol is to be told then.
+    /// Sets the low and the high mark of a transport's write buffer: what the protocol is to be told then.
     pub(crate) fn set_limits(&mut self, high: usize, low: usize) -> Option<Flow> {
         match self {
             Self::Connection(connection) => connection.stream.set_limits(high, low),

@@ -7,6 +7,7 @@ use oxlip_core::timers::TimerId;
 use oxlip_driver::{Driver as _, clock};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::{EventLoop, Runnable, replaced};
 use crate::context::Chosen;
@@ -84,6 +85,25 @@ pub(super) fn call_by_inbox(
     this.check_open()?;
     this.schedule_from_elsewhere(event_loop, callback, args, None, |_| {})
         .map(drop)
+}
+
+/// Has the loop's thread call a method of `object`'s class: this thread may not, though with asyncio's object it might.
+///
+/// # Errors
+/// `RuntimeError` if the loop is closed.
+pub(crate) fn pass_on(
+    event_loop: &Bound<'_, EventLoop>,
+    object: &Bound<'_, PyAny>,
+    method: &str,
+    more: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    // Not what a program has set on the object under this name: that has called already.
+    let function = object.get_type().getattr(method)?;
+    let args = PyTuple::new(
+        event_loop.py(),
+        std::iter::once(object).chain(more).collect::<Vec<_>>(),
+    )?;
+    call_soon_threadsafe(event_loop, function, Args::of_tuple(args), None).map(drop)
 }
 
 pub(super) fn call_later<'py>(

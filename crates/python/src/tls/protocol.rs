@@ -15,7 +15,7 @@ use super::codec::Codec;
 use super::{TlsTransport, end, handshake, read, write};
 use crate::buffer::Chunk;
 use crate::counts::{Counted, Kind};
-use crate::loop_::{EventLoop, Receiver};
+use crate::loop_::{self, EventLoop, Receiver};
 use crate::owner::{Ownership, ThreadBound, WrongThread};
 
 /// A TLS connection, as the protocol of the transport below it.
@@ -28,11 +28,31 @@ pub(crate) struct TlsProtocol {
     pub(super) handshake_timeout: Py<PyAny>,
     pub(super) shutdown_timeout: Py<PyAny>,
     pub(super) inner: ThreadBound<Inner>,
+    /// Those of both buffers, to every thread.
+    limits: Mutex<Limits>,
     /// The transport below, until it is lost. Any thread may ask it for its extra information.
     lower: Mutex<Option<Py<PyAny>>>,
-    /// What `is_closing()` says, to every thread.
+    /// What `is_closing()` says, to every thread; true before the machine knows where another one has closed.
     closing: AtomicBool,
+    /// Whether the program holds reading back: for `is_reading()`, to every thread.
+    pub(super) paused: AtomicBool,
     _counted: Counted,
+}
+
+/// The low and the high mark of each buffer, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) read: (usize, usize),
+    pub(super) write: (usize, usize),
+}
+
+impl Limits {
+    fn of(machine: &Tls) -> Self {
+        Self {
+            read: machine.read_limits(),
+            write: machine.write_limits(),
+        }
+    }
 }
 
 /// What changes. Python code never runs while it is borrowed.
@@ -90,12 +110,39 @@ impl TlsProtocol {
         Ok(self.inner.own()?)
     }
 
+    /// As [`TlsProtocol::own`]; `None` where the loop's thread is asked to call the transport's `method` instead,
+    /// with the error for `connection_lost` if there is one. In debug mode that is refused all the same, as by a
+    /// transport without TLS (`transport/end.rs`).
+    ///
+    /// # Errors
+    /// `RuntimeError` if the loop is closed; on another thread in debug mode.
+    pub(super) fn own_to_end(
+        &self,
+        transport: &Bound<'_, TlsTransport>,
+        method: &str,
+        error: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Ownership<'_, Inner>>> {
+        let event_loop = self.event_loop.bind(transport.py());
+        if event_loop.get().own_here().is_some()
+            && let Ok(owned) = self.inner.own()
+        {
+            return Ok(Some(owned));
+        }
+        loop_::pass_on(event_loop, transport.as_any(), method, error)?;
+        let was_closing = self.closing.swap(true, Ordering::Relaxed);
+        if event_loop.get().is_debug() && !was_closing {
+            return Err(WrongThread.into());
+        }
+        Ok(None)
+    }
+
     /// Reads or changes the connection's state. `access` must not run Python code.
     pub(super) fn with<R>(&self, access: impl FnOnce(&mut Inner) -> R) -> PyResult<R> {
         let result = self.inner.with(|inner| {
             let result = access(inner);
-            self.closing
-                .store(inner.machine.is_closing(), Ordering::Relaxed);
+            if inner.machine.is_closing() {
+                self.closing.store(true, Ordering::Relaxed);
+            }
             result
         })?;
         Ok(result)
@@ -189,6 +236,20 @@ impl TlsProtocol {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the machine change its limits.
+    pub(super) fn set_limits(&self, set: impl FnOnce(&mut Tls)) -> PyResult<()> {
+        let limits = self.with(|inner| {
+            set(&mut inner.machine);
+            Limits::of(&inner.machine)
+        })?;
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        Ok(())
     }
 
     /// The transport below, until it is lost.
@@ -321,9 +382,11 @@ impl TlsProtocol {
             extra: extra.unbind(),
             handshake_timeout,
             shutdown_timeout,
+            limits: Mutex::new(Limits::of(&inner.machine)),
             inner: ThreadBound::new(inner),
             lower: Mutex::new(None),
             closing: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             _counted: Counted::new(Kind::TlsProtocol),
         };
         let made = Py::new(py, made)?;

@@ -1,5 +1,7 @@
 //! `TlsTransport`: asyncio's transport for a TLS connection, as the program's protocol gets it.
 
+use std::sync::atomic::Ordering;
+
 use oxlip_core::tls::{READ_HIGH, WRITE_HIGH, limits};
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -58,19 +60,24 @@ impl TlsTransport {
     // Reading
 
     /// Whether `data_received` may be called.
-    fn is_reading(&self) -> PyResult<bool> {
-        self.tls.get().with(|inner| inner.machine.is_reading())
+    fn is_reading(&self) -> bool {
+        !self.tls.get().paused.load(Ordering::Relaxed)
     }
 
     /// No data is delivered until `resume_reading()`.
     fn pause_reading(&self) -> PyResult<()> {
-        self.tls.get().with(|inner| inner.machine.pause_reading())
+        let tls = self.tls.get();
+        tls.with(|inner| inner.machine.pause_reading())?;
+        tls.paused.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Ends `pause_reading()`.
     fn resume_reading(&self, py: Python<'_>) -> PyResult<()> {
         let tls = self.tls.bind(py);
-        if tls.get().with(|inner| inner.machine.resume_reading())? {
+        let resumes = tls.get().with(|inner| inner.machine.resume_reading())?;
+        tls.get().paused.store(false, Ordering::Relaxed);
+        if resumes {
             let step = tls.getattr(intern!(py, "_step"))?;
             tls.get().call_soon(py, &step, &[])?;
         }
@@ -83,8 +90,8 @@ impl TlsTransport {
     }
 
     /// The low and the high mark of `set_read_buffer_limits`, in bytes.
-    fn get_read_buffer_limits(&self) -> PyResult<(usize, usize)> {
-        self.tls.get().with(|inner| inner.machine.read_limits())
+    fn get_read_buffer_limits(&self) -> (usize, usize) {
+        self.tls.get().limits().read
     }
 
     /// Sets the marks between which the lower transport stops and resumes reading, in bytes.
@@ -99,7 +106,7 @@ impl TlsTransport {
         let tls = self.tls.bind(py);
         let _owned = tls.get().own()?;
         tls.get()
-            .with(|inner| inner.machine.set_read_limits(high, low))?;
+            .set_limits(|machine| machine.set_read_limits(high, low))?;
         read::hold_back(tls)
     }
 
@@ -165,8 +172,8 @@ impl TlsTransport {
     }
 
     /// The low and the high mark of `set_write_buffer_limits`, in bytes.
-    fn get_write_buffer_limits(&self) -> PyResult<(usize, usize)> {
-        self.tls.get().with(|inner| inner.machine.write_limits())
+    fn get_write_buffer_limits(&self) -> (usize, usize) {
+        self.tls.get().limits().write
     }
 
     /// Sets the marks between which `pause_writing` and `resume_writing` are called, in bytes.
@@ -181,7 +188,7 @@ impl TlsTransport {
         let tls = self.tls.bind(py);
         let _owned = tls.get().own()?;
         tls.get()
-            .with(|inner| inner.machine.set_write_limits(high, low))?;
+            .set_limits(|machine| machine.set_write_limits(high, low))?;
         write::control(tls)
     }
 
@@ -220,25 +227,36 @@ impl TlsTransport {
     // Ending
 
     /// Says farewell to the peer once everything written has been sent, then closes.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let tls = self.tls.bind(py);
-        let _owned = tls.get().own()?;
-        if tls.get().is_closing() {
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let tls = slf.get().tls.bind(py);
+        let Some(_owned) = tls.get().own_to_end(slf, "close", None)? else {
+            return Ok(());
+        };
+        if tls.get().with(|inner| inner.machine.is_closing())? {
             tls.get().be_done_with(py)?;
         }
         end::close(tls)
     }
 
     /// Closes the connection at once; what was not sent is lost.
-    fn abort(&self, py: Python<'_>) -> PyResult<()> {
-        self._force_close(py, None)
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let tls = slf.get().tls.bind(slf.py());
+        match tls.get().own_to_end(slf, "abort", None)? {
+            Some(_owned) => end::abort(tls, None),
+            None => Ok(()),
+        }
     }
 
     #[pyo3(signature = (exc))]
-    fn _force_close(&self, py: Python<'_>, exc: Option<Bound<'_, PyAny>>) -> PyResult<()> {
-        let tls = self.tls.bind(py);
-        let _owned = tls.get().own()?;
-        end::abort(tls, exc)
+    fn _force_close(slf: &Bound<'_, Self>, exc: Option<Bound<'_, PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let tls = slf.get().tls.bind(py);
+        let shown = exc.clone().into_pyobject(py)?;
+        match tls.get().own_to_end(slf, "_force_close", Some(&shown))? {
+            Some(_owned) => end::abort(tls, exc),
+            None => Ok(()),
+        }
     }
 
     /// Whether the connection is closing or closed.

@@ -33,6 +33,8 @@ pub(crate) struct Body {
     pub(super) dead: AtomicBool,
     /// What `is_closing()` says, to every thread: a stream may be collected on any.
     pub(super) closing: AtomicBool,
+    /// Whether the program holds reading back: for `is_reading()`, to every thread.
+    pub(super) paused: AtomicBool,
     /// The loop was closed first.
     abandoned: AtomicBool,
     /// Writes after that.
@@ -50,8 +52,8 @@ pub(super) struct Slots {
     pub(super) sockets: Option<Sockets>,
     /// Who sends past the write buffer.
     pub(super) sender: Option<Py<PyAny>>,
-    /// The write buffer's limits when the connection was lost.
-    pub(super) last_limits: Option<(usize, usize)>,
+    /// The write buffer's limits, if the program has set them.
+    pub(super) limits: Option<(usize, usize)>,
 }
 
 // SAFETY: `slots` is reached only through `with_slots`, inside the object's critical section, and
@@ -84,6 +86,7 @@ impl Body {
             fd,
             dead: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             late_writes: AtomicU32::new(0),
             slots: UnsafeCell::new(slots),
@@ -132,12 +135,21 @@ impl Body {
         self.closing.load(Ordering::Relaxed)
     }
 
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    /// Whether data may be delivered: neither closing nor paused.
+    pub(super) fn is_reading(&self) -> bool {
+        !self.is_closing() && !self.paused.load(Ordering::Relaxed)
+    }
+
     /// Runs `access` on the loop's state unless the connection is gone.
     pub(super) fn with_state<R>(
         &self,
         access: impl FnOnce(&mut State) -> R,
     ) -> PyResult<Option<R>> {
-        if self.dead.load(Ordering::Relaxed) {
+        if self.is_dead() {
             return Ok(None);
         }
         Ok(Some(self.event_loop.get().state.with(access)?))

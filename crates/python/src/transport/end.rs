@@ -17,7 +17,8 @@ use crate::context::{self, Chosen};
 use crate::errors::{self, os_error};
 use crate::ffi;
 use crate::handle::{Args, Handle};
-use crate::loop_::{EventLoop, Resource, Runnable, watch};
+use crate::loop_::{self, EventLoop, Runnable, State, watch};
+use crate::owner::{Ownership, WrongThread};
 
 /// A `connection_lost` that is due.
 pub(crate) struct Ending {
@@ -34,9 +35,55 @@ impl Ending {
     }
 }
 
-pub(super) fn close(transport: Link<'_, '_>) -> PyResult<()> {
+/// What a program may ask for in any thread.
+#[derive(Clone, Copy)]
+pub(super) enum Wish<'a> {
+    Close,
+    /// With the error for `connection_lost`.
+    Abort(&'a Option<Py<PyAny>>),
+}
+
+/// The loop's state, with which to go on; `None` where this is not the loop's thread, which is asked instead.
+///
+/// Whoever collects a stream closes it, so in debug mode, too, where this is refused as asyncio's `call_soon` refuses
+/// it, the connection ends all the same: nobody may be left to close it again.
+///
+/// # Errors
+/// `RuntimeError` if the loop was closed; on another thread in debug mode.
+pub(super) fn here<'a>(
+    transport: Link<'a, '_>,
+    wish: Wish<'_>,
+) -> PyResult<Option<Ownership<'a, State>>> {
     let this = transport.get();
     this.check_not_abandoned()?;
+    let owned = this.event_loop.get().own_here();
+    if owned.is_some() {
+        return Ok(owned);
+    }
+    let py = transport.py();
+    let event_loop = this.event_loop.bind(py);
+    match wish {
+        Wish::Close if this.is_closing() => return Ok(None),
+        Wish::Abort(_) if this.is_dead() => return Ok(None),
+        Wish::Close => loop_::pass_on(event_loop, transport.as_any(), "close", None)?,
+        Wish::Abort(None) => loop_::pass_on(event_loop, transport.as_any(), "abort", None)?,
+        Wish::Abort(Some(error)) => {
+            let error = error.bind(py);
+            loop_::pass_on(event_loop, transport.as_any(), "_force_close", Some(error))?;
+        }
+    }
+    this.closing.store(true, Ordering::Relaxed);
+    if event_loop.get().is_debug() {
+        return Err(WrongThread.into());
+    }
+    Ok(None)
+}
+
+pub(super) fn close(transport: Link<'_, '_>) -> PyResult<()> {
+    let this = transport.get();
+    let Some(_owned) = here(transport, Wish::Close)? else {
+        return Ok(());
+    };
     // As if it had been sent inside `write()`: connection_lost then comes when asyncio's would.
     write::flush_one(transport)?;
     let plan = this.with_state(|state| {
@@ -63,7 +110,9 @@ pub(super) fn abort(transport: Link<'_, '_>, error: Option<Py<PyAny>>) -> PyResu
         return datagram::abort(transport, error);
     }
     let this = transport.get();
-    this.check_not_abandoned()?;
+    let Some(_owned) = here(transport, Wish::Abort(&error))? else {
+        return Ok(());
+    };
     if error.is_none() {
         // What asyncio would have sent inside `write()` is not lost by the gathering.
         write::flush_one(transport)?;
@@ -204,9 +253,6 @@ fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResu
         }
         forgotten
     })?;
-    if let Some(limits) = forgotten.iter().flatten().find_map(Resource::limits) {
-        transport.with_slots(|slots| slots.last_limits = Some(limits));
-    }
     this.dead.store(true, Ordering::Relaxed);
     this.closing.store(true, Ordering::Relaxed);
     let closed = extra::close(transport);

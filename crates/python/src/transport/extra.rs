@@ -323,7 +323,8 @@ pub(super) fn repr<'py>(transport: Link<'_, 'py>) -> PyResult<Bound<'py, PyStrin
         }
         // Another thread looks at a running loop's transport.
         Err(_) => {
-            let _ = write!(text, " fd={}", this.fd);
+            let closing = if this.is_closing() { " closing" } else { "" };
+            let _ = write!(text, "{closing} fd={}", this.fd);
         }
     }
     text.push('>');

@@ -8,20 +8,14 @@ use pyo3::prelude::*;
 use super::link::Link;
 use super::write;
 use crate::errors;
-use crate::loop_::Resource;
 
-/// The low and the high mark of a new transport, in bytes; what a lost one says, too.
+/// The low and the high mark of a new transport, in bytes.
 const DEFAULT_LIMITS: (usize, usize) = (16 * 1024, 64 * 1024);
 
-/// The low and the high mark.
-pub(super) fn limits(transport: Link<'_, '_>) -> PyResult<(usize, usize)> {
-    let this = transport.get();
-    let limits =
-        this.with_state(|state| state.resources.get(this.id).and_then(Resource::limits))?;
-    let limits = limits.flatten();
-    Ok(limits
-        .or_else(|| transport.with_slots(|slots| slots.last_limits))
-        .unwrap_or(DEFAULT_LIMITS))
+/// The low and the high mark, also after the end, and to every thread.
+pub(super) fn limits(transport: Link<'_, '_>) -> (usize, usize) {
+    let limits = transport.with_slots(|slots| slots.limits);
+    limits.unwrap_or(DEFAULT_LIMITS)
 }
 
 /// Sets the marks, with asyncio's rules for what is not given.
@@ -46,10 +40,8 @@ pub(super) fn set_limits(
         let resource = state.resources.get_mut(id)?;
         resource.set_limits(high.unsigned_abs(), low.unsigned_abs())
     })?;
-    if flow.is_none() {
-        let limits = (low.unsigned_abs(), high.unsigned_abs());
-        transport.with_slots(|slots| slots.last_limits = Some(limits));
-    }
+    let limits = (low.unsigned_abs(), high.unsigned_abs());
+    transport.with_slots(|slots| slots.limits = Some(limits));
     tell(transport, flow.flatten())
 }
 

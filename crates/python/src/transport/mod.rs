@@ -2,7 +2,7 @@
 //!
 //! What a connection may do next is decided by `oxlip_core::stream` and `oxlip_core::datagram`;
 //! bytes are moved by the driver; these files carry one to the other and call the protocol. All of
-//! it runs on the loop's thread.
+//! it runs on the loop's thread, to which `close()` and `abort()` of other threads are passed on.
 
 mod accept;
 mod address;

@@ -2,6 +2,7 @@
 //! so that a `pause_reading()` earlier in the same tick is honoured.
 
 use std::cell::Cell;
+use std::sync::atomic::Ordering;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::Op;
@@ -19,17 +20,6 @@ use crate::loop_::{EventLoop, Receiver};
 use crate::tls::TlsProtocol;
 use crate::{context, ffi};
 
-/// Whether data may be delivered: neither closing nor paused.
-pub(super) fn is_reading(this: &Body) -> PyResult<bool> {
-    let reading = this.with_state(|state| {
-        state
-            .resources
-            .connection(this.id)
-            .is_some_and(|connection| connection.stream.is_reading())
-    })?;
-    Ok(reading.unwrap_or(false))
-}
-
 /// `pause_reading()`.
 pub(super) fn pause(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
@@ -40,6 +30,7 @@ pub(super) fn pause(transport: Link<'_, '_>) -> PyResult<()> {
         };
         let changed = connection.stream.pause_reading();
         if changed {
+            this.paused.store(true, Ordering::Relaxed);
             let _ = driver.submit(Op::RecvStop(this.id));
         }
         changed
@@ -56,6 +47,9 @@ pub(super) fn resume(transport: Link<'_, '_>) -> PyResult<()> {
             return false;
         };
         let changed = connection.stream.resume_reading();
+        if changed {
+            this.paused.store(false, Ordering::Relaxed);
+        }
         if changed && connection.stream.wants_read() {
             let _ = driver.submit(Op::RecvStart(this.id));
         }

@@ -41,8 +41,8 @@ impl ReadPipeTransport {
 #[pymethods]
 impl ReadPipeTransport {
     /// Whether `data_received` may be called.
-    fn is_reading(&self) -> PyResult<bool> {
-        read::is_reading(self)
+    fn is_reading(&self) -> bool {
+        Body::is_reading(self)
     }
 
     /// No data is delivered until `resume_reading()`.

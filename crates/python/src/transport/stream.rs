@@ -52,8 +52,8 @@ impl StreamTransport {
     // Reading
 
     /// Whether `data_received` may be called.
-    fn is_reading(&self) -> PyResult<bool> {
-        read::is_reading(self)
+    fn is_reading(&self) -> bool {
+        Body::is_reading(self)
     }
 
     /// No data is delivered until `resume_reading()`.
@@ -95,7 +95,7 @@ impl StreamTransport {
     }
 
     /// The low and the high mark of `set_write_buffer_limits`, in bytes.
-    fn get_write_buffer_limits(slf: &Bound<'_, Self>) -> PyResult<(usize, usize)> {
+    fn get_write_buffer_limits(slf: &Bound<'_, Self>) -> (usize, usize) {
         flow::limits(Link::Stream(slf))
     }
 

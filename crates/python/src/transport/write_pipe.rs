@@ -68,7 +68,7 @@ impl WritePipeTransport {
     }
 
     /// The low and the high mark of `set_write_buffer_limits`, in bytes.
-    fn get_write_buffer_limits(slf: &Bound<'_, Self>) -> PyResult<(usize, usize)> {
+    fn get_write_buffer_limits(slf: &Bound<'_, Self>) -> (usize, usize) {
         flow::limits(Link::WritePipe(slf))
     }
 

@@ -8,12 +8,14 @@ use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
 use super::DatagramTransport;
-use crate::transport::end;
+use crate::transport::end::{self, Wish};
 use crate::transport::link::Link;
 
 pub(super) fn close(transport: &Bound<'_, DatagramTransport>) -> PyResult<()> {
     let this = transport.get();
-    this.check_not_abandoned()?;
+    let Some(_owned) = end::here(Link::Datagram(transport), Wish::Close)? else {
+        return Ok(());
+    };
     let plan = this.with_state(|state| {
         let (driver, resources) = state.parts();
         let Some(endpoint) = resources.endpoint(this.id) else {
@@ -39,7 +41,9 @@ pub(in crate::transport) fn abort(
     error: Option<Py<PyAny>>,
 ) -> PyResult<()> {
     let this = transport.get();
-    this.check_not_abandoned()?;
+    let Some(_owned) = end::here(Link::Datagram(transport), Wish::Abort(&error))? else {
+        return Ok(());
+    };
     let mut queued = Vec::new();
     let aborted = this.with_state(|state| {
         let (driver, resources) = state.parts();

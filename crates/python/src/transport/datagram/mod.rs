@@ -11,6 +11,7 @@ mod send;
 
 use std::collections::VecDeque;
 use std::ops::Deref;
+use std::sync::atomic::Ordering;
 
 use oxlip_core::address::Address;
 use oxlip_core::datagram;
@@ -120,10 +121,8 @@ impl DatagramTransport {
     // Receiving: receive.rs
 
     /// Whether datagrams may be delivered.
-    fn is_reading(&self) -> PyResult<bool> {
-        Ok(self
-            .with_machine(|machine| machine.is_reading())?
-            .unwrap_or(false))
+    fn is_reading(&self) -> bool {
+        Body::is_reading(self)
     }
 
     /// No datagram is delivered until `resume_reading()`.
@@ -134,6 +133,7 @@ impl DatagramTransport {
                 return;
             };
             if endpoint.machine.pause_reading() {
+                self.paused.store(true, Ordering::Relaxed);
                 let _ = driver.submit(Op::RecvStop(self.id));
             }
         })?;
@@ -147,7 +147,11 @@ impl DatagramTransport {
             let Some(endpoint) = resources.endpoint(self.id) else {
                 return false;
             };
-            let resumes = endpoint.machine.resume_reading() && endpoint.machine.wants_read();
+            if !endpoint.machine.resume_reading() {
+                return false;
+            }
+            self.paused.store(false, Ordering::Relaxed);
+            let resumes = endpoint.machine.wants_read();
             if resumes {
                 let _ = driver.submit(Op::RecvStart(self.id));
             }
@@ -179,7 +183,7 @@ impl DatagramTransport {
     }
 
     /// The low and the high mark of `set_write_buffer_limits`, in bytes.
-    fn get_write_buffer_limits(slf: &Bound<'_, Self>) -> PyResult<(usize, usize)> {
+    fn get_write_buffer_limits(slf: &Bound<'_, Self>) -> (usize, usize) {
         flow::limits(Link::Datagram(slf))
     }
 
