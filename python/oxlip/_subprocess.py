@@ -80,9 +80,14 @@ class SubprocessTransport(BaseSubprocessTransport):
         if self._closed:
             return
         self._closed = True
-        # A loop that was closed first has closed the pipes.
-        if self._loop is not None and not self._loop.is_closed():
-            self._close_pipes()
+        try:
+            # A loop that was closed first has closed the pipes.
+            if self._loop is not None and not self._loop.is_closed():
+                self._close_pipes()
+        finally:
+            self._end_child()
+
+    def _end_child(self) -> None:
         proc = self._proc
         if proc is None or self._returncode is not None or proc.poll() is not None:
             return
@@ -127,9 +132,11 @@ class SubprocessTransport(BaseSubprocessTransport):
     def _close_pipes(self) -> None:
         if not self._pipes:
             return
-        for pipe in self._pipes.values():
-            if pipe is not None:
-                pipe.pipe.close()
+        with contextlib.ExitStack() as ends:
+            # Each of them, although debug mode refuses that in another thread.
+            for pipe in reversed(self._pipes.values()):
+                if pipe is not None:
+                    ends.callback(pipe.pipe.close)
         if self._proc is None:
             return
         # Those that were to become transports, and did not.
