@@ -276,7 +276,8 @@ async def end_a_child(loop: Loop, *, debug: bool = False) -> None:
         def connection_lost(self, error: Exception | None) -> None:
             ended.set_result(None)
 
-    transport, _ = await loop.subprocess_exec(Child, sys.executable, "-c", "input()")
+    program = "import time; time.sleep(60)"
+    transport, _ = await loop.subprocess_exec(Child, sys.executable, "-c", program)
     loop.set_debug(debug)
     refusal = elsewhere(transport.close)
     assert isinstance(refusal, RuntimeError) if debug else refusal is None
