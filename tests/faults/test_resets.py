@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 
 import pytest
+from support import tls
 from support.protocols import BufferedRecorder, Calls, Recorder, connection
 from support.sockets import PATIENCE, Peer, connected, listening, pair
 from support.ticks import pause
@@ -61,9 +63,61 @@ async def test_while_data_waits_to_be_sent(loop: Loop) -> None:
         transport.write(b"x" * LARGE)
         peer.reset()
         await protocol.until_lost()
-        assert isinstance(protocol.error, (ConnectionResetError, BrokenPipeError))
+        assert isinstance(protocol.error, ConnectionResetError)
         assert transport.get_write_buffer_size() == 0
-        assert_lost_once(protocol)
+        assert protocol.calls == ["connection_made", "pause_writing", "connection_lost"]
+
+
+@pytest.mark.parametrize("ticks", [0, 3])
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+async def test_reader_and_writer_are_told_the_same(loop: Loop, family: str, ticks: int) -> None:
+    near, far = connected() if family == "tcp" else socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=near)
+    writer.write(b"x" * LARGE)
+    told = asyncio.gather(reader.read(), writer.drain(), return_exceptions=True)
+    await pause(ticks)
+    far.close()  # What it has not read makes it a reset.
+    errors = await asyncio.wait_for(told, PATIENCE)
+    assert [type(error) for error in errors] == [ConnectionResetError] * 2
+    writer.close()
+    with contextlib.suppress(ConnectionResetError):
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("receiver", [Recorder, BufferedRecorder])
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+async def test_the_last_words_of_a_peer_that_does_not_read_on(
+    loop: Loop, family: str, receiver: type[Recorder | BufferedRecorder]
+) -> None:
+    near, far = connected() if family == "tcp" else socket.socketpair()
+    _, protocol = await loop.create_connection(receiver, sock=near)
+    protocol.transport.write(b"x" * LARGE)
+    await pause(3)
+    assert far.recv(1000)
+    far.sendall(b"413 too large")
+    far.close()
+    await protocol.until_lost()
+    assert protocol.data == b"413 too large"
+    expected = ConnectionResetError if family == "tcp" else BrokenPipeError
+    assert type(protocol.error) is expected
+    assert_lost_once(protocol)
+
+
+async def test_the_last_words_of_a_peer_of_tls_that_does_not_read_on(loop: Loop) -> None:
+    near, far = connected()
+    theirs = asyncio.ensure_future(tls.handshake(far, tls.server_context(), server_side=True))
+    _, protocol = await loop.create_connection(
+        Recorder, sock=near, ssl=tls.client_context(), server_hostname=tls.HOST
+    )
+    peer = await theirs
+    protocol.transport.write(b"x" * LARGE)
+    await pause(3)
+    peer.send(b"413 too large")
+    peer.reset()
+    await protocol.until_lost()
+    assert protocol.data == b"413 too large"
+    assert isinstance(protocol.error, ConnectionResetError)
+    assert_lost_once(protocol)
 
 
 async def test_while_data_waits_and_reading_is_paused(loop: Loop) -> None:
@@ -72,7 +126,7 @@ async def test_while_data_waits_and_reading_is_paused(loop: Loop) -> None:
         transport.write(b"x" * LARGE)
         peer.reset()
         await protocol.until_lost()
-        assert isinstance(protocol.error, (ConnectionResetError, BrokenPipeError))
+        assert isinstance(protocol.error, ConnectionResetError)
         assert_lost_once(protocol)
 
 

@@ -102,7 +102,8 @@ pub enum Completion {
     /// [`Op::RecvStart`] on a datagram socket.
     Receivable(Id),
     /// A pending [`Op::Send`], [`Op::SendSoon`], [`Op::SendDatagrams`] or [`Op::AwaitRoom`] is over: there is room
-    /// again, send what is left.
+    /// again, send what is left. What a wait finds to be read of the stream is told before: a peer that
+    /// goes away may have said why.
     Sendable(Id),
     /// How many bytes a send took, or why the stream cannot be written any more; of a datagram
     /// socket how many datagrams, or why the first was refused.

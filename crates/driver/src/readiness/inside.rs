@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use oxlip_core::id::Id;
 use oxlip_core::op::Interest;
 
-use super::resource::Kind;
+use super::resource::{Kind, Resource};
 use super::{Epoll, Readiness};
 use crate::wake::WakeDescriptor;
 
@@ -44,6 +44,11 @@ impl<B> Readiness<B> {
             return None;
         }
         Some(stream.owned().ok()?.as_raw_fd())
+    }
+
+    /// Whether it is a stream of TCP.
+    pub(crate) fn is_tcp_stream(&self, id: Id) -> bool {
+        self.resources.get(id).is_some_and(Resource::has_edges)
     }
 
     /// A send took less than it was given: the next one will wait for room.

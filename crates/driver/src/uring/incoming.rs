@@ -44,6 +44,8 @@ pub(super) struct Incoming {
     /// There may be something that only a take can find.
     pub(super) hint: bool,
     pub(super) end: End,
+    /// Why a send has failed, if the next one or the end of the stream is to tell it.
+    pub(super) failure: Option<i32>,
     pub(super) arrived: VecDeque<Piece>,
     /// Takes in a row that speak for the other way of receiving.
     habit: u8,
@@ -103,6 +105,7 @@ impl Incoming {
             listed: false,
             hint: false,
             end: End::Open,
+            failure: None,
             arrived: VecDeque::new(),
             habit: 0,
         }
@@ -123,6 +126,36 @@ impl Incoming {
     /// Whether the kernel is to receive or poll.
     pub(super) fn wants_request(&self) -> bool {
         self.wanted && !self.hint && self.end == End::Open
+    }
+
+    /// Whether something may come that the embedder wants to know.
+    pub(super) fn is_read(&self) -> bool {
+        self.wanted && self.end != End::Taken
+    }
+
+    /// What the embedder is told when the system calls the end a clean one. After a reset it does so, too,
+    /// to whoever asks second: here that was a send, whose failure has been kept back.
+    pub(super) fn clean_end(&mut self) -> io::Result<()> {
+        let reset = self.failure.take_if(|failure| *failure == libc::ECONNRESET);
+        reset.map_or(Ok(()), |number| Err(io::Error::from_raw_os_error(number)))
+    }
+
+    /// What a send of TCP is told that the system calls a broken pipe: the same the other way round. Unix
+    /// sockets have no error but this one for a send.
+    pub(super) fn send_error(&mut self, number: i32, is_tcp: bool) -> i32 {
+        match self.end {
+            End::Error(reset @ libc::ECONNRESET) if is_tcp && number == libc::EPIPE => {
+                self.end = End::Eof;
+                reset
+            }
+            _ => number,
+        }
+    }
+
+    /// Takes the end or the error behind what has arrived, if it is known.
+    pub(super) fn take_end(&mut self) -> Option<io::Result<()>> {
+        let end = self.end.take()?;
+        Some(end.and_then(|()| self.clean_end()))
     }
 
     /// True: it must be listed for the next round of requests.
@@ -318,7 +351,7 @@ impl End {
     }
 
     /// Takes it, if there is one: once.
-    pub(super) fn take(&mut self) -> Option<io::Result<()>> {
+    fn take(&mut self) -> Option<io::Result<()>> {
         let outcome = match *self {
             Self::Open | Self::Taken => return None,
             Self::Eof => Ok(()),

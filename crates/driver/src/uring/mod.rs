@@ -13,6 +13,10 @@
 //! * Regular files are read and written.
 //! * The multiplexer's descriptor and the waker are polled like any other.
 //!
+//! The ring and the multiplexer do not see the same moment: that a stream has room may be known before
+//! what has come on it. What there is to read is looked at first all the same (`sending.rs`), as loops
+//! do that ask one multiplexer for both.
+//!
 //! What others own is not polled by the ring, because a request keeps its file open in the kernel:
 //! a peer would not see the end of a socket that the program has closed. What is ours is cancelled
 //! before it is closed, at once, for the same reason.
@@ -83,6 +87,8 @@ pub struct Uring {
     transfers: VecDeque<Box<Transfer>>,
     /// What calls between two waits have led to.
     early: Vec<Completion>,
+    /// What the multiplexer has found, while it is passed on.
+    found: Vec<Completion>,
     /// The multiplexer and the waker are being polled.
     polls_inner: bool,
     hears_bell: bool,
@@ -137,6 +143,7 @@ impl Uring {
             sends: Sends::default(),
             transfers: VecDeque::new(),
             early: Vec::new(),
+            found: Vec::new(),
             polls_inner: false,
             hears_bell: false,
             inner_ready: false,
@@ -312,6 +319,7 @@ impl Driver for Uring {
                 if let Some(stream) = self.table.get_mut(id) {
                     // Whatever a receive has said before.
                     stream.end = End::Open;
+                    stream.failure = None;
                     if stream.touch() {
                         self.touched.push(id);
                     }
@@ -427,10 +435,11 @@ impl Uring {
         let calls = sleeps || self.ring.as_mut().is_some_and(Ring::is_due);
         let answered = calls && self.enter(sleeps, timeout.filter(|_| sleeps));
         completions.append(&mut self.early);
+        self.report(completions);
+        self.retry_failed(completions);
         if std::mem::take(&mut self.inner_ready) {
             self.collect_inner(completions)?;
         }
-        self.report(completions);
         if std::mem::take(&mut self.woken) || completions.len() > before {
             return Ok(true);
         }
@@ -445,21 +454,28 @@ impl Uring {
             && self.transfers.is_empty()
             && self.polls_inner
             && self.hears_bell;
-        !asks || self.woken || self.inner_ready || self.has_unread()
+        !asks || self.woken || self.inner_ready || self.sends.have_failed() || self.has_unread()
     }
 
     fn collect_inner(&mut self, completions: &mut Vec<Completion>) -> io::Result<()> {
-        let before = completions.len();
-        self.inner.collect(Some(Duration::ZERO), completions)?;
-        for completion in &completions[before..] {
-            if let Completion::Connected(id, _) = completion
-                && let Some(stream) = self.table.get_mut(*id)
-                && stream.touch()
-            {
-                self.touched.push(*id);
+        let mut found = std::mem::take(&mut self.found);
+        let outcome = self.inner.collect(Some(Duration::ZERO), &mut found);
+        for completion in found.drain(..) {
+            match completion {
+                Completion::Sendable(id) => self.tell_room(id, completions),
+                Completion::Connected(id, _) => {
+                    if let Some(stream) = self.table.get_mut(id)
+                        && stream.touch()
+                    {
+                        self.touched.push(id);
+                    }
+                    completions.push(completion);
+                }
+                other => completions.push(other),
             }
         }
-        Ok(())
+        self.found = found;
+        outcome
     }
 
     /// As `wait`, when epoll does it all.
@@ -477,6 +493,7 @@ impl Uring {
         }
         let before = completions.len();
         self.report(completions);
+        self.retry_failed(completions);
         let timeout = if completions.len() > before {
             Some(Duration::ZERO)
         } else {

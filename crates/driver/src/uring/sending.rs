@@ -2,9 +2,14 @@
 //!
 //! A send is staged first: copied, and kept here. It becomes a request of the ring only just before a
 //! call, so that it can be taken back until then, and a descriptor number is not left in the ring.
+//!
+//! A peer that goes away may have said why. So before a stream that is read is said to have room, it is
+//! said to have something to read; and so it is when a staged send fails, which the program may have asked
+//! for before the peer went. That failure is kept back: the next send tells it.
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem;
 use std::os::fd::RawFd;
 use std::task::Poll;
 
@@ -42,18 +47,53 @@ impl Uring {
         bufs: &[io::IoSlice<'_>],
         soon: bool,
     ) -> Poll<Completion> {
-        if let Some(stream) = self.table.get(id) {
-            let may_wait = soon && stream.kind == Kind::Stream && !stream.by_itself;
-            if stream.sending {
-                // This one must not overtake it, and whether there is room is known only then. Its
-                // answer comes with the wait all the same.
-                self.submit_all();
+        if self.table.get(id).is_some_and(|stream| stream.sending) {
+            // This one must not overtake it, and whether there is room is known only then. Its
+            // answer comes with the wait all the same.
+            self.submit_all();
+        }
+        if let Some(stream) = self.table.get_mut(id) {
+            if let Some(failure) = stream.failure.take() {
+                let error = io::Error::from_raw_os_error(failure);
+                return Poll::Ready(Completion::Sent(id, Err(error)));
             }
+            let may_wait = soon && stream.kind == Kind::Stream && !stream.by_itself;
             if may_wait && self.stage(id, bufs) {
                 return Poll::Pending;
             }
         }
-        self.inner.submit(Op::Send { id, bufs })
+        let mut answer = self.inner.submit(Op::Send { id, bufs });
+        if let Poll::Ready(Completion::Sent(_, Err(error))) = &mut answer
+            && let Some(number) = error.raw_os_error()
+            && let Some(stream) = self.table.get_mut(id)
+        {
+            let number = stream.send_error(number, self.inner.is_tcp_stream(id));
+            *error = io::Error::from_raw_os_error(number);
+        }
+        answer
+    }
+
+    /// There is room to send. What there is to read comes first, and nobody but the system may know of it.
+    pub(super) fn tell_room(&self, id: Id, completions: &mut Vec<Completion>) {
+        if let Some(stream) = self.table.get(id)
+            && stream.kind == Kind::Stream
+            && stream.is_read()
+            && !stream.listed
+        {
+            completions.push(stream.report(id));
+        }
+        completions.push(Completion::Sendable(id));
+    }
+
+    /// Has the sends tried again that have failed, behind a report of what there is to read.
+    pub(super) fn retry_failed(&mut self, completions: &mut Vec<Completion>) {
+        let mut failed = mem::take(&mut self.sends.failed);
+        for id in failed.drain(..) {
+            if self.table.get(id).is_some() {
+                self.tell_room(id, completions);
+            }
+        }
+        self.sends.failed = failed;
     }
 
     /// Puts a send among those of the next call, if it is small. False: it was not.
@@ -93,6 +133,8 @@ pub(super) struct Sends {
     pushed: usize,
     /// The number of the first, by which it is answered. None is used twice.
     first: u64,
+    /// Streams whose failure is kept back.
+    failed: Vec<Id>,
 }
 
 struct Send {
@@ -111,6 +153,10 @@ const NOWHERE: u64 = u64::MAX / 2;
 impl Sends {
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    pub(super) fn have_failed(&self) -> bool {
+        !self.failed.is_empty()
     }
 
     fn put(&mut self, id: Id, fd: RawFd, staged: Staged) {
@@ -174,7 +220,7 @@ impl Sends {
         self.pushed -= count;
         self.first += count as u64;
         for send in self.queue.drain(..count) {
-            send.tell(table, inner, completions);
+            send.tell(table, inner, completions, &mut self.failed);
         }
         if self.queue.is_empty() {
             ring.clear_stage();
@@ -199,7 +245,7 @@ impl Sends {
                 if unknown && send.answer.is_none() {
                     send.answer = Some(-libc::ENOBUFS);
                 }
-                send.tell(table, inner, completions);
+                send.tell(table, inner, completions, &mut self.failed);
                 continue;
             }
             let Some(stream) = table.get_mut(send.id) else {
@@ -218,7 +264,13 @@ impl Sends {
 }
 
 impl Send {
-    fn tell(self, table: &mut Table, inner: &mut Epoll, completions: &mut Vec<Completion>) {
+    fn tell(
+        self,
+        table: &mut Table,
+        inner: &mut Epoll,
+        completions: &mut Vec<Completion>,
+        failed: &mut Vec<Id>,
+    ) {
         let Some(stream) = table.get_mut(self.id) else {
             return;
         };
@@ -232,7 +284,14 @@ impl Send {
                 Ok(sent)
             }
             Err(_) => {
-                let error = io::Error::from_raw_os_error(-self.answer.unwrap_or_default());
+                let number = -self.answer.unwrap_or_default();
+                if matches!(number, libc::EPIPE | libc::ECONNRESET) && stream.is_read() {
+                    stream.failure = Some(number);
+                    failed.push(id);
+                    return;
+                }
+                let number = stream.send_error(number, inner.is_tcp_stream(id));
+                let error = io::Error::from_raw_os_error(number);
                 // TLS of the kernel's does not know MSG_WAITALL (tls_sw_sendmsg in net/tls/tls_sw.c).
                 if error.raw_os_error() == Some(libc::EOPNOTSUPP) && !stream.by_itself {
                     stream.by_itself = true;

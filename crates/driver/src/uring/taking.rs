@@ -42,7 +42,7 @@ impl Uring {
         Self::follow_hint(&mut self.touched, id, incoming);
         match incoming.arrived.front() {
             None => {
-                if let Some(end) = incoming.end.take() {
+                if let Some(end) = incoming.take_end() {
                     self.inner.end_receiving(id);
                     return end.map(|()| Received::Eof);
                 }
@@ -52,7 +52,11 @@ impl Uring {
                         incoming.has_taken(data.len());
                     }
                     Ok(Received::Nothing) => {}
-                    Ok(Received::Eof) | Err(_) => incoming.has_taken_end(),
+                    Ok(Received::Eof) => {
+                        incoming.has_taken_end();
+                        incoming.clean_end()?;
+                    }
+                    Err(_) => incoming.has_taken_end(),
                 }
                 return outcome;
             }
@@ -101,7 +105,11 @@ impl Uring {
                 Ok(Taken::Filled(count)) => {
                     incoming.has_taken(*count);
                 }
-                Ok(Taken::Lent(Received::Eof)) | Err(_) => incoming.has_taken_end(),
+                Ok(Taken::Lent(Received::Eof)) => {
+                    incoming.has_taken_end();
+                    incoming.clean_end()?;
+                }
+                Err(_) => incoming.has_taken_end(),
                 Ok(Taken::Lent(_)) => {}
             }
         }
@@ -139,13 +147,17 @@ impl Uring {
             }
             return Ok(Some(count));
         }
-        if let Some(end) = incoming.end.take() {
+        if let Some(end) = incoming.take_end() {
             self.inner.end_receiving(id);
             return end.map(|()| Some(0));
         }
         let outcome = self.inner.take_into(id, buffer);
         match outcome {
-            Ok(Some(0)) | Err(_) => incoming.has_taken_end(),
+            Ok(Some(0)) => {
+                incoming.has_taken_end();
+                incoming.clean_end()?;
+            }
+            Err(_) => incoming.has_taken_end(),
             Ok(Some(count)) => {
                 incoming.has_taken(count);
             }

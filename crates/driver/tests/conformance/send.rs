@@ -1,6 +1,6 @@
 //! A send takes what fits now, and is told once when there is room again.
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +20,8 @@ on_every_driver!(
     nothing_goes_after_the_end,
     a_peer_that_is_gone_is_an_error_of_send,
     a_reset_ends_a_pending_send,
+    the_last_words_come_before_the_room_that_a_reset_makes,
+    a_reset_comes_before_the_room_that_it_makes,
     what_is_sent_soon_is_answered_by_the_wait_at_the_latest,
     what_is_sent_soon_to_a_full_stream_waits_for_room,
     what_is_sent_soon_leaves_before_the_end_and_the_close,
@@ -272,4 +274,49 @@ fn a_reset_ends_a_pending_send<W: World>() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// What comes of a reset to a stream that is being read and waits for room, up to the `Sendable`.
+fn reset_while_full<W: World>(last_words: &[u8]) -> (W, Id, Vec<io::Result<Taken>>) {
+    let mut world = W::new();
+    let (a, b) = world.pair();
+    world.start(Op::RecvStart(a));
+    world.fill(a);
+    world.quiet();
+    if !last_words.is_empty() {
+        world.send_all(b, last_words);
+    }
+    world.reset(b);
+    let mut taken = Vec::new();
+    loop {
+        for seen in world.until_any() {
+            match seen {
+                Seen::Readable(id) if id == a => taken.push(world.take(a)),
+                Seen::Sendable(id) if id == a => return (world, a, taken),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn the_last_words_come_before_the_room_that_a_reset_makes<W: World>() {
+    let (_, _, taken) = reset_while_full::<W>(b"too large");
+    match &taken[..] {
+        [Ok(Taken::Data(data)), ..] => assert_eq!(data, b"too large"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn a_reset_comes_before_the_room_that_it_makes<W: World>() {
+    let (mut world, a, taken) = reset_while_full::<W>(b"");
+    match &taken[..] {
+        [Err(error)] => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        other => panic!("{other:?}"),
+    }
+    let bufs = [IoSlice::new(b"more")];
+    assert_eq!(
+        world.ask(Op::Send { id: a, bufs: &bufs }),
+        Some(Seen::Sent(a, Err(ErrorKind::BrokenPipe))),
+        "it is told once"
+    );
 }

@@ -1,17 +1,21 @@
 //! Sends that leave with the wait.
 
-use std::io::{IoSlice, Read};
-use std::net::TcpStream;
+use std::io::{ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
-use oxlip_driver::{Driver, Role};
+use oxlip_driver::uring::Uring;
+use oxlip_driver::{Driver, Received, Role};
+use rustix::net::sockopt::set_socket_linger;
 
 use crate::world::{
-    PATIENCE, close, driver, full_stream, hears_nothing, poll, replace, send_soon, stream,
+    PATIENCE, close, driver, full_stream, hears_nothing, poll, receive, replace, send_soon, stream,
     tcp_pair, wait,
 };
 
@@ -66,7 +70,7 @@ fn a_full_stream_is_sendable_when_it_has_room() {
         match poll(&mut driver)[..] {
             [Completion::Sent(_, Ok(count))] => total += count,
             [] => break false,
-            [Completion::Sendable(_)] => break true,
+            [Completion::Readable(_), Completion::Sendable(_)] => break true,
             ref other => panic!("{other:?}"),
         }
         assert!(total < 1 << 30);
@@ -74,7 +78,12 @@ fn a_full_stream_is_sendable_when_it_has_room() {
     let mut got = vec![0; total];
     peer.read_exact(&mut got).expect("what was sent");
     if !sendable {
-        assert!(matches!(wait(&mut driver)[..], [Completion::Sendable(of)] if of == id));
+        // What there is to read comes first: there might be something.
+        assert!(matches!(
+            wait(&mut driver)[..],
+            [Completion::Readable(one), Completion::Sendable(other)] if one == id && other == id
+        ));
+        assert!(matches!(driver.take(id), Ok(Received::Nothing)));
     }
     assert!(send_soon(&mut driver, id, &[b"more"]).is_pending());
     assert!(matches!(
@@ -84,19 +93,30 @@ fn a_full_stream_is_sendable_when_it_has_room() {
 }
 
 #[test]
-fn a_failed_send_is_told_by_the_wait() {
-    let Some(mut driver) = driver() else { return };
-    let (id, peer) = stream(&mut driver);
-    drop(peer);
-    let began = Instant::now();
-    loop {
-        assert!(began.elapsed() < PATIENCE);
-        assert!(send_soon(&mut driver, id, &[b"anyone?"]).is_pending());
-        let failed = wait(&mut driver)
-            .iter()
-            .any(|completion| matches!(completion, Completion::Sent(_, Err(_))));
-        if failed {
-            return;
+fn a_failed_send_is_told_by_the_wait_or_by_the_next() {
+    for reads in [false, true] {
+        let Some(mut driver) = driver() else { return };
+        let (id, peer) = stream(&mut driver);
+        if !reads {
+            assert!(driver.submit(Op::RecvStop(id)).is_pending());
+        }
+        drop(peer);
+        let began = Instant::now();
+        loop {
+            assert!(began.elapsed() < PATIENCE);
+            let answer = send_soon(&mut driver, id, &[b"anyone?"]);
+            if let Poll::Ready(answer) = answer {
+                assert!(matches!(answer, Completion::Sent(_, Err(_))));
+                assert!(reads);
+                break;
+            }
+            let failed = poll(&mut driver)
+                .iter()
+                .any(|completion| matches!(completion, Completion::Sent(_, Err(_))));
+            if failed {
+                assert!(!reads);
+                break;
+            }
         }
     }
 }
@@ -189,4 +209,140 @@ fn what_was_to_be_sent_does_not_reach_the_next_holder_of_a_number() {
         [Completion::Sent(_, Ok(7))]
     ));
     other_peer.read_exact(&mut [0; 7]).expect("what was sent");
+}
+
+/// A send was staged before the peer went: what has come from it is told first.
+#[test]
+fn the_last_words_come_before_a_failed_send() {
+    for last_words in [&b"too large"[..], b""] {
+        let Some(mut driver) = driver() else { return };
+        let (id, mut peer) = stream(&mut driver);
+        assert!(poll(&mut driver).is_empty());
+        peer.write_all(last_words).expect("write");
+        reset(peer);
+        assert!(send_soon(&mut driver, id, &[b"anyone?"]).is_pending());
+        assert!(matches!(
+            wait(&mut driver)[..],
+            [Completion::Readable(one), Completion::Sendable(other)] if one == id && other == id
+        ));
+        if last_words.is_empty() {
+            // The system has told the send, and calls the end a clean one from then on.
+            let error = driver.take(id).map(|_| ()).expect_err("a reset");
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        } else {
+            assert_eq!(receive(&mut driver, id, last_words.len()), last_words);
+            assert!(matches!(
+                send_soon(&mut driver, id, &[b"anyone?"]),
+                Poll::Ready(Completion::Sent(_, Err(error)))
+                    if error.kind() == ErrorKind::ConnectionReset
+            ));
+            assert!(matches!(driver.take(id), Ok(Received::Eof)));
+        }
+        assert!(matches!(
+            send(&mut driver, id, b"anyone?"),
+            Poll::Ready(Completion::Sent(_, Err(error))) if error.kind() == ErrorKind::BrokenPipe
+        ));
+        assert!(poll(&mut driver).is_empty());
+        close(&mut driver, id);
+    }
+}
+
+#[test]
+fn a_failed_send_of_a_stream_that_is_not_read_is_told_by_the_wait() {
+    let Some(mut driver) = driver() else { return };
+    let (id, peer) = stream(&mut driver);
+    assert!(driver.submit(Op::RecvStop(id)).is_pending());
+    assert!(poll(&mut driver).is_empty());
+    reset(peer);
+    assert!(send_soon(&mut driver, id, &[b"anyone?"]).is_pending());
+    assert!(matches!(
+        &wait(&mut driver)[..],
+        [Completion::Sent(_, Err(error))] if error.kind() == ErrorKind::ConnectionReset
+    ));
+}
+
+/// As where the send is the first to ask the system: the ring was.
+#[test]
+fn a_send_is_told_of_the_reset_that_nobody_has_read() {
+    for soon in [false, true] {
+        let Some(mut driver) = driver() else { return };
+        let (id, peer) = stream(&mut driver);
+        assert!(poll(&mut driver).is_empty());
+        reset(peer);
+        assert!(matches!(wait(&mut driver)[..], [Completion::Readable(of)] if of == id));
+        assert!(driver.submit(Op::RecvStop(id)).is_pending());
+        let answer = if soon {
+            assert!(send_soon(&mut driver, id, &[b"anyone?"]).is_pending());
+            wait(&mut driver).pop()
+        } else {
+            match send(&mut driver, id, b"anyone?") {
+                Poll::Ready(answer) => Some(answer),
+                Poll::Pending => None,
+            }
+        };
+        assert!(matches!(
+            answer,
+            Some(Completion::Sent(_, Err(error))) if error.kind() == ErrorKind::ConnectionReset
+        ));
+        assert!(matches!(driver.take(id), Ok(Received::Eof)));
+    }
+}
+
+fn reset(peer: TcpStream) {
+    set_socket_linger(&peer, Some(Duration::ZERO)).expect("linger");
+    drop(peer);
+}
+
+fn send(driver: &mut Uring, id: Id, bytes: &[u8]) -> Poll<Completion> {
+    let bufs = [IoSlice::new(bytes)];
+    driver.submit(Op::Send { id, bufs: &bufs })
+}
+
+/// The peer does not read, and says nothing: no event but the failure ends the wait.
+#[test]
+fn a_failed_send_is_told_though_nothing_is_to_be_read() {
+    for sent_early in [false, true] {
+        let Some(mut driver) = driver() else { return };
+        let (ours, peer) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("non-blocking");
+        let id = driver.adopt(ours.into(), Role::Stream).expect("adopt");
+        assert!(driver.submit(Op::RecvStart(id)).is_pending());
+        let (other, _its_peer) = stream(&mut driver);
+        while !poll(&mut driver).is_empty() {}
+        peer.shutdown(Shutdown::Read).expect("shutdown");
+        while !poll(&mut driver).is_empty() {}
+        assert!(send_soon(&mut driver, id, &[b"anyone?"]).is_pending());
+        if sent_early {
+            assert!(send_soon(&mut driver, other, &[b"bye"]).is_pending());
+            close(&mut driver, other);
+        }
+        let began = Instant::now();
+        assert!(matches!(
+            wait(&mut driver)[..],
+            [Completion::Readable(one), Completion::Sendable(other)] if one == id && other == id
+        ));
+        assert!(began.elapsed() < PATIENCE);
+        assert!(matches!(driver.take(id), Ok(Received::Nothing)));
+        assert!(matches!(
+            send(&mut driver, id, b"anyone?"),
+            Poll::Ready(Completion::Sent(_, Err(error))) if error.kind() == ErrorKind::BrokenPipe
+        ));
+    }
+}
+
+#[test]
+fn a_send_behind_a_failed_one_is_told_of_the_same() {
+    let Some(mut driver) = driver() else { return };
+    let (id, peer) = stream(&mut driver);
+    assert!(poll(&mut driver).is_empty());
+    reset(peer);
+    assert!(send_soon(&mut driver, id, &[b"anyone?"]).is_pending());
+    assert!(matches!(
+        send(&mut driver, id, b"anyone?"),
+        Poll::Ready(Completion::Sent(_, Err(error))) if error.kind() == ErrorKind::ConnectionReset
+    ));
+    assert!(matches!(
+        wait(&mut driver)[..],
+        [Completion::Readable(_), Completion::Sendable(_)]
+    ));
 }
