@@ -118,6 +118,7 @@ async def test_the_last_words_of_a_peer_of_tls_that_does_not_read_on(loop: Loop)
     assert protocol.data == b"413 too large"
     assert isinstance(protocol.error, ConnectionResetError)
     assert_lost_once(protocol)
+    protocol.transport.close()  # asyncio's warns otherwise, before 3.11.
 
 
 async def test_while_data_waits_and_reading_is_paused(loop: Loop) -> None:
