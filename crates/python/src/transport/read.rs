@@ -12,7 +12,6 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::body::Body;
 use super::link::{AnyTransport, Link};
 use super::{direct, end, read_pipe, write_pipe};
 use crate::errors::{self, os_error};
@@ -49,9 +48,9 @@ pub(super) fn resume(transport: Link<'_, '_>) -> PyResult<()> {
         let changed = connection.stream.resume_reading();
         if changed {
             this.paused.store(false, Ordering::Relaxed);
-        }
-        if changed && connection.stream.wants_read() {
-            let _ = driver.submit(Op::RecvStart(this.id));
+            if connection.stream.wants_read() {
+                let _ = driver.submit(Op::RecvStart(this.id));
+            }
         }
         changed
     })?;
