@@ -192,7 +192,8 @@ class RawFile(io.FileIO):
     def wrote(self, count: int) -> None:
         """So much was written, where the file stood or at its end."""
         self.forget()
-        self.position = super().tell() if self.appends else self.position + count
+        # At its end the descriptor stands only if something was written.
+        self.position = super().tell() if self.appends and count else self.position + count
 
     # For `io`'s layers
 

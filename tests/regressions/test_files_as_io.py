@@ -41,6 +41,21 @@ async def test_exclusive_creation_that_is_checked_first(
     assert not (tmp_path / "another").exists()
 
 
+async def test_nothing_that_is_appended(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
+    """It had the file stand where the descriptor was, and be read again."""
+    path = tmp_path / "file"
+    path.write_bytes(b"text")
+    async with oxlip.open(path, "ab+", buffering=0) as f:
+        await f.seek(1)
+        assert await f.read() == b"ext"
+        assert await f.write(b"") == 0
+        assert await f.tell() == 4
+        assert await f.read() == b""
+        await f.seek(1)
+        assert await f.write(b"!") == 1
+        assert await f.tell() == 5
+
+
 async def test_arguments_with_an_index(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"content")
