@@ -103,6 +103,35 @@ async def test_the_last_words_of_a_peer_that_does_not_read_on(
     assert_lost_once(protocol)
 
 
+@pytest.mark.parametrize("receiver", [Recorder, BufferedRecorder])
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+async def test_the_last_words_of_a_peer_that_goes_in_the_tick_of_a_write(
+    loop: Loop, family: str, receiver: type[Recorder | BufferedRecorder]
+) -> None:
+    """What is written may leave with the end of the tick, when the peer is gone already."""
+    near, far = connected() if family == "tcp" else socket.socketpair()
+    _, protocol = await loop.create_connection(receiver, sock=near)
+
+    def answer() -> None:
+        far.sendall(b"413 too large")
+        far.close()
+
+    for _ in range(3):
+        for _ in range(4):
+            loop.call_soon(protocol.transport.write, b"ab")
+        await pause(1)
+    await pause(2)
+    sent = 24
+    while sent:
+        sent -= len(far.recv(sent))
+    for _ in range(4):
+        loop.call_soon(protocol.transport.write, b"ab")
+    loop.call_soon(answer)
+    await protocol.until_lost()
+    assert protocol.data == b"413 too large"
+    assert_lost_once(protocol)
+
+
 async def test_the_last_words_of_a_peer_of_tls_that_does_not_read_on(loop: Loop) -> None:
     near, far = connected()
     theirs = asyncio.ensure_future(tls.handshake(far, tls.server_context(), server_side=True))

@@ -19,7 +19,7 @@ use super::link::{AnyTransport, Link};
 use super::{StreamTransport, datagram, end, flow, reserve};
 use crate::buffer::{Chunk, Data};
 use crate::errors::{self, os_error};
-use crate::loop_::{Connection, EventLoop, State};
+use crate::loop_::{Connection, EventLoop, Runnable, State};
 use crate::{context, tasks};
 
 /// With more than this gathered on a connection, in bytes, nothing is won by waiting.
@@ -336,12 +336,52 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
 /// What a flush outside of any program's call led to: the protocol's context is entered for it.
 fn act_and_settle(transport: Link<'_, '_>, outcome: Outcome, at_once: bool) -> PyResult<()> {
     let py = transport.py();
+    if let Outcome::Failed(error) = &outcome
+        && !at_once
+        && reads_first(transport, error)?
+    {
+        return Ok(());
+    }
     let acted = match outcome {
         Outcome::Nothing => Ok(()),
         outcome => context::run(py, &transport.get().context, || act(transport, outcome)),
     };
     // Also after a KeyboardInterrupt in resume_writing(): a closing connection must end.
     settle(transport, at_once).and(acted)
+}
+
+/// A send that was put off has failed because the peer has gone meanwhile; asyncio would have sent within `write()`,
+/// before that. So what the peer has said last, and its error or end, are read before the send is tried once more.
+/// False: nothing is to be read.
+#[cold]
+fn reads_first(transport: Link<'_, '_>, error: &io::Error) -> PyResult<bool> {
+    let is_gone = matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    );
+    if !is_gone || !matches!(transport, Link::Stream(_)) {
+        return Ok(false);
+    }
+    let this = transport.get();
+    let reads = this.with_state(|state| {
+        let Some(connection) = state.resources.connection(this.id) else {
+            return false;
+        };
+        if !connection.stream.wants_read() {
+            return false;
+        }
+        connection.stream.blocked();
+        let id = this.id;
+        for next in [
+            Runnable::Readable(id),
+            Runnable::Readable(id),
+            Runnable::Sendable(id),
+        ] {
+            state.scheduler.push(next);
+        }
+        true
+    })?;
+    Ok(reads.unwrap_or(false))
 }
 
 /// What follows once nothing is queued: the end of the stream, or of the connection.
