@@ -142,11 +142,15 @@ pub(crate) fn without_panic<R>(py: Python<'_>, failed: R, run: impl FnOnce() -> 
 }
 
 /// The same of a deallocator, which has nobody to raise an exception to: the panic is printed, and what was still to
-/// be freed is not.
+/// be freed is not (`None`).
 #[inline]
-pub(crate) fn dealloc_without_panic(py: Python<'_>, run: impl FnOnce()) {
-    if let Err(error) = caught(run) {
-        beside_an_exception(py, || error.write_unraisable(py, None));
+pub(crate) fn dealloc_without_panic<R>(py: Python<'_>, run: impl FnOnce() -> R) -> Option<R> {
+    match caught(run) {
+        Ok(answer) => Some(answer),
+        Err(error) => {
+            beside_an_exception(py, || error.write_unraisable(py, None));
+            None
+        }
     }
 }
 

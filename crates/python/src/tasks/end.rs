@@ -29,7 +29,7 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
     // class below; an instance of a heap type refers to it.
     unsafe {
         let py = Python::assume_attached();
-        dealloc_without_panic(py, || {
+        let is_over = dealloc_without_panic(py, || {
             let rust = {
                 let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
                 if ffi::Py_TYPE(object) == T::type_object_raw(py) && T::speaks(&borrowed) {
@@ -38,7 +38,7 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
                     // The collector may have called the finalizer before, so that nobody has taken it.
                     ENDING.store(ptr::null_mut(), Ordering::Relaxed);
                     if lives_on {
-                        return;
+                        return false;
                     }
                 }
                 // Not before: who hears of its end finds it, as asyncio's, and may keep it.
@@ -51,13 +51,17 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
             ffi::PyObject_GC_UnTrack(object.cast());
             // Before anything that it holds is gone.
             ffi::PyObject_ClearWeakRefs(object);
-            // Not before: a program may have given it another class.
-            let class = ffi::Py_TYPE(object);
             (*rust).release(&End::begin(py));
             std::ptr::drop_in_place(rust);
+            true
+        });
+        if is_over == Some(true) {
+            let class = ffi::Py_TYPE(object);
+            // Its attributes may be a long chain, which the interpreter bounds by thousands (`dict_dealloc`): so this is
+            // not within the frames of the rest.
             base::dealloc(object);
             ffi::Py_DECREF(class.cast());
-        });
+        }
     }
 }
 
