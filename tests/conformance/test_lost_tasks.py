@@ -6,7 +6,7 @@ import asyncio
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from support.primitives import BOTH, behind_names_if
 from support.ticks import pause
 
 Loop = asyncio.AbstractEventLoop
+NewLoop = Callable[[], Loop]
 
 pytestmark = pytest.mark.parametrize("ours", BOTH)
 
@@ -122,7 +123,9 @@ async def test_clearing_finds_none_that_is_cleared(loop: Loop, ours: str) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:coroutine 'hang' was never awaited")
-async def test_a_report_finds_its_task_and_may_keep_it(loop: Loop, ours: str) -> None:
+async def test_a_report_finds_its_task_and_may_keep_it(
+    loop: Loop, new_loop: NewLoop, ours: str
+) -> None:
     with behind_names_if(ours):
         kept = []
         found = []
@@ -132,7 +135,7 @@ async def test_a_report_finds_its_task_and_may_keep_it(loop: Loop, ours: str) ->
             found.append(kept[-1] in asyncio.all_tasks(loop))
 
         loop.set_exception_handler(handler)
-        other = asyncio.new_event_loop()
+        other = new_loop()
         other.set_exception_handler(handler)
         task = other.create_task(hang())
         other.close()  # And with that what refers to the task.

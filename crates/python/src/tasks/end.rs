@@ -3,9 +3,6 @@
 //! PyO3 knows no finalizers. The class over asyncio's has one, which ours inherit; the interpreter calls it for
 //! objects of derived classes, and our deallocator for those of exactly our class, if there is anything to say.
 
-use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
-
 use pyo3::impl_::trampoline::get_trampoline_function;
 use pyo3::types::PyDict;
 use pyo3::{Borrowed, ffi, intern, prelude::*};
@@ -33,11 +30,7 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
             let rust = {
                 let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
                 if ffi::Py_TYPE(object) == T::type_object_raw(py) && T::speaks(&borrowed) {
-                    ENDING.store(object, Ordering::Relaxed);
-                    let lives_on = ffi::PyObject_CallFinalizerFromDealloc(object) < 0;
-                    // The collector may have called the finalizer before, so that nobody has taken it.
-                    ENDING.store(ptr::null_mut(), Ordering::Relaxed);
-                    if lives_on {
+                    if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
                         return false;
                     }
                 }
@@ -65,9 +58,6 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
     }
 }
 
-/// The object whose finalizer [`dealloc`] calls next. With a GIL; without one nothing asks.
-static ENDING: AtomicPtr<ffi::PyObject> = AtomicPtr::new(ptr::null_mut());
-
 /// `tp_finalize` of the classes over asyncio's.
 pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     let speak = get_trampoline_function!(unaryfunc, speak);
@@ -85,13 +75,6 @@ pub(super) unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
 unsafe fn speak(py: Python<'_>, object: *mut ffi::PyObject) -> PyResult<*mut ffi::PyObject> {
     // SAFETY: see above.
     let speaker = unsafe { Bound::from_borrowed_ptr(py, object) };
-    let ending = ENDING.swap(ptr::null_mut(), Ordering::Relaxed);
-    if ending != object
-        && let Ok(task) = speaker.cast::<Task>()
-    {
-        // The collector's doing, which has cleared weak references: nobody is to find it, whoever else is cleared first.
-        task.get().is_gone(py);
-    }
     // What is on its way stays so.
     let raised = PyErr::take(py);
     if let Err(error) = last_words(&speaker) {
