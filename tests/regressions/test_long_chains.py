@@ -176,7 +176,9 @@ def test_chain_of_handles_in_a_running_loop(loop: Loop, make: str) -> None:
                 link = loop.call_soon(passes, link)
             else:
                 link = loop.call_later(0, passes, link)
-        await asyncio.sleep(0.01)
+        over = loop.create_future()
+        loop.call_later(0, over.set_result, None)  # Behind all of them.
+        await over
         link = None
 
     loop.run_until_complete(chain())

@@ -29,10 +29,11 @@ unsafe extern "C" fn dealloc<T: Ours>(object: *mut ffi::PyObject) {
         let is_over = dealloc_without_panic(py, || {
             let rust = {
                 let borrowed = Borrowed::from_ptr(py, object).cast_unchecked::<T>();
-                if ffi::Py_TYPE(object) == T::type_object_raw(py) && T::speaks(&borrowed) {
-                    if ffi::PyObject_CallFinalizerFromDealloc(object) < 0 {
-                        return false;
-                    }
+                if ffi::Py_TYPE(object) == T::type_object_raw(py)
+                    && T::speaks(&borrowed)
+                    && ffi::PyObject_CallFinalizerFromDealloc(object) < 0
+                {
+                    return false;
                 }
                 // Not before: who hears of its end finds it, as asyncio's, and may keep it.
                 borrowed.get().is_gone(py);
