@@ -18,6 +18,8 @@ ARGS ?=
 RELEASE := .venv
 CHECKED ?= .venv-test
 SANITIZED := .venv-asan
+# What is published: compiled with a profile of what the benchmarks do.
+PUBLISHED := .venv-wheel
 SOURCES := $(shell find crates python -name __pycache__ -prune -o -type f -print 2>/dev/null) \
 	$(wildcard Cargo.toml Cargo.lock pyproject.toml rust-toolchain.toml)
 
@@ -169,23 +171,31 @@ format: $(CHECKED)/.requirements ## Rewrite the sources in the project's format
 	$(CHECKED)/bin/ruff format
 
 .PHONY: bench
-bench: $(RELEASE)/.oxlip ## Compare with asyncio, uvloop and others side by side (see benches/)
-	$(RELEASE)/bin/python benches/run.py $(ARGS)
+bench: $(PUBLISHED)/.oxlip ## Compare with asyncio, uvloop and others side by side (see benches/)
+	$(PUBLISHED)/bin/python benches/run.py $(ARGS)
 
 # The load generator is built here: what this system's C library links runs on a newer one too.
 .PHONY: bench-next
 bench-next: ## The same on 3.14, with zuvloop, on the Python that test-next fetches; into docs/bench/3.14
 	@tools/check-rust
 	CARGO_TARGET_DIR=$(CURDIR)/target cargo build --release --quiet --package oxlip-load
-	tools/next-python 3.14 make --no-print-directory bench RELEASE=.venv-3.14 \
+	tools/next-python 3.14 sh -c 'tools/find-llvm 2>/dev/null || apt-get install --quiet --yes --no-install-recommends llvm'
+	tools/next-python 3.14 make --no-print-directory bench PUBLISHED=.venv-wheel-3.14 \
 		CARGO_TARGET_DIR=/oxlip/target/python-3.14 ARGS='--client target/release $(ARGS)'
 
 .PHONY: build
 build: $(RELEASE)/.oxlip ## Build the wheel (build/wheels) and install it in .venv
 
+.PHONY: wheel
+wheel: $(PUBLISHED)/.oxlip ## The same as it is published, profile-guided (five minutes, llvm-profdata)
+
+.PHONY: test-wheel
+test-wheel: $(PUBLISHED)/.oxlip ## What a program sees of the loop, once more on that wheel
+	$(PUBLISHED)/bin/python -m pytest -n $(JOBS) $(or $(ARGS),tests/conformance tests/regressions --loops oxlip-epoll)
+
 .PHONY: clean
 clean: ## Remove everything that was made
-	rm -rf .venv .venv-3.14 .venv-test* $(SANITIZED) build target fuzz/target
+	rm -rf .venv .venv-wheel* .venv-test* $(SANITIZED) build target fuzz/target
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
 # An environment with the development tools; the first thing a fresh clone does.
@@ -199,7 +209,9 @@ clean: ## Remove everything that was made
 
 # The extension is installed as users get it, from a wheel, so that two builds can stand side by
 # side: the release in .venv, and for the tests one that is quick to build and checks itself.
-$(RELEASE)/.oxlip: PROFILE = release
+$(RELEASE)/.oxlip $(PUBLISHED)/.oxlip: PROFILE = release
+$(PUBLISHED)/.oxlip: MATURIN = --pgo
+$(PUBLISHED)/.oxlip: export PATH := $(shell tools/find-llvm 2>/dev/null):$(PATH)
 $(CHECKED)/.oxlip $(SANITIZED)/.oxlip: PROFILE = dev
 $(SANITIZED)/.oxlip: export RUSTFLAGS = -Zsanitizer=address
 $(SANITIZED)/.oxlip: export RUSTUP_TOOLCHAIN = nightly
@@ -208,6 +220,7 @@ $(SANITIZED)/.oxlip: export CARGO_TARGET_DIR = $(CURDIR)/target/asan
 $(SANITIZED)/.oxlip: MATURIN = --target $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p') --strip false
 %/.oxlip: %/.requirements $(SOURCES)
 	@tools/check-rust
+	@case "$(MATURIN)" in *--pgo*) tools/find-llvm >/dev/null;; esac
 	@echo "Building oxlip in $* ($(PROFILE))"
 	@rm -rf build/wheels/$*
 	@$*/bin/maturin build --quiet --profile $(PROFILE) $(MATURIN) --compatibility linux \

@@ -24,6 +24,7 @@ SERVER_CPU = 0
 CLIENT_CPU = 1
 START_SECONDS = 30.0
 END_SECONDS = 3.0
+END_TRIES = 3
 # What the load may take beyond warm-up and window: connecting, and noticing a dead server.
 LOAD_SECONDS = 30.0
 # More than a case of a program gives itself.
@@ -49,6 +50,8 @@ class Bench:
     binaries: Path
     warm_up: float
     seconds: float
+    # How a server is told to end. It has nothing to save, and a polite end costs uvicorn seconds.
+    ending: signal.Signals = signal.SIGKILL
 
     def server_command(self, contestant: Contestant, case: str) -> list[str]:
         """The server of this contestant."""
@@ -59,7 +62,7 @@ class Bench:
     def network(self, contestant: Contestant, case: NetworkCase) -> Sample:
         """CPU per request, requests per second and latencies of one server under one load."""
         enough_files(case.files)
-        with started(self.server_command(contestant, case.server), contestant) as (pid, where):
+        with self.started(contestant, case.server) as (pid, where):
             options = ("--warm-up", str(self.warm_up), "--seconds", str(self.seconds))
             report = self.load(*case.load, *options, *where, "--server-pid", str(pid))
         if report["errors"]:
@@ -80,7 +83,7 @@ class Bench:
         """Bytes by which an open and silent connection makes the server larger."""
         enough_files(case.files)
         with (
-            started(self.server_command(contestant, case.server), contestant) as (pid, where),
+            self.started(contestant, case.server) as (pid, where),
             self.idle(case.warm_up, *case.load, *where),
         ):
             before = proportional_set_size(pid)
@@ -111,6 +114,16 @@ class Bench:
                 found[silent] = Failed(complaint(done))
         return found
 
+    @contextmanager
+    def started(self, contestant: Contestant, case: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """A running server: its pid, and what tells the load generator where it is."""
+        command = pinned(self.server_command(contestant, case), SERVER_CPU)
+        with child(command, contestant, self.ending) as (process, facts):
+            where: tuple[str, ...] = ("--port", str(facts["port"]))
+            if "unix" in facts:
+                where += ("--unix", facts["unix"])
+            yield process.pid, where
+
     def load(self, *args: str) -> dict[str, Any]:
         """Runs the load generator to its end."""
         command = pinned([str(self.binaries / "load"), *args], CLIENT_CPU)
@@ -133,18 +146,8 @@ class Bench:
 
 
 @contextmanager
-def started(command: list[str], contestant: Contestant) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """A running server: its pid, and what tells the load generator where it is."""
-    with child(pinned(command, SERVER_CPU), contestant) as (process, facts):
-        where: tuple[str, ...] = ("--port", str(facts["port"]))
-        if "unix" in facts:
-            where += ("--unix", facts["unix"])
-        yield process.pid, where
-
-
-@contextmanager
 def child(
-    command: list[str], contestant: Contestant | None
+    command: list[str], contestant: Contestant | None, ending: signal.Signals = signal.SIGKILL
 ) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A process that has printed its line of JSON, and is ended afterwards."""
     with tempfile.TemporaryFile("w+") as complaints:
@@ -170,7 +173,7 @@ def child(
                 f"{failure}; {command[-1]} said: {said}" if said else str(failure)
             ) from None
         finally:
-            end(process)
+            end(process, ending)
 
 
 def finish(command: list[str], contestant: Contestant | None, seconds: float) -> str:
@@ -207,14 +210,22 @@ def complaint(done: subprocess.CompletedProcess[str]) -> str:
     return last_line(done.stderr) or f"exit status {done.returncode}"
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """Ends a child of ours, politely if it listens."""
+def end(process: subprocess.Popen[str], ending: signal.Signals) -> None:
+    """Ends a child of ours by this signal."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
-    # The servers hold nothing that has to be saved, and a polite end costs uvicorn seconds.
+    for _ in range(END_TRIES):
+        process.send_signal(ending)
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            # The exception of a signal handler is lost if it was called in a destructor.
+            continue
+        return
     process.kill()
     process.wait(END_SECONDS)
+    raise Failed(f"did not end by {ending.name}")
 
 
 def pinned(command: list[str], cpu: int) -> list[str]:
