@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyBaseException, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyImportError, PyTypeError};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -11,6 +11,21 @@ use pyo3::types::{PyByteArray, PyDict, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use crate::awaited::Next;
+
+/// Refuses to go on in a subinterpreter: what is kept here for ever is of one interpreter.
+///
+/// # Errors
+/// `ImportError` there.
+pub(crate) fn must_be_main_interpreter(py: Python<'_>) -> PyResult<()> {
+    // SAFETY: the interpreter is attached, so there is a current one.
+    match unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) } {
+        0 => Ok(()),
+        -1 => Err(PyErr::fetch(py)),
+        _ => Err(PyImportError::new_err(
+            "oxlip cannot be imported in subinterpreters",
+        )),
+    }
+}
 
 /// `callable(*arguments)`; the last `keywords.len()` arguments are keyword arguments.
 ///
