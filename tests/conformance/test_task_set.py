@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -192,7 +193,7 @@ async def test_set_knows_the_tasks_however_it_is_asked(loop: Loop, ours: str) ->
         kept = getattr(from_asyncio, "_scheduled_tasks", None)
         kept = from_asyncio._all_tasks if kept is None else kept
         gc.collect()
-        if len(kept) == 0:
+        if sys.version_info >= (3, 14):
             pytest.skip("this Python keeps its own tasks elsewhere")
         before = len(kept)
         tasks = [asyncio.ensure_future(wait()) for _ in range(4)]
@@ -221,7 +222,7 @@ async def test_copies_of_the_set_have_its_tasks(loop: Loop, ours: str) -> None:
         kept = getattr(from_asyncio, "_scheduled_tasks", None)
         kept = from_asyncio._all_tasks if kept is None else kept
         gc.collect()
-        if len(kept) == 0:
+        if sys.version_info >= (3, 14):
             pytest.skip("this Python keeps its own tasks elsewhere")
         other: weakref.WeakSet[Any] = weakref.WeakSet()
         tasks = set(kept)

@@ -235,6 +235,49 @@ async def test_cancel_of_the_object(loop: Loop, classes: str) -> None:
     assert middle.cancelled()
 
 
+class Owner:
+    """Gives the objects of derived classes a `__dict__` that can be replaced."""
+
+
+async def test_attributes_are_replaced_while_one_is_looked_for(loop: Loop, classes: str) -> None:
+    async def waits(future: asyncio.Future[None]) -> None:
+        await future
+
+    first = loop.create_task(waits(loop.create_future()))
+    base: Any = type(first)
+    first.cancel()
+
+    class Owned(Owner, base):  # type: ignore[misc]
+        pass
+
+    class Cancel:
+        """A key that is not the name `cancel`, as it says when all other attributes are gone."""
+
+        def __hash__(self) -> int:
+            return hash("cancel")
+
+        def __eq__(self, other: object) -> bool:
+            asked.append(other)
+            # So many that no more freed ones are kept for the next.
+            others: list[dict[str, Any]] = [{} for _ in range(500)]
+            attributes: dict[Any, Any] = {}
+            del others
+            inner.__dict__ = attributes
+            return False
+
+    asked: list[object] = []
+    inner: Any = Owned(waits(loop.create_future()), loop=loop)
+    outer = loop.create_task(waits(inner))
+    await pause()
+    await pause()
+    inner.__dict__ = {Cancel(): None, **{str(number): None for number in range(50)}}
+    outer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await outer
+    assert inner.cancelled()
+    assert "cancel" in asked
+
+
 class Entered:
     """Enters a task of its own when it is freed."""
 

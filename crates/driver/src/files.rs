@@ -32,7 +32,7 @@ pub fn read_now<'room>(
             libc::SYS_preadv2,
             file.as_raw_fd(),
             &raw const part,
-            1,
+            1 as libc::c_ulong,
             low,
             high,
             libc::RWF_NOWAIT,

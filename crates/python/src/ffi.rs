@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyBaseException, PyTypeError};
+use pyo3::exceptions::{PyBaseException, PyImportError, PyTypeError};
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -11,6 +11,21 @@ use pyo3::types::{PyByteArray, PyDict, PyString, PyTuple, PyType};
 use pyo3::{ffi, intern};
 
 use crate::awaited::Next;
+
+/// Refuses to go on in a subinterpreter: what is kept here for ever is of one interpreter.
+///
+/// # Errors
+/// `ImportError` there.
+pub(crate) fn must_be_main_interpreter(py: Python<'_>) -> PyResult<()> {
+    // SAFETY: the interpreter is attached, so there is a current one.
+    match unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) } {
+        0 => Ok(()),
+        -1 => Err(PyErr::fetch(py)),
+        _ => Err(PyImportError::new_err(
+            "oxlip cannot be imported in subinterpreters",
+        )),
+    }
+}
 
 /// `callable(*arguments)`; the last `keywords.len()` arguments are keyword arguments.
 ///
@@ -113,18 +128,21 @@ pub(crate) fn bound_method<'a, 'py>(
 /// Whether the object itself, not its class, has an attribute of this name.
 ///
 /// # Errors
-/// Out of memory.
+/// What comparing the name with others raises; out of memory.
 pub(crate) fn has_own(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> PyResult<bool> {
-    // SAFETY: a live object; where it has a dict, that is borrowed for the look.
-    unsafe {
+    // SAFETY: a live object, which where it has a dict refers to it.
+    let dict = unsafe {
         let place = _PyObject_GetDictPtr(object.as_ptr());
-        if place.is_null() || (*place).is_null() {
+        if place.is_null() {
             return Ok(false);
         }
-        match ffi::PyDict_Contains(*place, name.as_ptr()) {
-            -1 => Err(PyErr::fetch(object.py())),
-            found => Ok(found == 1),
-        }
+        Bound::from_borrowed_ptr_or_opt(object.py(), *place)
+    };
+    // Held for the look: a key of another class than `str` may be asked whether it is equal, and give the object
+    // another dict meanwhile.
+    match dict {
+        Some(dict) => dict.contains(name),
+        None => Ok(false),
     }
 }
 
@@ -476,8 +494,9 @@ impl<'py> Buffer<'py> {
             return &[];
         }
         // SAFETY: PyBUF_SIMPLE gives `len` contiguous bytes, which stay in place while the view
-        // is held. They are read during a system call that runs no Python code; a program that
-        // writes to them from another thread meanwhile sends a mixture, as with socket.send.
+        // is held. Who reads them is the kernel or OpenSSL, and of us who copies them, which runs no
+        // Python code; a program that writes to them meanwhile, from another thread or a callback of
+        // OpenSSL's, sends a mixture, as with socket.send.
         unsafe { std::slice::from_raw_parts(self.view.buf.cast(), len) }
     }
 }
@@ -494,7 +513,13 @@ impl Drop for Buffer<'_> {
 pub(crate) struct WritableBuffer<'py>(Buffer<'py>);
 
 impl WritableBuffer<'_> {
-    /// The bytes, as long as the buffer is held.
+    /// Where the bytes are, as long as the buffer is held, and how many: for who runs Python code meanwhile, which
+    /// may look at them.
+    pub(crate) fn memory(&mut self) -> (*mut u8, usize) {
+        (self.0.view.buf.cast(), self.0.view.len.unsigned_abs())
+    }
+
+    /// The bytes, as long as the buffer is held and no Python code runs.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         let len = self.0.view.len.unsigned_abs();
         if len == 0 {

@@ -18,7 +18,7 @@ const AT_MOST: usize = 256;
 pub(crate) struct Kept<T>(UnsafeCell<Vec<Py<T>>>);
 
 // SAFETY: the list is reached only by who is attached to an interpreter with a GIL, for a moment in which no Python
-// code runs; of interpreters there is one (PyO3 sees to that).
+// code runs; of interpreters there is one (`Once` in lib.rs).
 unsafe impl<T> Sync for Kept<T> {}
 
 /// A class whose objects are kept. Instances have no dict, and nobody derives from it.

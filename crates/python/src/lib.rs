@@ -32,8 +32,33 @@ mod tasks;
 mod tls;
 mod transport;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyModule, PyString, PyTuple, PyType};
+
+/// Whether the module has been made.
+static MADE: AtomicBool = AtomicBool::new(false);
+
+/// What the module is given first of all, before a class is touched: it is made once, in the main interpreter. PyO3 asks
+/// only for modules within others, and Python only for interpreters with a GIL of their own, from 3.12 on.
+struct Once;
+
+impl Once {
+    /// PyO3 looks for this of all that it exports.
+    const _PYO3_DEF: Self = Self;
+
+    fn add_to_module(&self, module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let _ = self;
+        ffi::must_be_main_interpreter(module.py())?;
+        if MADE.load(Ordering::Relaxed) {
+            let message = "oxlip._native cannot be imported more than once per process";
+            return Err(PyImportError::new_err(message));
+        }
+        Ok(())
+    }
+}
 
 /// The native half of oxlip.
 #[pymodule(gil_used = false)]
@@ -43,6 +68,8 @@ mod _native {
     };
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::Once;
     #[pymodule_export]
     use super::handle::{Handle, TimerHandle};
     #[pymodule_export]
@@ -180,6 +207,8 @@ mod _native {
         super::prompt::export(module.py())?;
         super::tasks::export(module)?;
         super::transport::install(module.py())?;
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        super::MADE.store(true, super::Ordering::Relaxed);
+        Ok(())
     }
 }

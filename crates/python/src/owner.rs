@@ -15,22 +15,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A value that only its owner thread may touch.
 pub(crate) struct ThreadBound<T> {
     owner: AtomicUsize,
+    /// How many guards the owner has.
+    guards: Cell<usize>,
     borrowed: Cell<bool>,
     value: UnsafeCell<T>,
 }
 
-// SAFETY: `value` and `borrowed` are touched only by the thread whose token `owner` holds; taking
-// and releasing ownership synchronise through Acquire and Release on `owner`.
+// SAFETY: all but `owner` is touched only by the thread whose token that holds; taking and releasing
+// ownership synchronise through Acquire and Release on `owner`.
 unsafe impl<T: Send> Sync for ThreadBound<T> {}
 
 /// The value belongs to another thread at the moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WrongThread;
 
-/// Ownership for longer than one access: while a loop runs.
+/// Ownership for longer than one access: while a loop runs. It ends with the last of the thread's guards, which need
+/// not be the first: a program may change stacks (greenlets).
 pub(crate) struct Ownership<'a, T> {
     cell: &'a ThreadBound<T>,
-    inherited: bool,
     /// The guard stays on the thread that owns.
     _not_send: PhantomData<*const ()>,
 }
@@ -45,7 +47,9 @@ impl<T> Ownership<'_, T> {
 
 impl<T> Drop for Ownership<'_, T> {
     fn drop(&mut self) {
-        if !self.inherited {
+        let left = self.cell.guards.get() - 1;
+        self.cell.guards.set(left);
+        if left == 0 {
             self.cell.owner.store(UNOWNED, Ordering::Release);
         }
     }
@@ -85,6 +89,7 @@ impl<T> ThreadBound<T> {
     pub(crate) const fn new(value: T) -> Self {
         Self {
             owner: AtomicUsize::new(UNOWNED),
+            guards: Cell::new(0),
             borrowed: Cell::new(false),
             value: UnsafeCell::new(value),
         }
@@ -94,19 +99,18 @@ impl<T> ThreadBound<T> {
     pub(crate) fn own(&self) -> Result<Ownership<'_, T>, WrongThread> {
         let me = thread_token();
         // Looked at first: an exchange that fails costs as much as one that does not.
-        let inherited = match self.owner.load(Ordering::Relaxed) {
+        match self.owner.load(Ordering::Relaxed) {
             UNOWNED => {
                 self.owner
                     .compare_exchange(UNOWNED, me, Ordering::Acquire, Ordering::Relaxed)
                     .map_err(|_| WrongThread)?;
-                false
             }
-            owner if owner == me => true,
+            owner if owner == me => {}
             _ => return Err(WrongThread),
-        };
+        }
+        self.guards.set(self.guards.get() + 1);
         Ok(Ownership {
             cell: self,
-            inherited,
             _not_send: PhantomData,
         })
     }
@@ -153,8 +157,9 @@ impl<T> ThreadBound<T> {
             "loop state is borrowed already"
         );
         let _release = Release(&self.borrowed);
-        // SAFETY: this thread is the owner (both callers checked), so no other thread reads or
-        // writes `value`, and `borrowed` says that no other reference exists on this one.
+        // SAFETY: this thread is the owner (one caller has checked, the other has a guard, which does not leave the
+        // thread), so no other thread reads or writes `value`, and `borrowed` says that no other reference exists
+        // on this one.
         access(unsafe { &mut *self.value.get() })
     }
 }

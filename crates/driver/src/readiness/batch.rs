@@ -140,7 +140,13 @@ fn part_size(header: &libc::msghdr) -> Option<usize> {
         // begins at a word.
         let found = unsafe { &*message };
         if (found.cmsg_level, found.cmsg_type) == (libc::IPPROTO_UDP, libc::UDP_GRO) {
-            // SAFETY: the kernel gives this message an int; it need not be aligned.
+            // SAFETY: CMSG_LEN is arithmetic.
+            let whole = unsafe { libc::CMSG_LEN(size_of::<libc::c_int>() as u32) };
+            if (found.cmsg_len as usize) < whole as usize {
+                // Cut: there was no room for all of it.
+                return None;
+            }
+            // SAFETY: the kernel gives this message an int, and it is there; it need not be aligned.
             let size = unsafe {
                 libc::CMSG_DATA(message)
                     .cast::<libc::c_int>()

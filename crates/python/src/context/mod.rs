@@ -94,8 +94,7 @@ pub(crate) fn run<R>(
     struct Leave<'a, 'py>(Python<'py>, &'a Py<PyAny>);
     impl Drop for Leave<'_, '_> {
         fn drop(&mut self) {
-            // SAFETY: entered by this function on this thread, and everything entered since has
-            // been left.
+            // SAFETY: a Context, which `run` has entered; one that is not the current any more is refused.
             if unsafe { ffi::PyContext_Exit(self.1.as_ptr()) } != 0 {
                 // The callback left a context it had not entered: the error is about its doing.
                 PyErr::fetch(self.0).write_unraisable(self.0, None);

@@ -52,7 +52,7 @@ pub(super) struct Rare {
 }
 
 // SAFETY: `slots` is reached only through `with_slots`, inside the object's critical section, and
-// from `traverse`, which the collector calls with every other thread stopped or without the GIL.
+// from `traverse`, which the collector calls with the GIL held or every other thread stopped.
 unsafe impl Sync for Callback {}
 
 /// What `Handle` and `TimerHandle` have in common: a place for their callback.

@@ -67,7 +67,7 @@ pub(crate) struct Core {
 }
 
 // SAFETY: `slots` is reached only through `Native::with`, inside the object's critical section, and from
-// `traverse`, which the collector calls with every other thread stopped or without the GIL.
+// `traverse`, which the collector calls with the GIL held or every other thread stopped.
 unsafe impl Sync for Core {}
 
 impl Life {

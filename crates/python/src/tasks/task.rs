@@ -52,7 +52,7 @@ enum Name {
 }
 
 // SAFETY: `slots` is reached only through `with`, inside the object's critical section, and from `traverse`,
-// which the collector calls with every other thread stopped or without the GIL.
+// which the collector calls with the GIL held or every other thread stopped.
 unsafe impl Sync for Task {}
 
 impl Task {

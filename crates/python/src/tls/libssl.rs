@@ -43,9 +43,11 @@ pub(super) struct Libssl {
     wire: Wire,
 }
 
-// SAFETY: OpenSSL's objects may move between threads; they are used by one at a time, since the
+// SAFETY: OpenSSL's objects may move between threads; we use them on one at a time, since the
 // connection is owned by one thread at a time and a caller of these methods is attached to the
-// interpreter, which builds that have no GIL do not get here (`symbols::find`).
+// interpreter, which builds that have no GIL do not get here (`symbols::find`). A program that has got
+// hold of the `SSLObject` must not use it on another thread meanwhile, as with any of `_ssl`'s: that lets
+// go of the GIL inside OpenSSL, too.
 unsafe impl Send for Libssl {}
 // SAFETY: as above; `&self` methods are called by the owner of the connection only.
 unsafe impl Sync for Libssl {}
@@ -188,13 +190,14 @@ impl Libssl {
     pub(super) fn read_into(&self, buffer: &Bound<'_, PyAny>, object: &Object) -> PyResult<Filled> {
         let py = buffer.py();
         let mut view = Buffer::writable(buffer, "read() argument 2")?;
-        let room = view.as_mut_slice();
+        let (room, size) = view.memory();
         let mut filled = 0;
         let idle = loop {
-            if filled == room.len() {
+            if filled == size {
                 return Ok(Filled { filled, end: None });
             }
-            match self.read_once(&mut room[filled..]) {
+            // SAFETY: what is left of the memory, which stays in place as long as the view is held.
+            match unsafe { self.read_at(room.add(filled), size - filled) } {
                 Ok(count) => filled += count,
                 Err(idle) => break idle,
             }

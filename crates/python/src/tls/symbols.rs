@@ -46,9 +46,9 @@ pub(super) struct Symbols {
     bio_pending: BioPending,
     pub(super) err_clear_error: ClearError,
     version: Version,
-    /// The class `_ssl._SSLSocket` and the place of its `SSL *`, in pointers.
-    socket_class: usize,
-    ssl_slot: usize,
+    /// The class `_ssl._SSLSocket` and the place of its `SSL *`, in words.
+    socket_class: Py<PyAny>,
+    ssl_word: usize,
     /// `ssl.SSLObject`'s own methods: a subclass with others is to be asked, not passed by.
     methods: [(&'static str, Py<PyAny>); 2],
 }
@@ -172,8 +172,8 @@ fn find(py: Python<'_>) -> Result<Symbols, Missing> {
         bio_pending: function!(c"BIO_ctrl_pending", BioPending),
         err_clear_error: function!(c"ERR_clear_error", ClearError),
         version: function!(c"OpenSSL_version", Version),
-        socket_class: 0,
-        ssl_slot: 0,
+        socket_class: py.None(),
+        ssl_word: 0,
         methods: [
             ("read", plain.getattr("read")?.unbind()),
             ("write", plain.getattr("write")?.unbind()),
@@ -226,19 +226,19 @@ fn try_out(ssl: &Bound<'_, PyAny>, symbols: &mut Symbols) -> Result<(), Missing>
     let py = ssl.py();
     let (context, object) = trial(ssl)?;
     let socket = object.sslobj.bind(py).getattr("_sslobj")?;
-    symbols.socket_class = socket.get_type().as_ptr() as usize;
-    let Some(context_slot) = slots(&socket)
-        .iter()
-        .position(|&slot| slot == context.as_ptr() as usize)
+    symbols.socket_class = socket.get_type().into_any().unbind();
+    let Some(context_word) = (0..)
+        .map_while(|at| word(&socket, at))
+        .position(|word| word == context.as_ptr() as usize)
     else {
         return Err("_ssl's objects do not refer to their context".into());
     };
     // The weak reference to a socket, which there is none of, then the SSL, then the context
     // (PySSLSocket in CPython's Modules/_ssl.c).
-    if context_slot < 2 || slots(&socket)[context_slot - 2] != 0 {
+    if context_word < 2 || word(&socket, context_word - 2) != Some(0) {
         return Err("_ssl's objects have another layout".into());
     }
-    symbols.ssl_slot = context_slot - 1;
+    symbols.ssl_word = context_word - 1;
     let Some(pointers) = symbols.pointers(py, &object)? else {
         return Err("the SSL of a connection does not read and write where it should".into());
     };
@@ -290,15 +290,20 @@ fn try_wire(ssl: &Bound<'_, PyAny>, symbols: &Symbols) -> Result<(), Missing> {
     Ok(())
 }
 
-/// The fields of an object behind its head, as numbers.
-fn slots<'a>(object: &'a Bound<'_, PyAny>) -> &'a [usize] {
+/// A field of an object, counted in words from behind its head, as a number; `None` behind the last.
+fn word(object: &Bound<'_, PyAny>, at: usize) -> Option<usize> {
     let head = size_of::<ffi::PyObject>();
     // SAFETY: the pointer is a live type object.
     let size = unsafe { (*object.get_type_ptr()).tp_basicsize }.unsigned_abs();
     let count = size.saturating_sub(head) / size_of::<usize>();
-    // SAFETY: an object has at least as many bytes as its type says, all of them set when it was
-    // allocated (tp_alloc clears them), and aligned for pointers; `object` keeps it alive.
-    unsafe { std::slice::from_raw_parts(object.as_ptr().cast::<u8>().add(head).cast(), count) }
+    // SAFETY: an object has at least as many bytes as its type says, aligned for pointers; `object` keeps it
+    // alive, and other threads are kept out by the GIL. The fields up to the one that is looked for are set by
+    // who makes the object; the memory is the interpreter's, so that what is not, as padding, is a number all
+    // the same.
+    (at < count).then(|| unsafe {
+        let fields = object.as_ptr().cast::<u8>().add(head);
+        fields.cast::<usize>().add(at).read()
+    })
 }
 
 impl Symbols {
@@ -321,10 +326,11 @@ impl Symbols {
         let Some(socket) = sslobj.getattr_opt("_sslobj")? else {
             return Ok(None);
         };
-        if socket.get_type().as_ptr() as usize != self.socket_class {
+        if !socket.get_type().is(&self.socket_class) {
             return Ok(None);
         }
-        let Some(ssl) = NonNull::new(slots(&socket)[self.ssl_slot] as *mut Ssl) else {
+        let ssl = word(&socket, self.ssl_word).and_then(|ssl| NonNull::new(ssl as *mut Ssl));
+        let Some(ssl) = ssl else {
             return Ok(None);
         };
         // SAFETY: an `_ssl._SSLSocket` keeps its `SSL` at this place, which was tried out.
@@ -335,9 +341,8 @@ impl Symbols {
             )
         };
         // A MemoryBIO has its BIO first (PySSLMemoryBIO in Modules/_ssl/…).
-        let is_first = |bio: &Py<PyAny>, pointer: *mut Bio| {
-            slots(bio.bind(py)).first() == Some(&(pointer as usize))
-        };
+        let is_first =
+            |bio: &Py<PyAny>, pointer: *mut Bio| word(bio.bind(py), 0) == Some(pointer as usize);
         if !is_first(&object.incoming, incoming) || !is_first(&object.outgoing, outgoing) {
             return Ok(None);
         }

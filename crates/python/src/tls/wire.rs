@@ -446,8 +446,8 @@ unsafe fn control_kernel(
 
 unsafe extern "C" fn destroy(bio: *mut Bio) -> c_int {
     let Some(method) = METHOD.get() else { return 0 };
-    // SAFETY: the last reference to the BIO goes; the records are those that `attach` has leaked, and
-    // no `Wire` is left, as it keeps the SSL.
+    // SAFETY: the last reference to the BIO goes, with the SSL; the records are those that `attach` has leaked, and
+    // no `Wire` is used any more, since the SSL outlives it (`attach`).
     unsafe {
         let records = (method.symbols.get_data)(bio).cast::<Mutex<Records>>();
         (method.symbols.set_data)(bio, ptr::null_mut());

@@ -10,12 +10,14 @@
 
 use std::ffi::{CStr, c_int, c_void};
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
+use pyo3::{PyTypeInfo as _, ffi};
 
+use super::{DatagramTransport, ReadPipeTransport, StreamTransport, WritePipeTransport};
 use crate::names;
 use crate::native_base::{alloc, check_size, free, native_base, type_over};
+use crate::tls::TlsTransport;
 
 /// What an instance of `asyncio.Transport` and its kin looks like: `BaseTransport` has
 /// `__slots__ = ("_extra",)`, the classes derived from it have none. Checked when a type is made.
@@ -61,7 +63,20 @@ fn make(
     unsafe { type_over(&bases, name, size_of::<Layout>(), flags, &slots) }
 }
 
-/// Makes an instance for PyO3, the only caller, which then writes the Rust part.
+/// Whether this is one of the classes over those made here. From them nobody derives.
+fn is_ours(py: Python<'_>, class: *mut ffi::PyTypeObject) -> bool {
+    [
+        StreamTransport::type_object_raw(py),
+        TlsTransport::type_object_raw(py),
+        DatagramTransport::type_object_raw(py),
+        ReadPipeTransport::type_object_raw(py),
+        WritePipeTransport::type_object_raw(py),
+    ]
+    .contains(&class)
+}
+
+/// Makes an instance for PyO3, which then writes the Rust part. A program that finds this class gets none: it
+/// would have no such part, and not be freed by PyO3's deallocator, on which [`dealloc`] relies.
 ///
 /// Not `object.__new__`: Python 3.11's allocates the instance's dict when the instance is already known
 /// to the cycle collector, and a collection that this begins would look at a Rust part that is not
@@ -71,9 +86,16 @@ unsafe extern "C" fn new(
     _args: *mut ffi::PyObject,
     _kwargs: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    // SAFETY: `class` is a ready type, which has a `tp_alloc`; it gives zeroed memory, and with it an
-    // empty slot, or NULL with an error.
-    unsafe { alloc(class) }
+    // SAFETY: the interpreter is attached; `class` is a ready type, which has a `tp_alloc`; it gives zeroed memory,
+    // and with it an empty slot, or NULL with an error.
+    unsafe {
+        if !is_ours(Python::assume_attached(), class) {
+            let message = c"transports are made by event loops only";
+            ffi::PyErr_SetString(ffi::PyExc_TypeError, message.as_ptr());
+            return std::ptr::null_mut();
+        }
+        alloc(class)
+    }
 }
 
 /// Frees the instance. PyO3's deallocator, the only caller, has untracked it, dropped the Rust part

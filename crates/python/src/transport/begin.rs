@@ -11,6 +11,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType};
 
 use super::body::{Parts, Slots};
@@ -128,8 +129,12 @@ pub(super) fn claim<'py>(
         drop(descriptor);
         let family = sock.getattr("family")?.unbind();
         let proto = sock.getattr("proto")?.unbind();
-        sock.call_method0(intern!(py, "detach"))?;
-        // SAFETY: `detach()` has given the open descriptor away, so this is its only owner.
+        let detached: RawFd = sock.call_method0(intern!(py, "detach"))?.extract()?;
+        if detached != fd {
+            // Closed meanwhile, on another thread: the number may be somebody else's by now.
+            return Err(os_error(Errno::BADF.into()));
+        }
+        // SAFETY: `detach()` says that it has given the descriptor away, so this is its only owner.
         let descriptor = unsafe { OwnedFd::from_raw_fd(fd) };
         (
             descriptor,
@@ -180,9 +185,7 @@ pub(super) fn check_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<()> {
 
 pub(super) fn duplicate(fd: RawFd) -> PyResult<OwnedFd> {
     if fd < 0 {
-        return Err(os_error(std::io::Error::from_raw_os_error(
-            rustix::io::Errno::BADF.raw_os_error(),
-        )));
+        return Err(os_error(Errno::BADF.into()));
     }
     // SAFETY: used for one system call only; a number that is not open is answered with EBADF.
     let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };

@@ -252,18 +252,20 @@ fn sockets<'py>(transport: Link<'_, 'py>) -> PyResult<Option<SocketPair<'py>>> {
         borrow(family.bind(py), kind, proto.bind(py), fd)?.unbind()
     };
     let shown = names::TRANSPORT_SOCKET.get(py)?.call1((&sock,))?.unbind();
+    let pair = (sock, shown);
+    // Only lent, as dropping a socket may run Python code.
     let used = transport.with_slots(|slots| match &mut slots.sockets {
-        // Another thread was faster.
-        Some(Sockets::Ours {
-            made: Some((sock, shown)),
-            ..
-        }) => Some((sock.clone_ref(py), shown.clone_ref(py))),
         Some(Sockets::Ours { made, .. }) => {
-            *made = Some((sock.clone_ref(py), shown.clone_ref(py)));
-            Some((sock, shown))
+            // Another thread may have been faster.
+            let (sock, shown) = made.get_or_insert_with(|| {
+                let (sock, shown) = &pair;
+                (sock.clone_ref(py), shown.clone_ref(py))
+            });
+            Some((sock.clone_ref(py), shown.clone_ref(py)))
         }
         _ => None,
     });
+    drop(pair);
     let Some((sock, shown)) = used else {
         return Ok(None);
     };

@@ -34,7 +34,8 @@ pub(crate) fn reserve(transport: Link<'_, '_>, sender: Bound<'_, PyAny>) -> PyRe
             "unable to sendfile; sendfile is in progress",
         )),
         Some(Some(free)) => {
-            transport.with_slots(|slots| slots.sender = Some(sender.unbind()));
+            let before = transport.with_slots(|slots| slots.sender.replace(sender.unbind()));
+            drop(before);
             if free { begin(transport) } else { Ok(()) }
         }
     }
