@@ -1,5 +1,5 @@
 # The one entry point: `make` lists what there is. Everything that is made stays in the clone:
-# private environments in .venv*/, Rust's output in target/, wheels in build/.
+# private environments in .venv*/, Rust's output in target/, wheels in build/, fetched systems in .next/.
 
 # Which interpreter: by default the newest of 3.13 … 3.10 that works here (tools/find-python).
 ifndef PYTHON
@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
 	@echo "Settings: PYTHON=$(or $(PYTHON),(none found)) HOST=$(HOST) PORT=$(PORT) APP=$(APP) JOBS=$(JOBS) SECONDS=$(SECONDS)"
 
 .PHONY: run
@@ -184,7 +184,7 @@ bench-next: ## The same on 3.14, with zuvloop, on the Python that test-next fetc
 build: $(RELEASE)/.oxlip ## Build the wheel (build/wheels) and install it in .venv
 
 .PHONY: clean
-clean: ## Remove everything that was made
+clean: ## Remove what was built; .next/ and .venv-bench/, which were fetched, stay
 	rm -rf .venv .venv-3.14 .venv-test* $(SANITIZED) build target fuzz/target
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
