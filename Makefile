@@ -55,7 +55,9 @@ test-loom: ## The way in from other threads, in every interleaving of at most th
 		cargo test --package oxlip-core --test loom_inbox --release --quiet --target-dir target/loom
 
 .PHONY: test-miri
-test-miri: ## The core and the simulation under miri, if the nightly toolchain has it: half an hour
+test-miri: nightly ## The core and the simulation under miri, if the nightly toolchain has it: half an hour
+	@cargo +nightly miri --version >/dev/null 2>&1 \
+		|| { echo "oxlip: miri is missing: rustup component add --toolchain nightly miri rust-src" >&2; exit 1; }
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 \
 		cargo +nightly miri test --package oxlip-core --target-dir target/miri
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 \
