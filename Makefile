@@ -1,5 +1,5 @@
 # The one entry point: `make` lists what there is. Everything that is made stays in the clone:
-# private environments in .venv*/, Rust's output in target/, wheels in build/.
+# private environments in .venv*/, Rust's output in target/, wheels in build/, fetched systems in .next/.
 
 # Which interpreter: by default the newest of 3.13 … 3.10 that works here (tools/find-python).
 ifndef PYTHON
@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-19s %s\n", $$1, $$2 }' Makefile
 	@echo "Settings: PYTHON=$(or $(PYTHON),(none found)) HOST=$(HOST) PORT=$(PORT) APP=$(APP) JOBS=$(JOBS) SECONDS=$(SECONDS)"
 
 .PHONY: run
@@ -57,7 +57,9 @@ test-loom: ## The way in from other threads, in every interleaving of at most th
 		cargo test --package oxlip-core --test loom_inbox --release --quiet --target-dir target/loom
 
 .PHONY: test-miri
-test-miri: ## The core and the simulation under miri, if the nightly toolchain has it: half an hour
+test-miri: nightly ## The core and the simulation under miri, if the nightly toolchain has it: half an hour
+	@cargo +nightly miri --version >/dev/null 2>&1 \
+		|| { echo "oxlip: miri is missing: rustup component add --toolchain nightly miri rust-src" >&2; exit 1; }
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 \
 		cargo +nightly miri test --package oxlip-core --target-dir target/miri
 	MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 \
@@ -194,7 +196,7 @@ test-wheel: $(PUBLISHED)/.oxlip ## What a program sees of the loop, once more on
 	$(PUBLISHED)/bin/python -m pytest -n $(JOBS) $(or $(ARGS),tests/conformance tests/regressions --loops oxlip-epoll)
 
 .PHONY: clean
-clean: ## Remove everything that was made
+clean: ## Remove what was built; .next/ and .venv-bench/, which were fetched, stay
 	rm -rf .venv .venv-wheel* .venv-test* $(SANITIZED) build target fuzz/target
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
 

@@ -13,8 +13,8 @@ from ._native import __version__
 RUN = """\
 Runs a Python program so that every event loop it makes is oxlip's: through asyncio.run, Runner,
 new_event_loop and policies, by the name asyncio.SelectorEventLoop, or through uvloop, which is
-replaced by a module of that name that gives oxlip's loops. Processes that the program starts are
-not touched.
+replaced by a module of that name that gives oxlip's loops. Processes that it forks make
+oxlip's loops, too; other programs that it starts are not touched.
 """
 
 

@@ -2,8 +2,8 @@
 
 On the simulated driver nobody waits. When nothing is left to run, the clock jumps to the next
 timer, so an hour of `asyncio.sleep` passes at once and always in the same order. Real descriptors
-have no place on such a loop (`add_reader`, sockets: an `OSError`), and threads have no share in its
-time: a timer does not wait for what runs in the executor.
+have no place on such a loop (`add_reader`, sockets: an `OSError` or `ValueError`), and threads have
+no share in its time: a timer does not wait for what runs in the executor.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -28,6 +29,17 @@ def test_commands(document: Path) -> None:
     recipes = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     named = re.findall(r"[`$] ?make ([a-z-]+)", document.read_text(encoding="utf-8"))
     assert set(named) <= set(recipes)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_names(document: Path) -> None:
+    """Every `oxlip.something` that a document names is there."""
+    for dotted in re.findall(r"\boxlip((?:\.[A-Za-z_]\w*)+)", document.read_text(encoding="utf-8")):
+        found = importlib.import_module("oxlip")
+        for part in dotted.split(".")[1:]:
+            if not hasattr(found, part):
+                importlib.import_module(f"{found.__name__}.{part}")
+            found = getattr(found, part)
 
 
 def test_paths_of_the_architecture() -> None:

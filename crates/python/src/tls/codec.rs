@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::kernel::Kernel;
 use super::libssl::Libssl;
@@ -76,7 +76,7 @@ fn wanted() -> &'static str {
 ///
 /// # Errors
 /// `OXLIP_TLS` says something else than can be had.
-pub(super) fn choose(py: Python<'_>) -> PyResult<Option<&'static Symbols>> {
+fn choose(py: Python<'_>) -> PyResult<Option<&'static Symbols>> {
     match wanted() {
         "object" => Ok(None),
         "libssl" => symbols::get(py).map(Some).map_err(|why| {
@@ -90,11 +90,27 @@ pub(super) fn choose(py: Python<'_>) -> PyResult<Option<&'static Symbols>> {
 }
 
 /// Why the answer of [`choose`] was `None`.
-pub(super) fn why_object(py: Python<'_>) -> String {
+fn why_object(py: Python<'_>) -> String {
     match wanted() {
         "" => symbols::get(py).err().unwrap_or_default().to_owned(),
         _ => format!("{VARIABLE} says so"),
     }
+}
+
+/// For `oxlip doctor`: which codec connections get here, and why.
+pub(crate) fn describe(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let row = PyDict::new(py);
+    let (name, reason) = match choose(py) {
+        Ok(Some(symbols)) => (
+            "libssl",
+            format!("{} is driven directly", symbols.version()),
+        ),
+        Ok(None) => ("object", why_object(py)),
+        Err(error) => ("none", error.to_string()),
+    };
+    row.set_item("codec", name)?;
+    row.set_item("reason", reason)?;
+    Ok(row)
 }
 
 impl Codec {

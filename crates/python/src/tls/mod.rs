@@ -23,6 +23,6 @@ mod transport;
 mod wire;
 mod write;
 
+pub(crate) use codec::describe;
 pub(crate) use protocol::TlsProtocol;
-pub(crate) use symbols::describe;
 pub(crate) use transport::TlsTransport;

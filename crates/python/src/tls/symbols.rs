@@ -13,7 +13,6 @@ use std::sync::OnceLock;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
 
 use super::object::Object;
 use super::wire::{self, BioSymbols, Wire};
@@ -355,20 +354,4 @@ impl Symbols {
             owner: socket.unbind(),
         }))
     }
-}
-
-/// For `oxlip doctor`: which codec connections get here, and why.
-pub(crate) fn describe(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
-    let row = PyDict::new(py);
-    let (name, reason) = match super::codec::choose(py) {
-        Ok(Some(symbols)) => (
-            "libssl",
-            format!("{} is driven directly", symbols.version()),
-        ),
-        Ok(None) => ("object", super::codec::why_object(py)),
-        Err(error) => ("none", error.to_string()),
-    };
-    row.set_item("codec", name)?;
-    row.set_item("reason", reason)?;
-    Ok(row)
 }

@@ -18,6 +18,9 @@ use super::extra::Sockets;
 use crate::counts::{Counted, Kind};
 use crate::loop_::{EventLoop, State};
 
+/// asyncio warns about writes to a lost connection from this many on.
+pub(super) const LATE_WRITES_BEFORE_WARNING: u32 = 5;
+
 /// The native part of a transport.
 pub(crate) struct Body {
     pub(super) event_loop: Py<EventLoop>,

@@ -11,8 +11,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
+use super::flush::flush_one;
 use super::link::{AnyTransport, Link};
-use super::{Server, datagram, extra, reserve, write};
+use super::{Server, datagram, extra, reserve};
 use crate::context::{self, Chosen};
 use crate::errors::{self, os_error};
 use crate::ffi;
@@ -85,7 +86,7 @@ pub(super) fn close(transport: Link<'_, '_>) -> PyResult<()> {
         return Ok(());
     };
     // As if it had been sent inside `write()`: connection_lost then comes when asyncio's would.
-    write::flush_one(transport)?;
+    flush_one(transport)?;
     let plan = this.with_state(|state| {
         let (driver, resources) = state.parts();
         let Some(connection) = resources.connection(this.id) else {
@@ -115,7 +116,7 @@ pub(super) fn abort(transport: Link<'_, '_>, error: Option<Py<PyAny>>) -> PyResu
     };
     if error.is_none() {
         // What asyncio would have sent inside `write()` is not lost by the gathering.
-        write::flush_one(transport)?;
+        flush_one(transport)?;
     }
     let aborted = this.with_state(|state| {
         let (driver, resources) = state.parts();

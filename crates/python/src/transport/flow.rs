@@ -5,8 +5,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::flush::flush_one;
 use super::link::Link;
-use super::write;
 use crate::errors;
 
 /// The low and the high mark of a new transport, in bytes.
@@ -34,7 +34,7 @@ pub(super) fn set_limits(
             "high ({high}) must be >= low ({low}) must be >= 0"
         )));
     }
-    write::flush_one(transport)?;
+    flush_one(transport)?;
     let id = transport.get().id;
     let flow = transport.get().with_state(|state| {
         let resource = state.resources.get_mut(id)?;

@@ -15,11 +15,14 @@ mod direct;
 mod end;
 mod extra;
 mod flow;
+mod flush;
 mod link;
+mod outcome;
 mod pipe;
 mod read;
 mod read_pipe;
 mod reserve;
+mod send;
 mod server;
 mod stream;
 mod usual;
@@ -32,6 +35,9 @@ pub(crate) use begin::{Beginning, begin, wrap};
 pub(crate) use calls::install;
 pub(crate) use datagram::{DatagramTransport, Endpoint, open, receive};
 pub(crate) use end::{Ending, end, failed};
+pub(crate) use flush::{
+    flush, flush_before_wait, note_sent, sendable, settle_sent, stage_for_wait,
+};
 pub(crate) use link::{AnyTransport, Link};
 pub(crate) use pipe::{Direction, wrap as wrap_pipe};
 pub(crate) use read::read;
@@ -40,8 +46,5 @@ pub(crate) use reserve::{duplicate, duplicate_if_idle, reserve, unreserve};
 pub(crate) use server::Server;
 pub(crate) use stream::StreamTransport;
 pub(crate) use usual::{is_usual, learn};
-pub(crate) use write::{
-    flush, flush_before_wait, note_sent, sendable, settle_sent, stage_for_wait, write,
-    write_borrowed,
-};
+pub(crate) use write::{write, write_borrowed};
 pub(crate) use write_pipe::WritePipeTransport;

@@ -10,6 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use super::flush::flush_one;
 use super::link::Link;
 use super::{StreamTransport, write};
 use crate::errors;
@@ -20,7 +21,7 @@ use crate::errors;
 /// `RuntimeError` if the connection is lost, or lent already.
 pub(crate) fn reserve(transport: Link<'_, '_>, sender: Bound<'_, PyAny>) -> PyResult<()> {
     let this = transport.get();
-    write::flush_one(transport)?;
+    flush_one(transport)?;
     let free = this.with_state(|state| {
         let stream = &mut state.resources.connection(this.id)?.stream;
         if stream.is_lost() {

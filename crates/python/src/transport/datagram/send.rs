@@ -18,8 +18,8 @@ use super::{DatagramTransport, Peer, Target};
 use crate::buffer::{Chunk, Data};
 use crate::errors::{self, os_error};
 use crate::loop_::{EventLoop, State};
+use crate::transport::body::LATE_WRITES_BEFORE_WARNING;
 use crate::transport::link::Link;
-use crate::transport::write::LATE_WRITES_BEFORE_WARNING;
 use crate::transport::{address, end, extra, flow};
 use crate::{context, ffi};
 
