@@ -24,6 +24,10 @@ AddressInfo: TypeAlias = tuple[
     socket.AddressFamily, socket.SocketKind, int, str, "tuple[str, int] | tuple[str, int, int, int]"
 ]
 
+# The system's own: what a program has put in its place may say anything, and take its time. That is
+# asked in a thread, and not for the address of a connection or server, which asyncio parses itself.
+_system_getaddrinfo = socket.getaddrinfo
+
 _NUMERIC_NAME = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 _IPV4_DIGITS = frozenset("0123456789abcdefABCDEFxX.")
 
@@ -65,7 +69,7 @@ class Resolve(Lifecycle):
             look_up = functools.partial(_look_up_and_log, self.slow_callback_duration)
         query = (host, port, family, type, proto, flags)
         self._check_closed()
-        if _is_numeric(host, port):
+        if socket.getaddrinfo is _system_getaddrinfo and _is_numeric(host, port):
             return look_up(*query)
         return await outcome_of(self._lookups.submit(look_up, *query), self)  # type: ignore[arg-type]
 
@@ -102,7 +106,8 @@ class Resolve(Lifecycle):
             )
         else:
             # AI_ADDRCONFIG is about which names to look up: it must not veto a loopback address.
-            plain = socket.getaddrinfo(host, 0, family, type, proto, flags & ~socket.AI_ADDRCONFIG)
+            flags &= ~socket.AI_ADDRCONFIG
+            plain = _system_getaddrinfo(host, 0, family, type, proto, flags)
             found = [(*info[:4], _complete(info[4], number, ipv6_rest)) for info in plain]
         if not found:
             raise OSError(none)

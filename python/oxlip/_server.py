@@ -293,7 +293,7 @@ class Serve(Resolve):
             each.setblocking(False)
         server = Server(self, sockets, protocol_factory, backlog)
         if start_serving:
-            await begin_serving(server)
+            await begin_serving(server, owned=sock is None)
         if self.get_debug():
             logger.info("%r is serving", server)
         return server
@@ -369,12 +369,13 @@ class Serve(Resolve):
         return sockets
 
 
-async def begin_serving(server: Server) -> None:
-    """Starts to serve, or leaves nothing open."""
+async def begin_serving(server: Server, *, owned: bool) -> None:
+    """Starts to serve, or leaves nothing open but a socket of the caller's that cannot listen."""
     try:
         await server.start_serving()
-    except BaseException:
-        server.close()
+    except BaseException as exc:
+        if owned or not isinstance(exc, Exception):
+            server.close()
         raise
 
 

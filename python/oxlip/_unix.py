@@ -120,7 +120,7 @@ class UnixSockets(Connect, Serve):
             raise
         server = Server(self, [listening], protocol_factory, backlog, cleanup)
         if start_serving:
-            await begin_serving(server)
+            await begin_serving(server, owned=sock is None)
         return server
 
 

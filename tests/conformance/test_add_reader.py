@@ -263,6 +263,16 @@ def test_error_in_a_callback(loop: Loop, pair: Pair, contexts: list[dict[str, An
     assert loop.remove_reader(pair[0]) is True, "it stays registered"
 
 
+@pytest.mark.parametrize("side", ["reader", "writer"])
+def test_debug_mode_does_not_look_at_the_callback(loop: Loop, pair: Pair, side: str) -> None:
+    async def wrong() -> None: ...
+
+    loop.set_debug(True)
+    for callback in (wrong, None):
+        getattr(loop, f"add_{side}")(pair[0], callback)
+        assert getattr(loop, f"remove_{side}")(pair[0]) is True
+
+
 @pytest.mark.parametrize("method", ["add_reader", "add_writer"])
 @pytest.mark.parametrize("wrong", [-1, "text", None, 3.5])
 def test_what_is_no_descriptor(loop: Loop, method: str, wrong: Any) -> None:

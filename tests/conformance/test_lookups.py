@@ -62,6 +62,41 @@ async def test_replaced_functions_are_called(loop: Loop, monkeypatch: pytest.Mon
     assert await loop.getnameinfo(("192.0.2.1", 80), 1) == (("192.0.2.1", 80), 1)  # type: ignore[comparison-overlap]
 
 
+async def test_a_replaced_function_is_not_asked_for_an_address(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tests replace it, to forbid or to fake look-ups."""
+
+    def forbid(*query: object) -> None:
+        raise AssertionError(f"looked up: {query}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", forbid)
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+    assert transport.get_extra_info("peername") == address
+    transport.abort()
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, address)
+    datagrams, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))
+    datagrams.abort()
+    with pytest.raises(AssertionError, match="looked up"):
+        await loop.create_connection(asyncio.Protocol, "localhost", address[1])
+    server.close()
+
+
+async def test_a_replaced_function_is_called_in_a_thread(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*query: object) -> list[Any]:
+        assert threading.current_thread() is not threading.main_thread()
+        return ANSWER
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    assert await loop.getaddrinfo("192.0.2.1", 80) == ANSWER
+
+
 async def test_many_at_once(loop: Loop, resolver: Resolver) -> None:
     tasks = [asyncio.ensure_future(loop.getaddrinfo(f"{n}.invalid", 80)) for n in range(100)]
     await pause()

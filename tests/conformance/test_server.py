@@ -233,6 +233,16 @@ async def test_keep_alive(loop: Loop) -> None:
     server.close()
 
 
+async def test_a_socket_that_cannot_listen_stays_the_callers(loop: Loop) -> None:
+    connected, other = socket.socketpair()
+    with connected, other:
+        with pytest.raises(OSError, match="Invalid argument"):
+            await loop.create_server(Recorder, sock=connected)
+        assert connected.fileno() >= 0
+        await loop.sock_sendall(connected, b"x")
+        assert other.recv(10) == b"x"
+
+
 @pytest.mark.ours  # asyncio accepts nothing with a backlog of 0 or less
 @pytest.mark.parametrize("backlog", [0, -1])
 async def test_backlog_of_nothing(loop: Loop, backlog: int) -> None:

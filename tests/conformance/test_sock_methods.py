@@ -33,6 +33,52 @@ def test_parameters_are_named_as_asyncio_names_them(loop: Loop) -> None:
             assert list(ours) == list(parameters), name
 
 
+class Counting(socket.socket):
+    """Of a program that does more with what it receives and sends, here in pieces."""
+
+    calls: list[str]
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        self.calls.append("recv")
+        return super().recv(bufsize, flags).upper()
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        self.calls.append("recv_into")
+        return super().recv_into(buffer, min(len(buffer), 2), flags)
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.calls.append("send")
+        return super().send(data[:2], flags)
+
+
+async def test_methods_of_a_subclass_are_called(loop: Loop) -> None:
+    with pair() as (near, far), Counting(fileno=near.detach()) as own:
+        own.calls = []
+        task = asyncio.ensure_future(loop.sock_recv(own, 100))
+        await pause(2)
+        far.send(b"late")
+        assert await asyncio.wait_for(task, PATIENCE) == b"LATE"
+        far.send(b"abc")
+        buffer = bytearray(10)
+        assert await loop.sock_recv_into(own, buffer) == 2
+        assert buffer[:3] == b"ab\0"
+        assert own.calls == ["recv", "recv", "recv_into"]
+        await loop.sock_sendall(own, b"12345")
+        assert far.recv(100) == b"12345"
+        assert own.calls[3:] == ["send", "send", "send"]
+
+
+async def test_errors_of_a_subclass_are_passed_on(loop: Loop) -> None:
+    class Broken(socket.socket):
+        def recv(self, bufsize: int, flags: int = 0) -> bytes:
+            raise LookupError("own")
+
+    with pair() as (near, far), Broken(fileno=near.detach()) as own:
+        far.send(b"x")
+        with pytest.raises(LookupError, match="own"):
+            await loop.sock_recv(own, 100)
+
+
 async def test_recv_waits(loop: Loop) -> None:
     with pair() as (near, far):
         task = asyncio.ensure_future(loop.sock_recv(near, 100))

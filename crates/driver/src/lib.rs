@@ -80,7 +80,8 @@ pub trait Driver {
     ///
     /// # Errors
     /// As [`Driver::adopt`], for a driver without descriptors (`Unsupported`), and for a number
-    /// that this driver owns (`AlreadyExists`).
+    /// that this driver owns (`AlreadyExists`). Whether the number is open may come out here
+    /// (`EBADF`) or with the first `Op::Watch`.
     fn borrow(&mut self, fd: RawSocket) -> io::Result<Id>;
 
     /// Forgets a resource as `Op::Close` does, but hands its socket back instead of closing it.

@@ -52,7 +52,7 @@ use oxlip_core::address::Address;
 use oxlip_core::id::{Arena, Id};
 use oxlip_core::op::{Completion, Interest, Op};
 use oxlip_core::time::Time;
-use oxlip_selectors::backend::{Backend, epoll, poll, select};
+use oxlip_selectors::backend::{self, Backend, epoll, poll, select};
 use oxlip_selectors::event::Event;
 
 use self::accepting::Round;
@@ -298,6 +298,10 @@ impl<B: Backend> Driver for Readiness<B> {
             return Err(resource::lost());
         }
         B::check(fd)?;
+        // Only the limit on open descriptors keeps the array of holders small.
+        if !self.holders.reaches(fd) && !backend::is_open(fd) {
+            return Err(resource::lost());
+        }
         let holder = self.holders.get(fd).and_then(|id| self.resources.get(id));
         if holder.is_some_and(|resource| resource.owned().is_ok()) {
             return Err(io::ErrorKind::AlreadyExists.into());

@@ -416,6 +416,11 @@ impl Holders {
         self.0.get(index(number)?).copied().flatten()
     }
 
+    /// Whether the array need not grow for a number.
+    pub(super) fn reaches(&self, number: RawFd) -> bool {
+        index(number).is_none_or(|index| index < self.0.len())
+    }
+
     /// Puts a new holder, and gives the one before.
     pub(super) fn put(&mut self, number: RawFd, id: Id) -> Option<Id> {
         let index = index(number)?;

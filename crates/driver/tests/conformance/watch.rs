@@ -34,6 +34,7 @@ on_os_drivers!(
     what_lives_on_under_a_duplicate_is_got_rid_of,
     an_owned_number_cannot_be_borrowed,
     a_closed_number_cannot_be_watched,
+    nothing_is_kept_for_a_number_that_nobody_has,
 );
 
 fn pipe() -> (OwnedFd, OwnedFd) {
@@ -459,13 +460,20 @@ where
 }
 
 fn a_closed_number_cannot_be_watched<W: World>() {
-    const CLOSED: RawFd = 1000;
+    // Not one that another test gets meanwhile.
+    const HIGH: RawFd = 1000;
     let mut world = W::new();
     assert!(world.driver().borrow(-1).is_err());
+    let (one, _other) = pipe();
+    let high = fcntl_dupfd_cloexec(&one, HIGH).expect("dup");
+    let number = high.as_raw_fd();
+    let before = borrow(&mut world, &high);
+    let _ = world.driver().submit(Op::Close(before));
+    drop(high);
     let id = world
         .driver()
-        .borrow(CLOSED)
-        .expect("borrowing is no question to the system");
+        .borrow(number)
+        .expect("a number that was known is no question to the system");
     let answer = world.driver().submit(Op::Watch {
         id,
         interest: Interest::READ,
@@ -479,6 +487,19 @@ fn a_closed_number_cannot_be_watched<W: World>() {
         }
         other => panic!("{other:?}"),
     }
+    world.quiet();
+}
+
+/// An array as long as that would not fit into memory.
+fn nothing_is_kept_for_a_number_that_nobody_has<W: World>() {
+    let mut world = W::new();
+    let error = world.driver().borrow(RawFd::MAX).expect_err("not open");
+    let badf = rustix::io::Errno::BADF.raw_os_error();
+    assert!(
+        // select: no such number can be watched.
+        error.raw_os_error() == Some(badf) || error.kind() == ErrorKind::InvalidInput,
+        "{error}"
+    );
     world.quiet();
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod fork;
 mod inside;
 mod lifecycle;
 mod methods;
+mod number;
 pub(crate) mod replaced;
 mod resources;
 mod schedule;

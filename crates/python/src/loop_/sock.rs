@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyBlockingIOError, PyInterruptedError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 use pyo3::{IntoPyObjectExt as _, intern};
@@ -40,6 +40,10 @@ pub(super) fn recv<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = event_loop.py();
     check(event_loop, sock)?;
+    if !is_plain(sock)? {
+        let received = sock.call_method1(intern!(py, "recv"), (n,));
+        return or_wait(event_loop, sock, received);
+    }
     let Ok(n) = usize::try_from(n) else {
         return Err(PyValueError::new_err("negative buffersize in recv"));
     };
@@ -76,6 +80,10 @@ pub(super) fn recv_into<'py>(
     buffer: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     check(event_loop, sock)?;
+    if !is_plain(sock)? {
+        let received = sock.call_method1(intern!(sock.py(), "recv_into"), (buffer,));
+        return or_wait(event_loop, sock, received);
+    }
     let fd = number(sock)?;
     // The buffer is let go before anything else is done.
     let received = receive(
@@ -96,8 +104,8 @@ pub(super) fn send<'py>(
 ) -> PyResult<Option<Left<'py>>> {
     let py = event_loop.py();
     check(event_loop, sock)?;
-    let fd = number(sock)?;
-    let sent = {
+    let sent: usize = if is_plain(sock)? {
+        let fd = number(sock)?;
         let bytes = Data::any_buffer(data)?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         let sent = answer(rustix::net::send(borrow(fd), bytes.as_slice(), flags))?.unwrap_or(0);
@@ -105,12 +113,45 @@ pub(super) fn send<'py>(
             return Ok(None);
         }
         sent
+    } else {
+        let sent = unless_it_blocks(py, sock.call_method1(intern!(py, "send"), (data,)))?;
+        let sent = sent.map_or(Ok(0), |sent| sent.extract())?;
+        if sent >= Data::any_buffer(data)?.as_slice().len() {
+            return Ok(None);
+        }
+        sent
     };
+    let fd = number(sock)?;
     // Not copied: the program must not change it until it has gone.
     let whole = PyMemoryView::from(data)?.call_method1(intern!(py, "cast"), ("B",))?;
     let left = whole.get_item(PySlice::new(py, sent.cast_signed(), isize::MAX, 1))?;
     let (ready, watch) = watch::wait_for(event_loop, fd, Side::Write)?;
     Ok(Some((left, ready, watch)))
+}
+
+/// What a method of the program's gives, or what to wait for.
+fn or_wait<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+    sock: &Bound<'py, PyAny>,
+    outcome: PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match unless_it_blocks(event_loop.py(), outcome)? {
+        Some(received) => Ok(received),
+        None => would_block(event_loop, number(sock)?, Side::Read),
+    }
+}
+
+fn unless_it_blocks<T>(py: Python<'_>, outcome: PyResult<T>) -> PyResult<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error)
+            if error.is_instance_of::<PyBlockingIOError>(py)
+                || error.is_instance_of::<PyInterruptedError>(py) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn would_block<'py>(
@@ -128,12 +169,19 @@ fn would_block<'py>(
 #[inline]
 fn check(event_loop: &Bound<'_, EventLoop>, sock: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    if sock.get_type().is(names::SOCKET.get(py)?) && !event_loop.get().is_debug() {
+    if is_plain(sock)? && !event_loop.get().is_debug() {
         return Ok(());
     }
     event_loop
         .call_method1(intern!(py, "_check_socket"), (sock,))
         .map(drop)
+}
+
+/// Whether it is a `socket.socket`. A class of the program's may have methods of its own, which are
+/// called then.
+#[inline]
+fn is_plain(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
+    Ok(sock.get_type().is(names::SOCKET.get(sock.py())?))
 }
 
 fn receive(fd: RawFd, buffer: &mut [u8]) -> PyResult<Option<usize>> {

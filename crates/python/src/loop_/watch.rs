@@ -18,13 +18,14 @@ use std::task::Poll;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Interest, Op};
 use oxlip_driver::Driver as _;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 
-use super::{EventLoop, Resource, schedule};
+use super::number::{descriptor, negative, number};
+use super::{EventLoop, Resource};
 use crate::context::{self, Chosen};
 use crate::errors::os_error;
 use crate::handle::{Args, Handle};
@@ -32,6 +33,9 @@ use crate::handle::{Args, Handle};
 /// One watched descriptor: who wants to know what about it.
 pub(crate) struct Watched {
     fd: RawFd,
+    /// Whose descriptor it is, as given to `add_reader` or `add_writer`: not dropped, and so not closed,
+    /// while it is watched, and found again when it was closed and so has no number any more.
+    object: Option<Py<PyAny>>,
     read: Watchers,
     write: Watchers,
 }
@@ -103,6 +107,7 @@ impl Watched {
     fn new(fd: RawFd) -> Self {
         Self {
             fd,
+            object: None,
             read: Watchers::default(),
             write: Watchers::default(),
         }
@@ -155,6 +160,7 @@ impl Watched {
     }
 
     pub(super) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.object)?;
         self.read.traverse(visit)?;
         self.write.traverse(visit)
     }
@@ -163,7 +169,7 @@ impl Watched {
 /// `add_reader` / `add_writer`: replaces and cancels the callback that was there.
 pub(super) fn add<'py>(
     event_loop: &Bound<'py, EventLoop>,
-    fd: &Bound<'py, PyAny>,
+    object: &Bound<'py, PyAny>,
     side: Side,
     callback: Bound<'py, PyAny>,
     args: Bound<'py, PyTuple>,
@@ -171,22 +177,20 @@ pub(super) fn add<'py>(
     let py = event_loop.py();
     let this = event_loop.get();
     this.check_open()?;
-    let fd = descriptor(fd)?;
+    let fd = descriptor(object)?;
     check_no_transport(event_loop, fd)?;
-    if this.is_debug() {
-        schedule::check_callback(
-            &callback,
-            if side == Side::Read {
-                "add_reader"
-            } else {
-                "add_writer"
-            },
-        )?;
-    }
     let args = Args::of_tuple(args);
     let own = Chosen::Own(context::copy_current(py)?);
     let handle = Handle::new(event_loop, callback, args, own)?;
-    let (_, replaced) = watch(event_loop, fd, side, &Watcher::Callback(&handle))?;
+    let (id, replaced) = watch(event_loop, fd, side, &Watcher::Callback(&handle))?;
+    if !object.is_instance_of::<PyInt>() {
+        let object = object.clone().unbind();
+        let before = this.state.with(|state| {
+            let watched = state.resources.watched(id)?;
+            watched.object.replace(object)
+        })?;
+        drop(before);
+    }
     if let Some(replaced) = replaced {
         Handle::cancel_now(replaced.bind(py))?;
     }
@@ -199,12 +203,17 @@ pub(super) fn add<'py>(
 /// Also if the other side is watched, and cannot be any more.
 pub(super) fn remove(
     event_loop: &Bound<'_, EventLoop>,
-    fd: &Bound<'_, PyAny>,
+    object: &Bound<'_, PyAny>,
     side: Side,
 ) -> PyResult<bool> {
     let py = event_loop.py();
-    let fd = descriptor(fd)?;
-    check_no_transport(event_loop, fd)?;
+    let mut fd = number(object)?;
+    if fd < 0 {
+        // A socket that was closed before its callbacks were taken off?
+        fd = number_of_watched(event_loop, object)?.ok_or_else(|| negative(fd))?;
+    } else {
+        check_no_transport(event_loop, fd)?;
+    }
     let removed = event_loop.get().state.with(|state| {
         let id = state.watched_fds.get(fd)?;
         let handle = state.resources.watched(id)?.side(side).handle.take()?;
@@ -215,6 +224,25 @@ pub(super) fn remove(
     };
     Handle::cancel_now(handle.bind(py))?;
     update.settle(py, None)?.map_or(Ok(true), Err)
+}
+
+/// Under which number an object is watched, if it is.
+fn number_of_watched(
+    event_loop: &Bound<'_, EventLoop>,
+    object: &Bound<'_, PyAny>,
+) -> PyResult<Option<RawFd>> {
+    let number = event_loop.get().state.with(|state| {
+        let mut number = None;
+        state.resources.for_each(|_, resource| {
+            if let Resource::Watched(watched) = resource
+                && watched.object.as_ref().is_some_and(|it| it.is(object))
+            {
+                number = Some(watched.fd);
+            }
+        });
+        number
+    })?;
+    Ok(number)
 }
 
 /// A future that is set once the descriptor is ready, and what [`unwait`] knows its watch by. Any
@@ -431,7 +459,7 @@ enum Update {
     /// The driver watches it.
     Watched(Id),
     /// Nobody is interested any more.
-    Ended,
+    Ended(#[expect(dead_code, reason = "only to be dropped")] Option<Resource>),
     /// The driver refuses.
     Failed(io::Error, Option<Resource>),
 }
@@ -494,12 +522,10 @@ impl super::State {
     /// the driver refuses.
     fn update_watch(&mut self, id: Id) -> Update {
         let Some(watched) = self.resources.watched(id) else {
-            return Update::Ended;
+            return Update::Ended(None);
         };
         if watched.interest().is_none() {
-            // There is no Python object in it any more.
-            drop(self.forget_watch(id));
-            return Update::Ended;
+            return Update::Ended(self.forget_watch(id));
         }
         let op = watched.op(id);
         match self.driver().submit(op) {
@@ -542,33 +568,4 @@ pub(crate) fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -
         }
         _ => Ok(()),
     }
-}
-
-/// The number behind an integer or an object with `fileno()`, as `selectors` takes them.
-pub(super) fn descriptor(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
-    let py = object.py();
-    let integer = object.cast::<PyInt>().ok();
-    let number = if let Some(number) = integer.and_then(|it| it.extract::<RawFd>().ok()) {
-        number
-    } else {
-        let fileno = object
-            .getattr(intern!(py, "fileno"))
-            .and_then(|fileno| fileno.call0())
-            .and_then(|number| number.extract::<RawFd>());
-        match fileno {
-            Ok(number) => number,
-            Err(_) => {
-                return Err(PyValueError::new_err(format!(
-                    "Invalid file object: {}",
-                    object.repr()?
-                )));
-            }
-        }
-    };
-    if number < 0 {
-        return Err(PyValueError::new_err(format!(
-            "Invalid file descriptor: {number}"
-        )));
-    }
-    Ok(number)
 }

@@ -4,9 +4,13 @@
 //! is watched is owned by somebody else, who takes it out ([`Backend::delete`]) before closing it.
 //! For those who do not, each backend's head says what the system then reports.
 
+#![allow(unsafe_code)]
+
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::time::Duration;
+
+use rustix::io::fcntl_getfd;
 
 use crate::event::Event;
 use crate::interest::Interest;
@@ -124,4 +128,15 @@ pub trait Backend: Sized + Send {
     /// # Errors
     /// Those of the system call, except `EINTR`.
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
+}
+
+/// Whether somebody has a descriptor of this number at the moment.
+#[must_use]
+pub fn is_open(fd: RawFd) -> bool {
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: not -1, and used for this one call, which answers EBADF if the number is not open.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    fcntl_getfd(fd).is_ok()
 }

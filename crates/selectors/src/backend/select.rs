@@ -11,15 +11,15 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use rustix::event::{
     FdSetElement, FdSetIter, Timespec, fd_set_bound, fd_set_insert, fd_set_remove, select,
 };
-use rustix::io::{Errno, fcntl_getfd};
+use rustix::io::Errno;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, is_open};
 use crate::event::{Event, Readiness};
 use crate::interest::Interest;
 use crate::timeout;
@@ -202,15 +202,6 @@ impl Sets {
             f(fd, readiness);
         }
     }
-}
-
-fn is_open(fd: RawFd) -> bool {
-    if fd < 0 {
-        return false;
-    }
-    // SAFETY: not -1, and used for this one call, which answers EBADF if the number is not open.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    fcntl_getfd(fd).is_ok()
 }
 
 const ELEMENTS: usize = FD_SETSIZE as usize / (8 * size_of::<FdSetElement>());
