@@ -189,7 +189,7 @@ bench-next: ## The same on 3.14, with zuvloop, on the Python that test-next fetc
 build: $(RELEASE)/.oxlip ## Build the wheel (build/wheels) and install it in .venv
 
 .PHONY: wheel
-wheel: $(PUBLISHED)/.oxlip ## The same as it is published, profile-guided (five minutes, llvm-profdata)
+wheel: $(PUBLISHED)/.oxlip ## The same as it is published, profile-guided (five minutes)
 
 .PHONY: test-wheel
 test-wheel: $(PUBLISHED)/.oxlip ## What a program sees of the loop, once more on that wheel
