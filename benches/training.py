@@ -23,8 +23,8 @@ WITHOUT_IO = ("oxlip", "oxlip-installed")
 LEFT_OUT = ("echo-1k-10000", "timers_million")
 WARM_UP = 0.1
 SECONDS = 0.2
-# Short beside that: the compiler compares counts, and here an operation is a microsecond.
-PROGRAM_SECONDS = 0.02
+# Of each of four samples. The compiler compares counts: none of the two groups may drown the other.
+PROGRAM_SECONDS = 0.1
 
 
 def main() -> None:
