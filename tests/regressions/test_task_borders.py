@@ -240,7 +240,8 @@ class Owner:
 
 
 @pytest.mark.skipif(
-    sys.version_info < (3, 13), reason="the dict of a task's class with two bases cannot be replaced"
+    sys.version_info < (3, 13),
+    reason="the dict of a task's class with two bases cannot be replaced",
 )
 async def test_attributes_are_replaced_while_one_is_looked_for(loop: Loop, classes: str) -> None:
     async def waits(future: asyncio.Future[None]) -> None:
