@@ -41,8 +41,10 @@ _SIGNATURE = (
     "$module args executable_list close_fds pass_fds cwd env"
     " p2cread p2cwrite c2pread c2pwrite errread errwrite errpipe_read errpipe_write"
     " restore_signals call_setsid pgid_to_set gid extra_groups uid child_umask"
-    " preexec_fn allow_vfork /"
+    " preexec_fn"
 )
+# The last argument of `fork_exec` went in 3.14.
+_ASKS_VFORK = hasattr(subprocess, "_USE_VFORK")
 
 
 class _Known:
@@ -99,7 +101,7 @@ def _learn(made: Any) -> None:
         fields.keys() - {"_devnull"} == _FIELDS
         and methods[:2] == (object.__new__, object.__setattr__)
         and all(type(it) is FunctionType and it.__module__ == "subprocess" for it in methods[2:])
-        and _signature(subprocess) == _SIGNATURE
+        and _signature(subprocess) == _SIGNATURE + (" allow_vfork /" if _ASKS_VFORK else " /")
         and not hasattr(sys, "getandroidapilevel")
     ):
         _Known.alike = {name: fields[name] for name in _ALIKE}
@@ -221,7 +223,7 @@ def _start(fields: dict[str, Any], shell: bool, fds: list[int], cwd: Any, env: A
             fields["pid"] = subprocess._fork_exec(  # type: ignore[attr-defined]
                 *(arguments, programs, True, (error,), cwd, variables, *fds, says, error),
                 *(True, False, -1, None, None, None, -1, None),
-                subprocess._USE_VFORK,  # type: ignore[attr-defined]
+                *((subprocess._USE_VFORK,) if _ASKS_VFORK else ()),  # type: ignore[attr-defined]
             )
             fields["_child_created"] = True
         finally:
