@@ -18,6 +18,7 @@ ARGS ?=
 RELEASE := .venv
 CHECKED ?= .venv-test
 SANITIZED := .venv-asan
+LLVM :=
 # What is published: compiled with a profile of what the benchmarks do.
 PUBLISHED := .venv-wheel
 SOURCES := $(shell find crates python -name __pycache__ -prune -o -type f -print 2>/dev/null) \
@@ -213,7 +214,8 @@ clean: ## Remove what was built; .next/ and .venv-bench/, which were fetched, st
 # side: the release in .venv, and for the tests one that is quick to build and checks itself.
 $(RELEASE)/.oxlip $(PUBLISHED)/.oxlip: PROFILE = release
 $(PUBLISHED)/.oxlip: MATURIN = --pgo
-$(PUBLISHED)/.oxlip: export PATH := $(shell tools/find-llvm 2>/dev/null):$(PATH)
+# Where maturin finds llvm-profdata; asked by the recipe only.
+$(PUBLISHED)/.oxlip: LLVM = $$(tools/find-llvm):
 $(CHECKED)/.oxlip $(SANITIZED)/.oxlip: PROFILE = dev
 $(SANITIZED)/.oxlip: export RUSTFLAGS = -Zsanitizer=address
 $(SANITIZED)/.oxlip: export RUSTUP_TOOLCHAIN = nightly
@@ -225,7 +227,7 @@ $(SANITIZED)/.oxlip: MATURIN = --target $(shell rustc -vV 2>/dev/null | sed -n '
 	@case "$(MATURIN)" in *--pgo*) tools/find-llvm >/dev/null;; esac
 	@echo "Building oxlip in $* ($(PROFILE))"
 	@rm -rf build/wheels/$*
-	@$*/bin/maturin build --quiet --profile $(PROFILE) $(MATURIN) --compatibility linux \
+	@PATH="$(LLVM)$$PATH" $*/bin/maturin build --quiet --profile $(PROFILE) $(MATURIN) --compatibility linux \
 		--interpreter $*/bin/python --out build/wheels/$*
 	@$*/bin/pip install --quiet --force-reinstall --no-deps build/wheels/$*/*.whl
 	@touch $@
