@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -297,7 +298,8 @@ async def test_descriptors_of_transports_are_protected(loop: Loop, method: str) 
             transport.get_extra_info("socket"),
             transport.get_extra_info("socket").fileno(),
         ):
-            with pytest.raises(RuntimeError, match="is used by transport"):
+            used = re.escape(f"File descriptor {descriptor!r} is used by transport {transport!r}")
+            with pytest.raises(RuntimeError, match=used):
                 getattr(loop, method)(descriptor, *arguments)
 
 

@@ -176,3 +176,19 @@ async def test_large_pieces_are_not_copied_on_the_loops_thread(
         assert max(fetched) <= max(_file_raw.LARGE_PIECE, 5 + io.DEFAULT_BUFFER_SIZE)
         with pytest.raises(OverflowError, match="index-sized"):
             await f.read(1 << 70)
+
+
+async def test_more_than_there_is_memory_for(
+    loop: asyncio.AbstractEventLoop, tmp_path: Path
+) -> None:
+    """It ended the process."""
+    if not hasattr(loop, "_file_read"):
+        pytest.skip("the driver does not read files")
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    with path.open("rb") as f:
+        for size in (1 << 62, 1 << 63):
+            with pytest.raises(MemoryError):
+                loop._file_read(f.fileno(), 0, size)
+        transfer = loop._file_read(f.fileno(), 0, 100)
+        assert transfer is None or await transfer == b"content"

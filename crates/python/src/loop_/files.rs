@@ -13,7 +13,7 @@ use oxlip_core::file::{Transfer, Transferred, Way};
 use oxlip_core::op::Op;
 use oxlip_driver::Driver as _;
 use oxlip_driver::files::read_now as read_file_now;
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -48,14 +48,18 @@ impl Transfers {
 }
 
 /// A future of at most `size` bytes from `offset`, or from where the descriptor stands; `None` if the
-/// driver does not read files.
+/// driver does not read files. `MemoryError` where there is no room for them.
 pub(super) fn read<'py>(
     event_loop: &Bound<'py, EventLoop>,
     descriptor: i32,
     offset: Option<u64>,
     size: usize,
 ) -> PyResult<Option<Bound<'py, PyAny>>> {
-    begin(event_loop, descriptor, offset, Way::Read, vec![0; size])
+    let mut room = Vec::new();
+    room.try_reserve_exact(size)
+        .map_err(|_| PyMemoryError::new_err(()))?;
+    room.resize(size, 0);
+    begin(event_loop, descriptor, offset, Way::Read, room)
 }
 
 /// A future of how many bytes of `data` were written to `offset`, or to where the descriptor stands;

@@ -10,6 +10,7 @@
 //! watched. Then nothing will be heard of the descriptor at all, and whoever waits for its other side
 //! gets the error ([`Update::settle`]); with asyncio's selectors they would wait for ever.
 
+use std::fmt::Debug;
 use std::io;
 use std::mem;
 use std::os::fd::RawFd;
@@ -178,7 +179,7 @@ pub(super) fn add<'py>(
     let this = event_loop.get();
     this.check_open()?;
     let fd = descriptor(object)?;
-    check_no_transport(event_loop, fd)?;
+    check_no_transport(event_loop, fd, object)?;
     let args = Args::of_tuple(args);
     let own = Chosen::Own(context::copy_current(py)?);
     let handle = Handle::new(event_loop, callback, args, own)?;
@@ -212,7 +213,7 @@ pub(super) fn remove(
         // A socket that was closed before its callbacks were taken off?
         fd = number_of_watched(event_loop, object)?.ok_or_else(|| negative(fd))?;
     } else {
-        check_no_transport(event_loop, fd)?;
+        check_no_transport(event_loop, fd, object)?;
     }
     let removed = event_loop.get().state.with(|state| {
         let id = state.watched_fds.get(fd)?;
@@ -263,7 +264,7 @@ pub(super) fn wait_for<'py>(
     side: Side,
 ) -> PyResult<(Bound<'py, PyAny>, u64)> {
     event_loop.get().check_open()?;
-    check_no_transport(event_loop, fd)?;
+    check_no_transport(event_loop, fd, &fd)?;
     let future = super::tasks::create_future(event_loop)?;
     let (id, _) = watch(event_loop, fd, side, &Watcher::Future(&future))?;
     Ok((future, id.to_u64()))
@@ -547,8 +548,13 @@ impl super::State {
     }
 }
 
-/// Refuses a descriptor that belongs to a transport, as asyncio does: both would read from it.
-pub(crate) fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -> PyResult<()> {
+/// Refuses a descriptor that belongs to a transport, as asyncio does: both would read from it. The error shows it as it
+/// was `given`, like asyncio's: a number or an object.
+pub(crate) fn check_no_transport(
+    event_loop: &Bound<'_, EventLoop>,
+    fd: RawFd,
+    given: &(impl Debug + ?Sized),
+) -> PyResult<()> {
     let py = event_loop.py();
     let transport = event_loop.get().state.with(|state| {
         let id = state.connected_fds.get(fd)?;
@@ -562,7 +568,7 @@ pub(crate) fn check_no_transport(event_loop: &Bound<'_, EventLoop>, fd: RawFd) -
         // The program may have closed its socket under the transport: the number is free again.
         Some(transport) if transport.bind(py).has_number(fd)? => {
             Err(PyRuntimeError::new_err(format!(
-                "File descriptor {fd} is used by transport {}",
+                "File descriptor {given:?} is used by transport {}",
                 transport.bind(py).repr()?
             )))
         }

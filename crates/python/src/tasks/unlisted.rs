@@ -82,8 +82,8 @@ pub(super) fn any(py: Python<'_>) -> Option<Bound<'_, Task>> {
     let mut list = LIST.hold(py);
     while let Some(last) = list.last() {
         let task = last.task(py);
-        // SAFETY: a task whose memory is not freed. Nobody refers to one that is about to end: a program that has given
-        // it a class of its own has the interpreter put that off.
+        // SAFETY: it is in the list, so its memory is not freed. Nobody may refer to it any more: the interpreter can put off
+        // the end of a task, with all that this runs, and what runs meanwhile looks here.
         if unsafe { ffi::Py_REFCNT(task.as_ptr()) } > 0 {
             return Some(task.to_owned());
         }

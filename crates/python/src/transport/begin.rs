@@ -122,7 +122,7 @@ pub(super) fn claim<'py>(
         }
     }
     let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
-    watch::check_no_transport(event_loop, fd)?;
+    watch::check_no_transport(event_loop, fd, sock)?;
     let descriptor = duplicate(fd)?;
     let (descriptor, sockets) = if owned {
         // Same number as before: the duplicate only proved that the socket is open.
