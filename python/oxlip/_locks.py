@@ -63,7 +63,8 @@ class Lock(Copied, _native.Lock, _Lock):
         if not self._take():
             if type(self) is not Lock:
                 return await super().acquire()
-            await _enter_lock(self)
+            waiter = self._arrival()
+            await wait_for_lock(self, waiter, waiter)
         return True
 
     @prompt
@@ -74,22 +75,30 @@ class Lock(Copied, _native.Lock, _Lock):
             await self.acquire()
             return
         waiter = self._arrival()
-        try:
-            try:
-                await waiter
-            finally:
-                self._waiters.remove(waiter)
-        except asyncio.CancelledError:
-            # Who waits behind has been passed over for this one.
-            if not self._locked:
-                self._wake_up_first()  # type: ignore[attr-defined]
-            raise
-        self._locked = True
+        await wait_for_lock(self, waiter, waiter)
 
     @prompt
     async def __aexit__(self, exc_type: object, exc: object, tb: object) -> None:
         self.release()
 
+
+async def wait_for_lock(lock: Any, waiter: asyncio.Future[None], awaited: Any) -> None:
+    """Waits until `lock` is handed to `waiter`; what is `awaited` stands for that."""
+    try:
+        try:
+            await awaited
+        finally:
+            lock._waiters.remove(waiter)
+    except asyncio.CancelledError:
+        # Who waits behind has been passed over for this one.
+        if not lock._locked:
+            lock._wake_up_first()
+        raise
+    lock._locked = True
+
+
+# The native coroutine of `async with` becomes this one when somebody looks closer at it.
+wait_for_lock.__name__, wait_for_lock.__qualname__ = "__aenter__", "Lock.__aenter__"
 
 # What a condition's lock does directly when it is free.
 LOCK_ACQUIRE = Lock.acquire
@@ -208,10 +217,6 @@ class _Disturbed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._condition, name)
-
-
-# The one in Python: it is about to wait.
-_enter_lock: Any = inspect.unwrap(Lock.__aenter__)
 
 
 class _NativeSemaphore(Copied, _native.Semaphore):

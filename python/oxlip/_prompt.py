@@ -6,7 +6,9 @@ import functools
 import inspect
 import sys
 import sysconfig
-from collections.abc import Callable
+import types
+from asyncio import Future
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from . import _native
@@ -26,3 +28,10 @@ def prompt(function: _Function) -> _Function:
     functools.update_wrapper(native, function)
     inspect.markcoroutinefunction(native)
     return native
+
+
+@types.coroutine
+def given(future: Future[Any]) -> Generator[Any, Any, Any]:
+    """Goes on with an `await` of this future, which has been given to the task already."""
+    yield future
+    return (yield from future)

@@ -117,6 +117,9 @@ pub(crate) static OUR_LOCK: Imported = Imported::new("oxlip._locks", "Lock");
 pub(crate) static OUR_CONDITION: Imported = Imported::new("oxlip._locks", "Condition");
 /// `Lock.acquire` of ours, whatever is put in its place.
 pub(crate) static LOCK_ACQUIRE: Imported = Imported::new("oxlip._locks", "LOCK_ACQUIRE");
+/// The coroutine of who waits for a lock, and what it awaits if its future has been given before.
+pub(crate) static WAIT_FOR_LOCK: Imported = Imported::new("oxlip._locks", "wait_for_lock");
+pub(crate) static GIVEN: Imported = Imported::new("oxlip._prompt", "given");
 pub(crate) static OUR_SEMAPHORE: Imported = Imported::new("oxlip._locks", "Semaphore");
 pub(crate) static OUR_BOUNDED_SEMAPHORE: Imported =
     Imported::new("oxlip._locks", "BoundedSemaphore");

@@ -255,6 +255,7 @@ pub(super) const ENTER: Deed = Deed {
     arguments: 0,
     suits: |condition| is_exactly(condition, &names::OUR_CONDITION),
     at_once: |condition| Condition::_take(condition.cast()?),
+    wait: None,
 };
 
 pub(super) const EXIT: Deed = Deed {
@@ -269,4 +270,5 @@ pub(super) const EXIT: Deed = Deed {
             None => Ok(false),
         }
     },
+    wait: None,
 };

@@ -255,4 +255,5 @@ pub(super) const EXIT: Deed = Deed {
     arguments: 3,
     suits: |timeout| is_exactly(timeout, &names::OUR_TIMEOUT),
     at_once: |timeout| Timeout::_leave(timeout.cast()?),
+    wait: None,
 };

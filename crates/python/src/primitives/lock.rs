@@ -11,7 +11,7 @@ use super::{
 };
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
-use crate::prompt::Deed;
+use crate::prompt::{Deed, Wait};
 use crate::{ffi, names};
 
 /// The native half of `oxlip.Lock`.
@@ -148,6 +148,14 @@ impl Lock {
         filled(waiters)
     }
 
+    /// It was handed to who has waited for it with this future.
+    fn enter(slf: &Bound<'_, Self>, waiter: &Any<'_>) -> PyResult<()> {
+        let waiters = Self::waiters(slf);
+        ffi::call_method(intern!(slf.py(), "remove"), [&waiters, waiter])?;
+        hold(slf).locked = true;
+        Ok(())
+    }
+
     fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
         if !hold(slf).locked {
             return Err(PyRuntimeError::new_err("Lock is not acquired."));
@@ -165,6 +173,16 @@ pub(super) const ENTER: Deed = Deed {
     arguments: 0,
     suits: |lock| is_exactly(lock, &names::OUR_LOCK),
     at_once: |lock| Lock::_take(lock.cast()?),
+    wait: Some(&Wait {
+        begin: |lock| {
+            if is_exactly(lock, &names::OUR_LOCK)? {
+                return Lock::_arrival(lock.cast()?).map(Some);
+            }
+            Ok(None)
+        },
+        end: |lock, waiter| Lock::enter(lock.cast()?, waiter),
+        in_python: &names::WAIT_FOR_LOCK,
+    }),
 };
 
 pub(super) const EXIT: Deed = Deed {
@@ -172,4 +190,5 @@ pub(super) const EXIT: Deed = Deed {
     arguments: 3,
     suits: |lock| is_exactly(lock, &names::OUR_LOCK),
     at_once: |lock| Lock::give_back(lock.cast()?).map(|()| true),
+    wait: None,
 };

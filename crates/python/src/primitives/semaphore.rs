@@ -225,6 +225,7 @@ pub(super) const ENTER: Deed = Deed {
     arguments: 0,
     suits: Semaphore::is_ours,
     at_once: |semaphore| Semaphore::_take(semaphore.cast()?),
+    wait: None,
 };
 
 pub(super) const EXIT: Deed = Deed {
@@ -232,4 +233,5 @@ pub(super) const EXIT: Deed = Deed {
     arguments: 3,
     suits: Semaphore::is_ours,
     at_once: |semaphore| Semaphore::release(semaphore.cast()?).map(|()| true),
+    wait: None,
 };

@@ -1,4 +1,5 @@
-//! The coroutine: does it at once when it is first awaited, if that can be; else it is the one in Python.
+//! The coroutine: does it at once when it is first awaited, if that can be; else it waits for one future, or is the
+//! one in Python.
 //!
 //! Who wants more of it than an `await` does, such as its frame, has the one in Python made, which it then stands
 //! for.
@@ -10,6 +11,7 @@ use pyo3::types::{PyString, PyTuple};
 use pyo3::{Borrowed, PyTypeInfo, ffi, intern};
 
 use super::function::PromptFunction;
+use super::waiting::{self, Begun, Waiting};
 use crate::awaited::{Next, told, told_by_slot};
 use crate::fields::{Fields, has_fields, hold};
 use crate::kept::{self, Keeps, Kept};
@@ -36,11 +38,13 @@ has_fields!(Coroutine, CoroutineFields);
 enum Life {
     /// Nothing has been done yet.
     Fresh(Call),
-    /// It is being done at once.
+    /// It is being done.
     Busy,
+    /// It waits for a future.
+    Waits(Waiting),
     /// It is the one in Python.
     InPython(Py<PyAny>),
-    /// It was done at once.
+    /// It was done without.
     Done,
 }
 
@@ -97,6 +101,7 @@ impl Keeps for Coroutine {
                     never_awaited(&function, &call);
                 }
             }
+            Life::Waits(waiting) => never_woken(&function, waiting),
             Life::InPython(coroutine) => drop(coroutine.into_bound(py)),
             Life::Busy | Life::Done => {}
         }
@@ -145,16 +150,17 @@ impl Coroutine {
             Life::Fresh(call) => {
                 let call = call.into_bounds(py);
                 match (Self::function(slf).get().deed().at_once)(&call.object) {
-                    Ok(true) => {
-                        hold(slf).life = Life::Done;
-                        return Ok(Next::Done(py.None().into_bound(py)));
-                    }
-                    Ok(false) => Self::become_python(slf, &call)?,
-                    Err(error) => {
-                        hold(slf).life = Life::Done;
-                        return Err(no_end_of_its_own(py, error));
-                    }
+                    Ok(true) => return Self::end(slf, Ok(())),
+                    Ok(false) => return Self::begin(slf, &call),
+                    Err(error) => return Self::end(slf, Err(error)),
                 }
+            }
+            Life::Waits(waiting) => {
+                if waiting.is_over(py) {
+                    let wait = Self::function(slf).get().wait();
+                    return Self::end(slf, waiting.end(py, wait));
+                }
+                Self::wait_in_python(slf, waiting)?
             }
             Life::InPython(coroutine) => {
                 let going_on = coroutine.bind(py).clone();
@@ -170,16 +176,57 @@ impl Coroutine {
         crate::ffi::send_none(&coroutine)
     }
 
+    /// It could not be done at once.
+    #[inline]
+    fn begin<'py>(slf: &Bound<'py, Self>, call: &Bounds<'py>) -> PyResult<Next<'py>> {
+        let coroutine = match waiting::begin(Self::function(slf).get().deed().wait, &call.object) {
+            Ok(Begun::Waits(waiting, future)) => {
+                hold(slf).life = Life::Waits(waiting);
+                return Ok(Next::Waits(future));
+            }
+            Ok(Begun::InPython(coroutine)) => {
+                hold(slf).life = Life::InPython(coroutine.clone().unbind());
+                coroutine
+            }
+            Ok(Begun::Not) => Self::become_python(slf, call)?,
+            Err(error) => return Self::end(slf, Err(error)),
+        };
+        crate::ffi::send_none(&coroutine)
+    }
+
+    /// It is done, or has failed.
+    #[inline]
+    fn end<'py>(slf: &Bound<'py, Self>, outcome: PyResult<()>) -> PyResult<Next<'py>> {
+        let py = slf.py();
+        hold(slf).life = Life::Done;
+        match outcome {
+            Ok(()) => Ok(Next::Done(py.None().into_bound(py))),
+            Err(error) => Err(no_end_of_its_own(py, error)),
+        }
+    }
+
+    /// From here on it is a coroutine in Python that waits.
+    #[cold]
+    fn wait_in_python<'py>(slf: &Bound<'py, Self>, waiting: Waiting) -> PyResult<Any<'py>> {
+        let made = waiting.into_python(slf.py(), Self::function(slf).get().wait());
+        Self::go_on_in(slf, &made);
+        made
+    }
+
     /// From here on it is the coroutine in Python.
     #[cold]
     fn become_python<'py>(slf: &Bound<'py, Self>, call: &Bounds<'py>) -> PyResult<Any<'py>> {
         let function = Self::function(slf);
         let made = function.get().in_python(&call.object, call.others.as_ref());
-        hold(slf).life = match &made {
+        Self::go_on_in(slf, &made);
+        made
+    }
+
+    fn go_on_in(slf: &Bound<'_, Self>, made: &PyResult<Any<'_>>) {
+        hold(slf).life = match made {
             Ok(coroutine) => Life::InPython(coroutine.clone().unbind()),
             Err(_) => Life::Done,
         };
-        made
     }
 
     /// The coroutine in Python, unless it has been done without.
@@ -189,6 +236,7 @@ impl Coroutine {
         let life = std::mem::replace(&mut hold(slf).life, Life::Busy);
         match life {
             Life::Fresh(call) => Self::become_python(slf, &call.into_bounds(py)).map(Some),
+            Life::Waits(waiting) => Self::wait_in_python(slf, waiting).map(Some),
             Life::InPython(coroutine) => {
                 let coroutine = coroutine.into_bound(py);
                 hold(slf).life = Life::InPython(coroutine.clone().unbind());
@@ -223,6 +271,7 @@ impl Coroutine {
     fn is_awaited(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let coroutine = match &hold(slf).life {
             Life::InPython(coroutine) => coroutine.bind(slf.py()).clone(),
+            Life::Waits(_) => return Ok(true),
             Life::Fresh(_) | Life::Busy | Life::Done => return Ok(false),
         };
         Ok(!coroutine.getattr(intern!(slf.py(), "cr_await"))?.is_none())
@@ -240,6 +289,17 @@ fn never_awaited(function: &Bound<'_, PromptFunction>, call: &Bounds<'_>) {
     crate::ffi::beside_an_exception(py, || {
         let made = function.get().in_python(&call.object, call.others.as_ref());
         if let Err(error) = made.map(drop) {
+            error.write_unraisable(py, Some(function.as_any()));
+        }
+    });
+}
+
+/// Python closes its own when it is dropped.
+#[cold]
+fn never_woken(function: &Bound<'_, PromptFunction>, waiting: Waiting) {
+    let py = function.py();
+    crate::ffi::beside_an_exception(py, || {
+        if let Err(error) = waiting.into_python(py, function.get().wait()).map(drop) {
             error.write_unraisable(py, Some(function.as_any()));
         }
     });
@@ -390,6 +450,7 @@ impl Coroutine {
                     visit.call(&call.object)?;
                     visit.call(&call.others)
                 }
+                Life::Waits(waiting) => waiting.visit(visit),
                 Life::InPython(coroutine) => visit.call(coroutine),
                 Life::Busy | Life::Done => Ok(()),
             }
@@ -449,16 +510,25 @@ unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
         )
     };
     let said = crate::ffi::without_panic(py, false, || {
-        let call = {
+        let (call, waiting) = {
             let mut this = hold(&coroutine);
             this.is_finalized = true;
-            match &this.life {
-                Life::Fresh(call) => Some(call.bounds(py)),
-                Life::InPython(_) | Life::Busy | Life::Done => None,
+            match std::mem::replace(&mut this.life, Life::Done) {
+                Life::Waits(waiting) => (None, Some(waiting)),
+                life => {
+                    this.life = life;
+                    match &this.life {
+                        Life::Fresh(call) => (Some(call.bounds(py)), None),
+                        _ => (None, None),
+                    }
+                }
             }
         };
         if let Some(call) = call {
             never_awaited(&Coroutine::function(&coroutine), &call);
+        }
+        if let Some(waiting) = waiting {
+            never_woken(&Coroutine::function(&coroutine), waiting);
         }
         true
     });

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 use pyo3::{Borrowed, PyTypeInfo, ffi, intern};
 
 use super::coroutine::Coroutine;
-use super::{Deed, origin};
+use super::{Deed, Wait, origin};
 use crate::{names, primitives, streams};
 
 /// A coroutine function, and as a method one of what has the attribute.
@@ -33,6 +33,11 @@ impl PromptFunction {
 
     pub(super) fn deed(&self) -> &Deed {
         &self.deed
+    }
+
+    /// How a coroutine of it waits that does.
+    pub(super) fn wait(&self) -> &'static Wait {
+        self.deed.wait.expect("it waits")
     }
 
     /// The coroutine in Python for these arguments, the object among them.

@@ -1,8 +1,8 @@
 //! Coroutine functions that are mostly done at once, as `async with lock` is, and native then.
 //!
 //! Behind each stands a coroutine function in Python, which means the same. It is asked where something has to be
-//! waited for, by objects of derived classes, with other arguments, and by who looks closer at a coroutine than an
-//! `await` does. So what can be seen of it is Python's. What is done at once knows nothing of methods that a program
+//! waited for (more than one future, as for a lock that is taken: `waiting.rs`), by objects of derived classes, with
+//! other arguments, and by who looks closer at a coroutine than an `await` does. So what can be seen of it is Python's. What is done at once knows nothing of methods that a program
 //! replaces on one object (docs/primitives.md).
 //!
 //! All of it runs on whatever thread calls it.
@@ -10,10 +10,12 @@
 mod coroutine;
 mod function;
 mod origin;
+mod waiting;
 
 use pyo3::prelude::*;
 
 pub(crate) use function::PromptFunction;
+pub(crate) use waiting::Wait;
 
 /// What is done at once.
 #[derive(Clone, Copy)]
@@ -27,6 +29,8 @@ pub(crate) struct Deed {
     /// Does it, for the result `None`; false if that is not possible now, and nothing has happened. PyO3 does not
     /// know here that the interpreter is attached, and would put off the end of a `Py`: what is dropped is a `Bound`.
     pub(crate) at_once: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<bool>,
+    /// What it does where that was not possible; None: the function in Python knows.
+    pub(crate) wait: Option<&'static Wait>,
 }
 
 /// Lets the interpreter call such functions without PyO3's in between.

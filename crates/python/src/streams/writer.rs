@@ -197,4 +197,5 @@ pub(super) const DRAIN: Deed = Deed {
         Ok(classes.is_some_and(|classes| writer.get_type().is(&classes.writer)))
     },
     at_once: |writer| StreamWriter::_is_drained(writer.cast()?),
+    wait: None,
 };

@@ -153,6 +153,29 @@ pub(crate) fn wake<'py>(future: &Any<'py>, result: &Any<'py>) -> Option<PyResult
     Some(native.set_result(result.clone()).map(|()| true))
 }
 
+/// Gives a future to the task that will wait for it, as the first step of its `await` does. False: it is not of
+/// exactly our class, or done.
+#[inline]
+pub(crate) fn give(future: &Any<'_>) -> bool {
+    let Ok(future) = future.cast_exact::<Future>() else {
+        return false;
+    };
+    Native::of(future).with(|slots| {
+        let waits = slots.life == Life::Pending;
+        slots.blocking |= waits;
+        waits
+    })
+}
+
+/// Whether a future of ours has a result, and not an exception.
+#[inline]
+pub(crate) fn has_result(future: &Any<'_>) -> bool {
+    let Ok(future) = future.cast_exact::<Future>() else {
+        return false;
+    };
+    Native::of(future).with(|slots| slots.life == Life::Finished && slots.result.is_some())
+}
+
 #[inline]
 pub(crate) fn switched() -> bool {
     SWITCHED.load(Ordering::Relaxed)
