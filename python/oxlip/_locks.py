@@ -83,7 +83,10 @@ class Lock(Copied, _native.Lock, _Lock):
 
 
 async def wait_for_lock(lock: Any, waiter: asyncio.Future[None], awaited: Any) -> None:
-    """Waits until `lock` is handed to `waiter`; what is `awaited` stands for that."""
+    """Waits until `lock` is handed to `waiter`; what is `awaited` stands for that.
+
+    The native coroutine of `async with` becomes this one when somebody looks closer at it.
+    """
     try:
         try:
             await awaited
@@ -96,9 +99,6 @@ async def wait_for_lock(lock: Any, waiter: asyncio.Future[None], awaited: Any) -
         raise
     lock._locked = True
 
-
-# The native coroutine of `async with` becomes this one when somebody looks closer at it.
-wait_for_lock.__name__, wait_for_lock.__qualname__ = "__aenter__", "Lock.__aenter__"
 
 # What a condition's lock does directly when it is free.
 LOCK_ACQUIRE = Lock.acquire
