@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import _native
 from ._copied import Copied
 from ._prompt import prompt
-from ._stock import stock_class
+from ._stock import beyond, stock_class
 
 if TYPE_CHECKING:
     _Event = asyncio.Event
@@ -44,7 +44,7 @@ class Event(Copied, _native.Event, _Event):
             return True
         waiter = self._arrival()
         if waiter is None:
-            return await super().wait()
+            return await beyond(Event, self).wait()
         try:
             await waiter
             return True
@@ -62,7 +62,7 @@ class Lock(Copied, _native.Lock, _Lock):
     async def acquire(self) -> Any:
         if not self._take():
             if type(self) is not Lock:
-                return await super().acquire()
+                return await beyond(Lock, self).acquire()
             waiter = self._arrival()
             await wait_for_lock(self, waiter, waiter)
         return True
@@ -227,7 +227,7 @@ class _NativeSemaphore(Copied, _native.Semaphore):
     async def acquire(self) -> Any:
         if self._take():
             return True
-        return await super().acquire()  # type: ignore[misc]
+        return await beyond(_NativeSemaphore, self).acquire()
 
     @prompt
     async def __aenter__(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _native
 from ._copied import Copied
-from ._stock import stock_class
+from ._stock import beyond, stock_class
 
 if TYPE_CHECKING:
     _Queue = asyncio.Queue
@@ -35,7 +35,7 @@ class Queue(Copied, _native.Queue, _Queue[_T]):
         while not self._put_soon(item):
             putter = self._putter()
             if putter is None:
-                return await super().put(item)
+                return await beyond(Queue, self).put(item)
             try:
                 await putter
             except:
@@ -48,7 +48,7 @@ class Queue(Copied, _native.Queue, _Queue[_T]):
         while (item := self._get_soon()) is NO_ITEM:
             getter = self._getter()
             if getter is None:
-                return await super().get()
+                return await beyond(Queue, self).get()
             try:
                 await getter
             except:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _native
 from ._prompt import prompt
+from ._stock import beyond
 
 _LIMIT = asyncio.streams._DEFAULT_LIMIT  # type: ignore[attr-defined]
 # What is behind the names, whoever replaces them later.
@@ -44,14 +45,14 @@ class StreamReader(_native.StreamReader, _Reader):
                 raise
             data = self._some(n, data)
         if data is NotImplemented:
-            return await super().read(n)
+            return await beyond(StreamReader, self).read(n)
         return data  # type: ignore[no-any-return]
 
     async def readexactly(self, n: int) -> bytes:
         data = self._exactly(n, None)
         while type(data) is not bytes:
             if data is NotImplemented:
-                return await super().readexactly(n)
+                return await beyond(StreamReader, self).readexactly(n)
             try:
                 await data
             except:
@@ -64,7 +65,7 @@ class StreamReader(_native.StreamReader, _Reader):
         data = self._until(separator, None)
         while type(data) is not bytes:
             if data is NotImplemented:
-                return await super().readuntil(separator)
+                return await beyond(StreamReader, self).readuntil(separator)
             try:
                 await data
             except:
@@ -78,7 +79,7 @@ class StreamReader(_native.StreamReader, _Reader):
             data = self._line(None)
             while type(data) is not bytes:
                 if data is NotImplemented:
-                    return await super().readline()
+                    return await beyond(StreamReader, self).readline()
                 try:
                     await data
                 except:

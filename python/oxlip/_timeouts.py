@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import _native
 from ._copied import Copied
 from ._prompt import prompt
-from ._stock import stock_class, stock_function
+from ._stock import beyond, stock_class, stock_function
 
 _T = TypeVar("_T")
 
@@ -36,7 +36,7 @@ if sys.version_info >= (3, 11):
         async def __aenter__(self) -> Any:
             if self._enter():
                 return self
-            return await super().__aenter__()
+            return await beyond(Timeout, self).__aenter__()
 
         @prompt
         async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:
