@@ -27,8 +27,8 @@ def is_of(function: Any, modules: set[str]) -> bool:
     return type(function) is FunctionType and function.__globals__["__name__"] in modules
 
 
-# `super(Class, self)` by a name that means nothing to the compiler: where it sees `super`, every call of the coroutine
-# function copies a cell with the class, also those that do not get there, as are nearly all.
+# `super(Class, self)` by a name that means nothing to the compiler: where it sees `super`, every
+# call of the function copies a cell with the class, also if it does not get there.
 beyond: Any = super
 
 
