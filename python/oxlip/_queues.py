@@ -35,7 +35,7 @@ class Queue(Copied, _native.Queue, _Queue[_T]):
         while not self._put_soon(item):
             putter = self._putter()
             if putter is None:
-                return await beyond(Queue, self).put(item)
+                return await beyond(Queue, self).put(item)  # type: ignore[no-any-return]
             try:
                 await putter
             except:
@@ -48,7 +48,7 @@ class Queue(Copied, _native.Queue, _Queue[_T]):
         while (item := self._get_soon()) is NO_ITEM:
             getter = self._getter()
             if getter is None:
-                return await beyond(Queue, self).get()
+                return await beyond(Queue, self).get()  # type: ignore[no-any-return]
             try:
                 await getter
             except:

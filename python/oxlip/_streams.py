@@ -45,14 +45,14 @@ class StreamReader(_native.StreamReader, _Reader):
                 raise
             data = self._some(n, data)
         if data is NotImplemented:
-            return await beyond(StreamReader, self).read(n)
+            return await beyond(StreamReader, self).read(n)  # type: ignore[no-any-return]
         return data  # type: ignore[no-any-return]
 
     async def readexactly(self, n: int) -> bytes:
         data = self._exactly(n, None)
         while type(data) is not bytes:
             if data is NotImplemented:
-                return await beyond(StreamReader, self).readexactly(n)
+                return await beyond(StreamReader, self).readexactly(n)  # type: ignore[no-any-return]
             try:
                 await data
             except:
@@ -65,7 +65,7 @@ class StreamReader(_native.StreamReader, _Reader):
         data = self._until(separator, None)
         while type(data) is not bytes:
             if data is NotImplemented:
-                return await beyond(StreamReader, self).readuntil(separator)
+                return await beyond(StreamReader, self).readuntil(separator)  # type: ignore[no-any-return]
             try:
                 await data
             except:
@@ -79,7 +79,7 @@ class StreamReader(_native.StreamReader, _Reader):
             data = self._line(None)
             while type(data) is not bytes:
                 if data is NotImplemented:
-                    return await beyond(StreamReader, self).readline()
+                    return await beyond(StreamReader, self).readline()  # type: ignore[no-any-return]
                 try:
                     await data
                 except:
