@@ -132,6 +132,24 @@ async def test_the_last_words_of_a_peer_that_goes_in_the_tick_of_a_write(
     assert_lost_once(protocol)
 
 
+@pytest.mark.parametrize("receiver", [Recorder, BufferedRecorder])
+async def test_a_reset_that_writes_have_met_is_no_end_of_the_stream(
+    loop: Loop, receiver: type[Recorder | BufferedRecorder]
+) -> None:
+    """The system tells of it once, which was the writes that left with the end of the tick."""
+    near, far = connected()
+    _, protocol = await loop.create_connection(receiver, sock=near)
+    far.sendall(b"413 too large")
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    far.close()
+    for _ in range(2):
+        loop.call_soon(protocol.transport.write, b"ab")
+    await protocol.until_lost()
+    assert "eof_received" not in protocol.calls
+    assert isinstance(protocol.error, ConnectionResetError)
+    assert_lost_once(protocol)
+
+
 async def test_the_last_words_of_a_peer_of_tls_that_does_not_read_on(loop: Loop) -> None:
     near, far = connected()
     theirs = asyncio.ensure_future(tls.handshake(far, tls.server_context(), server_side=True))

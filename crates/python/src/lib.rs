@@ -201,6 +201,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::names::load(module.py())?;
         super::loop_::fastcall::install(module.getattr("EventLoop")?.cast()?)?;
         super::handle::install(module.py());
         super::primitives::export(module)?;

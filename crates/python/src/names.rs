@@ -50,6 +50,36 @@ pub(crate) static FUNCTION_TYPE: Imported = Imported::new("types", "FunctionType
 pub(crate) static COROUTINE_TYPE: Imported = Imported::new("types", "CoroutineType");
 pub(crate) static ALLOCATE_LOCK: Imported = Imported::new("_thread", "allocate_lock");
 pub(crate) static TIMER_HANDLE: Imported = Imported::new("asyncio", "TimerHandle");
+
+/// Looks up what loops need of asyncio. At the interpreter's end nothing can be imported any more, and a
+/// program's `__del__` may still run a loop there, for the first time.
+///
+/// # Errors
+/// An import fails.
+pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
+    for name in [
+        &HANDLE,
+        &TIMER_HANDLE,
+        &GET_RUNNING_LOOP,
+        &C_FUTURE,
+        &C_TASK,
+        &CANCELLED_ERROR,
+        &BUFFERED_PROTOCOL,
+        &SOCKET,
+        &TRANSPORT_SOCKET,
+        &FORMAT_SOURCE,
+        &FORMAT_HANDLE,
+        &EXTRACT_STACK,
+        &IS_COROUTINE,
+        &WARN,
+    ] {
+        name.get(py)?;
+    }
+    FUTURE.get(py)?;
+    TASK.get(py)?;
+    Ok(())
+}
+
 /// A name of a module that programs replace (nest_asyncio puts Python's own `Task` there): looked up
 /// at each use, as asyncio's loops do.
 pub(crate) struct Replaceable {

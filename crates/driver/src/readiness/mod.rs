@@ -349,7 +349,10 @@ impl<B: Backend> Driver for Readiness<B> {
         if stream.has_taken(&outcome, RECEIVE_BUFFER) {
             self.changed.push(id);
         }
-        outcome
+        match outcome {
+            Ok(Received::Eof) => stream.clean_end().map(|()| Received::Eof),
+            outcome => outcome,
+        }
     }
 
     #[inline]
@@ -364,7 +367,10 @@ impl<B: Backend> Driver for Readiness<B> {
         }
         Ok(match outcome? {
             Received::Data(data) => Taken::Filled(data.len()),
-            Received::Eof => Taken::Lent(Received::Eof),
+            Received::Eof => {
+                stream.clean_end()?;
+                Taken::Lent(Received::Eof)
+            }
             Received::Nothing => Taken::Lent(Received::Nothing),
         })
     }
@@ -382,8 +388,13 @@ impl<B: Backend> Driver for Readiness<B> {
             Ok(received) => *received == Some(0) && !buffer.is_empty(),
             Err(_) => true,
         };
-        if over && stream.end_receiving() {
-            self.changed.push(id);
+        if over {
+            if stream.end_receiving() {
+                self.changed.push(id);
+            }
+            if outcome.is_ok() {
+                stream.clean_end()?;
+            }
         }
         outcome
     }
@@ -449,7 +460,10 @@ impl<B: Backend> Readiness<B> {
                     return task::Poll::Ready(Completion::Sent(id, Ok(sent.bytes)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.set_full(true),
-                Err(error) => return task::Poll::Ready(Completion::Sent(id, Err(error))),
+                Err(error) => {
+                    stream.has_failed(&error);
+                    return task::Poll::Ready(Completion::Sent(id, Err(error)));
+                }
             }
         }
         if stream.want(Interest::WRITE, true) {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use oxlip_core::id::Id;
 use oxlip_core::op::Interest;
+use rustix::io::Errno;
 
 use super::joining::Joining;
 use crate::Received;
@@ -95,6 +96,8 @@ impl Facts {
     const CUTTING: u8 = 32;
     /// The same bit of a listener: its connections are TCP.
     const GIVES_TCP: u8 = 16;
+    /// The same bit of a stream: a send was told that the peer has reset the connection.
+    const RESET: u8 = 16;
     /// Watched for one report.
     const ONCE: u8 = 64;
     /// Watched to end a sleep, and of no interest otherwise.
@@ -236,6 +239,22 @@ impl Resource {
         self.facts.set(Facts::RECEIVED_ALL, true);
         self.forget_unread();
         self.list()
+    }
+
+    /// A send has failed. The system tells of a reset once, and calls it a clean end to whoever reads then.
+    #[cold]
+    pub(super) fn has_failed(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::ConnectionReset {
+            self.facts.set(Facts::RESET, true);
+        }
+    }
+
+    /// What the embedder is told when the system calls the end a clean one.
+    pub(super) fn clean_end(&self) -> io::Result<()> {
+        if self.facts.has(Facts::RESET) {
+            return Err(Errno::CONNRESET.into());
+        }
+        Ok(())
     }
 
     /// Whether it is watched for one report, once it is armed anew.
