@@ -19,6 +19,7 @@ mod ffi;
 mod fields;
 mod handle;
 mod kept;
+mod log;
 mod loop_;
 mod methods;
 mod names;

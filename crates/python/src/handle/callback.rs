@@ -21,7 +21,7 @@ use super::turn::{self, Turn};
 use crate::chains::End;
 use crate::context::{self, Chosen};
 use crate::counts::{Counted, Kind};
-use crate::loop_::{EventLoop, fork};
+use crate::loop_::{EventLoop, exception_handler, fork};
 use crate::names;
 
 /// The callback a handle stands for, and what is known about it.
@@ -310,7 +310,7 @@ pub(super) fn report<H: HasCallback>(
     if let Some(stack) = source_traceback(handle) {
         context.set_item("source_traceback", stack)?;
     }
-    crate::errors::call_exception_handler(event_loop, &context)
+    exception_handler::call(event_loop, &context)
 }
 
 /// The callback as asyncio shows it, with its source line; its arguments only in debug mode where

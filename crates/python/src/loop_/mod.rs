@@ -5,6 +5,7 @@
 //! `methods.rs` is the table of contents: one line per asyncio method, pointing to the file that
 //! does it.
 
+pub(crate) mod exception_handler;
 pub(crate) mod fastcall;
 pub(crate) mod files;
 pub(crate) mod fork;

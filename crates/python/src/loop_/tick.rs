@@ -13,11 +13,11 @@ use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
 use super::{EventLoop, Runnable, State, files, inside, replaced, watch};
-use crate::chains;
 use crate::context::Runner;
 use crate::handle::{Handle, TimerHandle, Used, collector};
 use crate::owner::Ownership;
 use crate::tasks::{Task, current, step, told};
+use crate::{chains, log};
 use crate::{names, transport};
 
 /// Runs one tick of a loop that this thread owns; `sleep` lets it wait for something to happen.
@@ -225,7 +225,7 @@ fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<
             Err(_) => object.bind(py).repr()?.into_any(),
         };
         let took = pyo3::types::PyFloat::new(py, took).into_any();
-        crate::errors::log_warning(py, "Executing %s took %.3f seconds", &[what, took])?;
+        log::warning(py, "Executing %s took %.3f seconds", &[what, took])?;
     }
     result
 }

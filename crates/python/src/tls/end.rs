@@ -10,7 +10,8 @@ use pyo3::prelude::*;
 
 use super::read::{self, Received};
 use super::{TlsProtocol, handshake, socket, write};
-use crate::{errors, ffi, names};
+use crate::loop_::exception_handler;
+use crate::{errors, ffi, log, names};
 
 /// The program is done with the connection, or the peer has said farewell.
 pub(super) fn close(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
@@ -76,7 +77,7 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
         if this.event_loop.get().is_debug() {
             let what = format!("%r: {message}: %s");
             let value = error.value(py).clone().into_any();
-            errors::log_debug(py, &what, &[slf.as_any().clone(), value])?;
+            log::debug(py, &what, &[slf.as_any().clone(), value])?;
         }
         return Ok(());
     }
@@ -84,7 +85,7 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
         return Ok(());
     }
     let lower = lower.into_pyobject(py)?;
-    errors::report(
+    exception_handler::report(
         this.event_loop.bind(py),
         message,
         error,
@@ -225,7 +226,7 @@ pub(super) fn tell_eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let keep_open = ffi::call_method(intern!(py, "eof_received"), [&protocol]);
     match keep_open.and_then(|keep_open| keep_open.is_truthy()) {
         Ok(false) => Ok(()),
-        Ok(true) => errors::log_warning(
+        Ok(true) => log::warning(
             py,
             "returning true from eof_received() has no effect when using ssl",
             &[],
@@ -239,7 +240,7 @@ pub(super) fn eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<bool> {
     let py = slf.py();
     let this = slf.get();
     if this.event_loop.get().is_debug() {
-        errors::log_debug(py, "%r received EOF", &[slf.as_any().clone()])?;
+        log::debug(py, "%r received EOF", &[slf.as_any().clone()])?;
     }
     match this.with(|inner| inner.machine.end())? {
         EndPlan::Nothing => Ok(false),

@@ -2,7 +2,7 @@
 //! is what the program's protocol gets.
 //!
 //! What a connection may do next is decided by `oxlip_core::tls`; records are made and opened by
-//! the program's own `ssl.SSLContext` (`codec.rs`); these files carry bytes between the two
+//! the program's own `ssl.SSLContext` (`codec`); these files carry bytes between the two
 //! transports and call the protocol. The lower transport is asked as any program would ask it, so
 //! that it may be ours, another TLS connection, or somebody else's.
 //!
@@ -12,15 +12,10 @@
 mod codec;
 mod end;
 mod handshake;
-mod kernel;
-mod libssl;
-mod object;
 mod protocol;
 mod read;
 mod socket;
-mod symbols;
 mod transport;
-mod wire;
 mod write;
 
 pub(crate) use codec::describe;

@@ -6,11 +6,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::codec::Due;
-use super::{TlsProtocol, end, socket, wire};
+use super::codec::{self, Due};
+use super::{TlsProtocol, end, socket};
 use crate::buffer::{Chunk, Data};
+use crate::loop_::exception_handler;
 use crate::transport::{self, StreamTransport};
-use crate::{errors, ffi};
+use crate::{ffi, log};
 
 /// asyncio warns about a write when so many were dropped before it.
 const LATE_WRITES_BEFORE_WARNING: u32 = 5;
@@ -35,7 +36,7 @@ pub(super) fn write(
     })?;
     if let WritePlan::Late(before) = plan {
         if before >= LATE_WRITES_BEFORE_WARNING {
-            errors::log_warning(slf.py(), "SSL connection is closed", &[])?;
+            log::warning(slf.py(), "SSL connection is closed", &[])?;
         }
         return Ok(());
     }
@@ -178,7 +179,7 @@ pub(super) fn hand_over(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
             ffi::call_method(intern!(py, "write"), [&lower, records.as_any()]).map(drop)
         }
     };
-    wire::give_back(memory);
+    codec::give_back(memory);
     handed
 }
 
@@ -207,7 +208,7 @@ pub(super) fn control(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         return Ok(());
     };
     let transport = transport.into_pyobject(py)?;
-    errors::report(
+    exception_handler::report(
         this.event_loop.bind(py),
         message,
         error,

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::flush::flush_one;
 use super::link::Link;
-use crate::errors;
+use crate::loop_::exception_handler;
 
 /// The low and the high mark of a new transport, in bytes.
 const DEFAULT_LIMITS: (usize, usize) = (16 * 1024, 64 * 1024);
@@ -67,7 +67,7 @@ pub(super) fn tell(transport: Link<'_, '_>, flow: Option<Flow>) -> PyResult<()> 
     };
     match called {
         Ok(_) => Ok(()),
-        Err(error) => errors::report(
+        Err(error) => exception_handler::report(
             transport.get().event_loop.bind(py),
             message,
             error,

@@ -10,7 +10,8 @@ use pyo3::prelude::*;
 use super::body::{Body, LATE_WRITES_BEFORE_WARNING};
 use super::link::Link;
 use super::{end, flow};
-use crate::errors::{self, os_error};
+use crate::errors::os_error;
+use crate::log;
 
 /// What a write or a flush led to, to be acted on outside the borrow.
 pub(super) enum Outcome {
@@ -52,7 +53,7 @@ pub(super) fn act(transport: Link<'_, '_>, outcome: Outcome) -> PyResult<()> {
         Outcome::Refused(method) => Err(refusal(transport, method)),
         Outcome::Late(nth) => {
             if nth >= LATE_WRITES_BEFORE_WARNING {
-                errors::log_warning(transport.py(), transport.late_write_warning(), &[])?;
+                log::warning(transport.py(), transport.late_write_warning(), &[])?;
             }
             Ok(())
         }

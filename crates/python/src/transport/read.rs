@@ -14,10 +14,10 @@ use pyo3::types::PyBytes;
 
 use super::link::{AnyTransport, Link};
 use super::{direct, end, read_pipe, write_pipe};
-use crate::errors::{self, os_error};
+use crate::errors::os_error;
 use crate::loop_::{EventLoop, Receiver};
 use crate::tls::TlsProtocol;
-use crate::{context, ffi};
+use crate::{context, ffi, log};
 
 /// `pause_reading()`.
 pub(super) fn pause(transport: Link<'_, '_>) -> PyResult<()> {
@@ -60,7 +60,7 @@ pub(super) fn resume(transport: Link<'_, '_>) -> PyResult<()> {
 /// Debug mode's word about a change.
 fn log(transport: Link<'_, '_>, changed: Option<bool>, format: &str) -> PyResult<()> {
     if changed == Some(true) && transport.get().event_loop.get().is_debug() {
-        errors::log_debug(transport.py(), format, &[transport.as_any().clone()])?;
+        log::debug(transport.py(), format, &[transport.as_any().clone()])?;
     }
     Ok(())
 }
@@ -240,7 +240,7 @@ fn read_eof(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()
     let py = transport.py();
     let this = transport.get();
     if this.event_loop.get().is_debug() {
-        errors::log_debug(py, "%r received EOF", &[transport.as_any().clone()])?;
+        log::debug(py, "%r received EOF", &[transport.as_any().clone()])?;
     }
     let keep_open = ffi::call_method(intern!(py, "eof_received"), [protocol]);
     match keep_open.and_then(|keep_open| keep_open.is_truthy()) {

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use super::flush::flush_one;
 use super::link::Link;
 use super::{StreamTransport, write};
-use crate::errors;
+use crate::loop_::exception_handler;
 
 /// Refuses writes from now on, and lets `sender` begin when everything written has been sent.
 ///
@@ -113,7 +113,7 @@ pub(super) fn lost(transport: Link<'_, '_>, error: &Bound<'_, PyAny>) -> PyResul
     };
     match sender.bind(py).call_method1(intern!(py, "lost"), (error,)) {
         Ok(_) => Ok(()),
-        Err(raised) => errors::report(
+        Err(raised) => exception_handler::report(
             transport.get().event_loop.bind(py),
             "Error on ending sendfile",
             raised,

@@ -15,14 +15,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::object::Object;
-use super::wire::{self, BioSymbols, Wire};
-
-/// OpenSSL's `SSL`.
-#[repr(C)]
-pub(super) struct Ssl([u8; 0]);
-/// OpenSSL's `BIO`.
-#[repr(C)]
-pub(super) struct Bio([u8; 0]);
+use super::wire::{self, Bio, BioSymbols, Ssl, Wire};
 
 type Read = unsafe extern "C" fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
 type Write = unsafe extern "C" fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;

@@ -21,8 +21,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use oxlip_driver::kernel_tls;
 
 use super::kernel::{Kernel, Written};
-use super::symbols::{Bio, Ssl};
 
+/// OpenSSL's `SSL`.
+#[repr(C)]
+pub(super) struct Ssl([u8; 0]);
+/// OpenSSL's `BIO`.
+#[repr(C)]
+pub(super) struct Bio([u8; 0]);
 /// OpenSSL's `BIO_METHOD`.
 #[repr(C)]
 pub(super) struct BioMethod([u8; 0]);
@@ -107,7 +112,7 @@ unsafe impl Send for Records {}
 pub(super) struct Wire(NonNull<Mutex<Records>>);
 
 /// Records that are lent to a connection. When it goes, what was not read is kept.
-pub(super) struct Lent<'a>(&'a Wire);
+pub(in crate::tls) struct Lent<'a>(&'a Wire);
 
 /// Makes ready for [`Wire::attach`]. `false`: out of memory, or of kinds of BIO.
 pub(super) fn prepare(symbols: BioSymbols) -> bool {
@@ -239,7 +244,7 @@ impl Drop for Lent<'_> {
 }
 
 /// The memory of records that were sent, for others.
-pub(super) fn give_back(mut memory: Vec<u8>) {
+pub(in crate::tls) fn give_back(mut memory: Vec<u8>) {
     if memory.capacity() <= SPARE {
         memory.clear();
         SPARE_RECORDS.set(memory);

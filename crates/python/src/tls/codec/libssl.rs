@@ -11,10 +11,10 @@ use oxlip_core::bulk::{LARGE, ROOM};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::codec::{End, Filled, Read};
 use super::object::Object;
 use super::symbols::{Pointers, Symbols, WANT_READ};
 use super::wire::Wire;
+use super::{End, Filled, Read};
 use crate::ffi::Buffer;
 use crate::room::Room;
 
