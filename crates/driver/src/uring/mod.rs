@@ -39,6 +39,7 @@ mod requests;
 #[expect(unsafe_code, reason = "requests that point to memory")]
 mod ring;
 mod sending;
+mod tag;
 mod taking;
 mod transfers;
 
@@ -58,8 +59,8 @@ use oxlip_core::time::Time;
 
 use self::buffers::BufferId;
 use self::incoming::{End, Incoming, Kind, Requests, Table};
-use self::owner::{Without, refusal};
-use self::ring::{Answer, Ring, Room, Tag};
+use self::owner::refusal;
+use self::ring::{Answer, Ring, Room};
 use self::sending::Sends;
 use crate::readiness::{Epoll, misuse};
 use crate::wake::Waker;
@@ -72,7 +73,7 @@ pub struct Uring {
     room: Room,
     /// The thread that the ring belongs to, once it is in use.
     owner: Option<u64>,
-    without: Without,
+    fallback: Fallback,
     /// Calls in a row that the kernel has refused for now.
     refusals: u32,
     inner: Epoll,
@@ -101,12 +102,16 @@ pub struct Uring {
     large: Vec<u8>,
 }
 
-const INNER: Tag = u64::MAX - 1;
-const BELL: Tag = u64::MAX - 2;
-/// A send, by its number.
-const SENDS: Tag = 1 << 32;
-/// A transfer of a file, by its number.
-const TRANSFERS: Tag = 1 << 48;
+/// Whether epoll does everything, in the ring's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fallback {
+    /// The ring does what it can, or will when it is needed.
+    No,
+    /// The system had no descriptors or no memory for a ring: until it is worth another try.
+    Until(Time),
+    /// There can be no ring any more.
+    ForEver,
+}
 
 impl Uring {
     /// A driver with nothing in it but its waker.
@@ -133,7 +138,7 @@ impl Uring {
             ring: Some(Ring::new(room).map_err(refusal)?),
             room,
             owner: None,
-            without: Without::No,
+            fallback: Fallback::No,
             refusals: 0,
             inner: Epoll::deaf()?,
             table: Table::default(),
@@ -210,7 +215,7 @@ impl Uring {
         if incoming.touch() {
             self.touched.push(id);
         }
-        if self.without == Without::No {
+        if self.fallback == Fallback::No {
             return Poll::Pending;
         }
         self.inner.submit(op)
@@ -265,7 +270,7 @@ impl Driver for Uring {
     }
 
     fn gathers_sends(&self) -> bool {
-        self.without != Without::ForEver
+        self.fallback != Fallback::ForEver
     }
 
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {

@@ -16,9 +16,10 @@ use std::task::Poll;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, MAX_BUFFERS, Op};
 
+use super::Uring;
 use super::incoming::{Kind, Table};
 use super::ring::{Ring, STAGED_AT_MOST, Staged};
-use super::{SENDS, Uring};
+use super::tag::SENDS;
 use crate::Driver;
 use crate::readiness::Epoll;
 

@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use oxlip_core::file::{Transfer, Transferred};
 use oxlip_core::op::Completion;
 
-use super::Uring;
-use super::owner::Without;
+use super::{Fallback, Uring};
 
 /// So long a ring that goes waits for the transfers that are under way.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -73,7 +72,7 @@ impl Drop for Transfers {
 
 impl Uring {
     pub(super) fn transfer(&mut self, transfer: Box<Transfer>) -> Poll<Completion> {
-        if self.without != Without::No {
+        if self.fallback != Fallback::No {
             return Poll::Ready(transfer.refuse().into());
         }
         self.transfers.push_back(transfer);
