@@ -12,16 +12,13 @@ import asyncio
 import concurrent.futures
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from ._loop import EventLoop
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _Call = concurrent.futures.Future
 
 
-def outcome_of(call: _Call[_T], loop: EventLoop) -> asyncio.Future[_T]:
+def outcome_of(call: _Call[_T], loop: asyncio.AbstractEventLoop) -> asyncio.Future[_T]:
     """A future of `loop` with what comes of the call. Cancelling it cancels the call."""
     if type(call) is not _Call:
         return asyncio.wrap_future(call, loop=loop)
@@ -36,7 +33,7 @@ def _cancel(call: _Call[Any], future: asyncio.Future[Any]) -> None:
         call.cancel()
 
 
-def _tell(loop: EventLoop, future: asyncio.Future[Any], call: _Call[Any]) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: _Call[Any]) -> None:
     if sys.version_info >= (3, 14) and asyncio._get_running_loop() is loop:
         _settle(future, call)
     elif not loop.is_closed():

@@ -255,7 +255,7 @@ class Lifecycle(Signals, Inside):
             if executor is None:
                 executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
                 self._default_executor = executor
-        return outcome_of(executor.submit(func, *args), self)  # type: ignore[arg-type]
+        return outcome_of(executor.submit(func, *args), self)
 
     def set_default_executor(self, executor: Executor) -> None:
         """What `run_in_executor(None, …)` uses: a `ThreadPoolExecutor`."""

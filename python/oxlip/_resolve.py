@@ -71,7 +71,7 @@ class Resolve(Lifecycle):
         self._check_closed()
         if socket.getaddrinfo is _system_getaddrinfo and _is_numeric(host, port):
             return look_up(*query)
-        return await outcome_of(self._lookups.submit(look_up, *query), self)  # type: ignore[arg-type]
+        return await outcome_of(self._lookups.submit(look_up, *query), self)
 
     async def getnameinfo(
         self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int = 0
@@ -81,7 +81,7 @@ class Resolve(Lifecycle):
         if flags & _NUMERIC_NAME == _NUMERIC_NAME:
             return socket.getnameinfo(sockaddr, flags)
         answer = self._lookups.submit(socket.getnameinfo, sockaddr, flags)
-        return await outcome_of(answer, self)  # type: ignore[arg-type]
+        return await outcome_of(answer, self)
 
     async def _ensure_resolved(
         self,
