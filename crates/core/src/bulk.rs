@@ -1,10 +1,11 @@
-//! Which streams are sent large pieces, so that the next one can be received where it is going to stay.
+//! Which streams are being sent large pieces, so that the next one can be received where it will
+//! stay.
 //!
-//! A driver receives everything into one buffer, and an embedder copies it out: cheap for what is
-//! small, since both ends of the copy are in the cache. A large piece is better received into memory
-//! of its own. That memory has to be there before the size is known, so what a stream is sent next is
-//! guessed from what it was sent before. It must not be too small either: a read that it cuts in two
-//! costs more than the copy.
+//! A driver receives everything into one buffer, and an embedder copies it out. That is cheap for
+//! small pieces, because both ends of the copy are in the cache. A large piece is better received
+//! straight into memory of its own. That memory has to be there before the size is known, so what a
+//! stream will be sent next is guessed from what it was sent before. The guess must not be too
+//! small either: a read that is cut in two costs more than the copy.
 
 /// So much room a large piece is given, in bytes. What is longer is received as small pieces are. Not so much
 /// that the C library would map memory for it alone, which begins at 128 KiB.

@@ -1,9 +1,10 @@
-//! How much of what can be used again is kept: as much as the bursts of the last moments would use.
+//! How many used objects to keep for reuse: as many as the bursts of the last moments would have
+//! needed.
 //!
 //! A thread that schedules as fast as it can makes calls by the ten thousand until the interpreter
-//! switches, and the next such burst could use what this one has left. A burst that was the only one
-//! must not hold its memory for ever, so what is kept comes down by halves while no more like it
-//! follow.
+//! switches, and the next such burst could reuse what this one has left behind. A burst that was
+//! the only one must not hold its memory for ever, so the number kept is halved again and again
+//! while no burst of that size follows.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! Which streams' writes wait for others, and for how long.
+//! Which streams' writes are held back so that they leave together, and for how long.
 //!
-//! A send wakes the peer, on another processor as a rule. Sends that leave together after the last
-//! handle of a tick cost far less than the same sends between handles, so a write waits while the
-//! tick has more handles to run, and for the next tick if that answers what this one has received
-//! (docs/adr/0006). It must not wait long: not at all where handles are slow. A thread that had to
-//! wait for a processor was not slow.
+//! A send wakes the peer, usually on another processor. Sends that leave together after the last
+//! handle of a tick cost far less than the same sends between handles. So a write is held while the
+//! tick has more handles to run, and until the end of the next tick if it answers what this one has
+//! received (docs/adr/0006). It must not be held for long: where handles are slow, not at all. A
+//! thread that had to wait for a processor does not count as slow.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -1,19 +1,19 @@
 //! The way into a loop from other threads: a list behind a lock, and one wake per batch.
 //!
 //! Any thread may [`Inbox::push`]; only the loop's own thread may [`Inbox::drain`]. The owner takes
-//! the whole list at once, so whoever finds it empty has to wake the owner, and everybody else finds
-//! the owner woken.
+//! the whole list at once. So whoever finds it empty has to wake the owner, and everybody else
+//! finds the owner already woken.
 //!
 //! The lock is held for a few instructions, in which nothing is called and nothing waits. A
-//! lock-free queue in its place cost more: it needs two locked instructions to put an item in and two
-//! to take it out, where this needs two to put it in.
+//! lock-free queue in its place cost more: it needs two locked instructions to put an item in and
+//! two to take it out, where this needs two to put it in.
 //!
-//! Behind the same lock lies what the owner *lends* to those who push, so that making an item of it costs
-//! no lock of its own.
+//! The same lock guards what the owner *lends* to those who push, so that making an item from it
+//! needs no second lock.
 //!
-//! Beside the list is a flag, so that an owner with nothing to take need not lock. It may be seen late
-//! by an owner that happens to look; the pusher has not sent its wake then, and the wake itself orders
-//! memory, as every system call and every lock does.
+//! Beside the list is a flag, so that an owner with nothing to take need not lock. An owner that
+//! happens to look may see it late; then the pusher has not sent its wake yet, and the wake itself
+//! orders memory, as every system call and every lock does.
 
 #[cfg(not(loom))]
 use std::sync::{

@@ -1,9 +1,9 @@
-//! The words between the machines and a driver: what is asked ([`Op`]) and what is answered
+//! The vocabulary between the machines and a driver: requests ([`Op`]) and answers
 //! ([`Completion`]).
 //!
 //! The seam is the operation, not readiness: a readiness driver tries, arms and reports; a
-//! completion driver submits. A driver may answer at once. See the driver crate's `Driver` trait
-//! for the rules both sides keep.
+//! completion driver submits. A driver may answer at once. The rules that both sides keep are those
+//! of the driver crate's `Driver` trait.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;

@@ -1,4 +1,5 @@
-//! What a program hands to `write()`: borrowed for the call, kept only as far as it was not sent.
+//! What a program passes to `write()`: borrowed for the call, and kept only as far as it was not
+//! sent.
 
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;

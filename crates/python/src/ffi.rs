@@ -1,4 +1,4 @@
-//! The few calls of the C API that PyO3 offers no safe form of.
+//! The few calls of the C API for which PyO3 has no safe form.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

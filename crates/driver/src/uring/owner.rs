@@ -1,4 +1,5 @@
-//! Whose the ring is: how it comes, moves to another thread, and goes.
+//! Which thread the ring belongs to: how a ring is created, replaced for another thread, and given
+//! up.
 
 use std::cell::Cell;
 use std::io;

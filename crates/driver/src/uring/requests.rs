@@ -1,4 +1,4 @@
-//! What the ring is asked for, and what its answers mean.
+//! What the ring is asked to do, and what its answers mean.
 
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! Reads and writes of regular files that the ring does.
 //!
-//! The kernel tries each when it is submitted, and gives what would block to threads of its own. Such a
-//! thread cannot be interrupted, and uses the bytes whatever becomes of the ring: so the transfer is
-//! the ring's until it is answered, and where the answer can no longer come, its bytes are never freed.
+//! The kernel tries each when it is submitted, and hands those that would block to threads of its
+//! own. Such a thread cannot be interrupted, and uses the bytes whatever becomes of the ring. So a
+//! transfer belongs to the ring until it is answered; if the answer can no longer come, its bytes
+//! are never freed.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,9 +1,9 @@
 //! The call that a handle stands for: how it is run, cancelled and shown. Both classes of handle
 //! have one.
 //!
-//! The fields that `cancel()` clears are behind the object's critical section, which is the GIL
-//! where there is one and a lock of the object's own where there is not. Nothing inside such a
-//! section runs Python code.
+//! The fields that `cancel()` clears are guarded by the object's critical section: the GIL where
+//! there is one, and otherwise a lock of the object's own. Nothing inside such a section runs
+//! Python code.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};

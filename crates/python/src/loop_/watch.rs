@@ -1,14 +1,16 @@
 //! `add_reader`, `add_writer` and the waits of the `sock_*` coroutines: descriptors that the
 //! program owns, and may close at any time.
 //!
-//! A program that calls `sock_recv` in a loop waits for the same descriptor again and again. So when a
-//! wait is over, its watch is kept until the task that was woken had its turn ([`Keeping`]): who waits
-//! then arms it anew, which is one question to the kernel in place of two, and none where there is
-//! something to read by then. It is watched for one report, so that nothing is heard of it meanwhile.
+//! A program that calls `sock_recv` in a loop waits for the same descriptor again and again. So
+//! when a wait is over, its watch is kept until the task that was woken has had its turn
+//! ([`Keeping`]). If that task waits again, arming the watch anew asks the kernel once instead of
+//! twice, and not at all if there is something to read by then. The watch is armed for one report
+//! only, so it stays silent meanwhile.
 //!
-//! Each of these questions can fail: the number is not open any more, or belongs to what cannot be
-//! watched. Then nothing will be heard of the descriptor at all, and whoever waits for its other side
-//! gets the error ([`Update::settle`]); with asyncio's selectors they would wait for ever.
+//! Each of these calls can fail: the number is not open any more, or belongs to something that
+//! cannot be watched. Then the descriptor will never be reported at all, and whoever waits for its
+//! other side gets the error ([`Update::settle`]); with asyncio's selectors they would wait for
+//! ever.
 
 use std::fmt::Debug;
 use std::io;

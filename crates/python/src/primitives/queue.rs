@@ -1,4 +1,4 @@
-//! `Queue`: what is in it, who waits for items and who for room.
+//! `Queue`: its items, who waits for one, and who waits for room.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};

@@ -1,4 +1,4 @@
-//! A reader's buffer: a `bytearray`, because programs look at asyncio's.
+//! A reader's buffer: a `bytearray`, because programs look at the one of asyncio's readers.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};

@@ -1,7 +1,7 @@
-//! `StreamReader`: what has arrived and was not read, and who waits for more.
+//! `StreamReader`: what has arrived and has not been read, and who waits for more.
 //!
-//! Its attributes are asyncio's and may be set from outside, by asyncio's own methods above all. None
-//! is borrowed while Python code runs, which includes the end of an object.
+//! Its attributes are asyncio's and may be set from outside, by asyncio's own methods above all.
+//! None is borrowed while Python code runs, which includes the finalizers of objects.
 
 use std::ops::ControlFlow;
 

@@ -1,8 +1,9 @@
-//! What futures and tasks have in common: state, outcome, callbacks. Each class is a Python type over one
-//! [`Core`].
+//! What futures and tasks have in common: state, outcome, callbacks. Each class is a Python type
+//! over one [`Core`].
 //!
-//! Used on the thread of the future's loop, as asyncio's must be. What changes is behind the object's critical
-//! section, which is the GIL where there is one; nothing inside it runs Python code or drops an object.
+//! Used on the thread of the future's loop, as asyncio's must be. The mutable part is guarded by
+//! the object's critical section, which is the GIL where there is one; nothing inside it runs
+//! Python code or drops an object.
 
 use std::cell::UnsafeCell;
 

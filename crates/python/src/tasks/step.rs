@@ -1,7 +1,8 @@
 //! How a task goes on: it runs its coroutine up to the next future, and waits for that.
 //!
-//! In a loop of ours a step lies in the queue as itself: no handle, no callable. Where the program could have put
-//! something between, or in debug mode, it goes through `call_soon()`, as asyncio's does.
+//! In a loop of ours a step is queued as itself, without a handle or a callable. In debug mode, and
+//! where the program may have put something in between, it goes through `call_soon()`, as asyncio's
+//! does.
 
 use std::ffi::CStr;
 

@@ -1,4 +1,5 @@
-//! Listening sockets: connections are accepted natively, the protocol factory is the program's.
+//! Listening sockets: connections are accepted natively, and their protocols made by the program's
+//! factory.
 
 use std::os::fd::RawFd;
 use std::task::Poll;

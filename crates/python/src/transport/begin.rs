@@ -1,4 +1,5 @@
-//! How a connection begins: adopted by the driver, `connection_made`, then reading.
+//! How a connection begins: the driver adopts the socket, `connection_made` is called, reading
+//! starts.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 

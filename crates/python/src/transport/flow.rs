@@ -1,4 +1,5 @@
-//! The marks of the write buffer, and telling the protocol that it is too full, or has room again.
+//! The water marks of the write buffer, and telling the protocol that it is above them, or below
+//! again.
 
 use oxlip_core::write_queue::Flow;
 use pyo3::exceptions::PyValueError;

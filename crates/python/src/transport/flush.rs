@@ -1,5 +1,6 @@
-//! When what is queued leaves: before a call that would show it, after the tick, with the driver's wait, and
-//! when the system has room again. What follows once it is gone, such as the end of the connection, follows here.
+//! When queued bytes leave: before a call that would show them, after the tick, with the driver's
+//! wait, and when the system has room again. What follows once they are gone, such as the end of
+//! the connection, is also done here.
 
 use std::io;
 use std::mem;

@@ -1,5 +1,5 @@
-//! What a write or a flush led to, and acting on it once nothing is borrowed: the protocol is told, an error
-//! raised, the connection ended.
+//! What a write or a flush has led to, and acting on it once nothing is borrowed: telling the
+//! protocol, raising an error, ending the connection.
 
 use std::io;
 

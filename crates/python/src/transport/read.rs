@@ -1,4 +1,4 @@
-//! From `Readable` to the protocol: bytes are taken when the handle runs, not when the wait ends,
+//! From `Readable` to the protocol. Bytes are taken when the handle runs, not when the wait ends,
 //! so that a `pause_reading()` earlier in the same tick is honoured.
 
 use std::cell::Cell;

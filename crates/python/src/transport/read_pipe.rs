@@ -1,5 +1,5 @@
 //! `ReadPipeTransport`: asyncio's transport for the reading end of a pipe, a FIFO, a socket or a
-//! character device, and what its protocol is told.
+//! character device, and what it tells its protocol.
 
 use std::fmt::Write as _;
 use std::ops::Deref;

@@ -1,8 +1,9 @@
-//! A transport whose socket is lent: while a file is sent past the write buffer, nothing else may be.
+//! A transport whose socket is lent: while a file is sent past the write buffer, nothing else may
+//! be sent.
 //!
 //! The sender is an object of `oxlip._sendfile`, called on the loop's thread: `begin()` once the
-//! write buffer is empty, `lost(error)` when the connection ends under it. What is sent in one call needs no
-//! reservation ([`duplicate_if_idle`]).
+//! write buffer is empty, `lost(error)` when the connection ends meanwhile. What is sent in one
+//! call needs no reservation ([`duplicate_if_idle`]).
 
 use std::os::fd::OwnedFd;
 

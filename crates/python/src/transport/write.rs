@@ -1,5 +1,5 @@
 //! What a program writes: sent at once, queued until the tick is over, or kept until there is room.
-//! The decision is `oxlip_core::stream`'s; `flush.rs` sends what is queued.
+//! `oxlip_core::stream` decides; `flush.rs` sends what is queued.
 
 use std::sync::atomic::Ordering;
 

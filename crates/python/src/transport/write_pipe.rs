@@ -1,8 +1,8 @@
 //! `WritePipeTransport`: asyncio's transport for the writing end of a pipe, a FIFO, a socket or a
 //! character device.
 //!
-//! Writes are not gathered: they leave inside `write()`. Somebody may wait for them who is no client
-//! of the loop, such as the same program at the other end.
+//! Writes are not gathered: they leave inside `write()`. Whoever waits for them may not be a client
+//! of the loop, but the same program at the other end, for example.
 
 use std::ops::Deref;
 

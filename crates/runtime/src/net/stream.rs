@@ -1,8 +1,8 @@
 //! A connected stream.
 //!
-//! What is written leaves with the handle that has written it. `Op::SendSoon` is not used: it is for an
-//! embedder that holds all writes back until its next call is the wait, and here `write_all` tells the
-//! error of its own send, and a future that goes on to compute keeps no peer waiting.
+//! What is written leaves at the end of the handle that wrote it. `Op::SendSoon` is not used: it is
+//! for an embedder that holds all writes back until its next call is the wait. Here `write_all`
+//! reports the error of its own send, and a future that goes on to compute keeps no peer waiting.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

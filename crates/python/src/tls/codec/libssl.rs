@@ -1,8 +1,8 @@
-//! The quick codec: the interpreter's libssl on the `SSL` of an `SSLObject`, for the bytes between
-//! handshake and farewell. Several records a call, and no Python object for each.
+//! The fast codec: the interpreter's libssl, on the `SSL` of an `SSLObject`, for the bytes between
+//! handshake and farewell. It takes several records a call, and makes no Python object for each.
 //!
-//! Its callers hold the connection (`TlsProtocol::with_codec`), so nothing else is inside the `SSL`;
-//! callbacks of the context run Python code, as under `SSLObject`.
+//! Its callers hold the connection (`TlsProtocol::with_codec`), so nothing else is inside the
+//! `SSL`. The context's callbacks run Python code, as they do under `SSLObject`.
 
 use std::cell::Cell;
 use std::ffi::c_int;

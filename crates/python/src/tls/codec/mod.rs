@@ -1,9 +1,9 @@
-//! Bytes into records and back, with the program's own `ssl.SSLContext`.
+//! Plain bytes into TLS records and back, with the program's own `ssl.SSLContext`.
 //!
-//! Handshake and farewell are `SSLObject`'s: the context's callbacks run there, and what is raised
-//! is the interpreter's own. What lies between goes to libssl directly where that can be done
-//! (`libssl.rs`), and through `SSLObject` where it cannot (`object.rs`); both share one `SSL`. None
-//! of these methods may be called while anything is borrowed: they run Python code.
+//! Handshake and farewell are left to `SSLObject`: the context's callbacks run there, and what is
+//! raised is the interpreter's own. What lies between goes to libssl directly where that is
+//! possible (`libssl.rs`), and otherwise through `SSLObject` (`object.rs`); both share one `SSL`.
+//! None of these methods may be called while anything is borrowed: they run Python code.
 
 mod kernel;
 mod libssl;

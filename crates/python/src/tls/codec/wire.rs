@@ -1,13 +1,13 @@
-//! What lies below an `SSL`: a BIO of ours in the place of two `MemoryBIO`s. Records are read where the
-//! socket has left them, and written where the socket takes them from.
+//! What lies below an `SSL`: a BIO of ours in place of two `MemoryBIO`s. Records are read where the
+//! socket has left them, and written to where the socket takes them from.
 //!
-//! OpenSSL's memory BIO clears and copies what it is given, and copies it once more when it is asked
-//! for it. This one lends: the records of one receive are read in place, and only what is left of them
-//! at the end is kept. One BIO serves both directions, as a socket's does.
+//! OpenSSL's memory BIO clears its memory and copies what it is given, and copies it once more when
+//! it is asked for it. This one borrows: the records of one receive are read in place, and only
+//! what is left of them at the end is kept. One BIO serves both directions, as a socket's does.
 //!
-//! Used by the owner of the connection, and by OpenSSL from within its own functions, on whatever thread
-//! calls them: `get_extra_info("ssl_object")` gives the `SSLObject` to everybody. So the records have a
-//! lock, held for the time of a copy.
+//! Used by the owner of the connection, and by OpenSSL from within its own functions, on whatever
+//! thread calls them: `get_extra_info("ssl_object")` gives the `SSLObject` to everybody. So the
+//! records have a lock, held for the time of a copy.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};

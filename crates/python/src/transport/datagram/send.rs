@@ -1,4 +1,5 @@
-//! From the program to the driver: a datagram is sent at once unless others wait for room, or kept.
+//! From the program to the driver: a datagram is sent at once, or kept if others already wait for
+//! room.
 
 use std::io;
 use std::task::Poll;
