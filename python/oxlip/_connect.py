@@ -1,7 +1,7 @@
 """`create_connection` and `connect_accepted_socket`.
 
-A socket that is made here is closed here unless a transport has taken it: after an error, and
-after a cancellation at any of the awaits. Runs on the loop's thread.
+A socket that is made here is also closed here unless a transport has taken it over: after an
+error, and after a cancellation at any of the awaits. Runs on the loop's thread.
 """
 
 from __future__ import annotations

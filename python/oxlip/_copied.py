@@ -1,4 +1,4 @@
-"""Copies and pickles of the classes that have a native half."""
+"""Copying and pickling objects of the classes that have a native half."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""What becomes of a call that was handed to an executor: from its future to one of the loop.
+"""The outcome of a call in an executor: from the executor's future to one of the loop.
 
-`asyncio.wrap_future` does this for futures of all kinds, in both directions, and costs as much as a
-short call in a thread. Here is what one kind in one direction needs, with the same meaning.
+`asyncio.wrap_future` does this for futures of all kinds, in both directions, and costs as much
+as a short call in a thread. This file does what one kind in one direction needs, with the same
+meaning.
 
-`outcome_of` runs on the loop's thread, `_tell` on that of the executor.
+`outcome_of` runs on the loop's thread, `_tell` on the executor's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a cancelled reader has left of a file that cannot go back: the next reader gets it first.
+"""What a cancelled read has taken from a file that cannot seek: the next read gets it first.
 
-Of pipes and terminals, and of texts that are read in a thread. `_file_work.py` uses it, on the
+For pipes and terminals, and for text that is read in a thread. `_file_work.py` uses it, on the
 thread of the file's loop.
 """
 

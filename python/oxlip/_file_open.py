@@ -1,6 +1,6 @@
-"""What `open` does with its arguments: from a raw file of ours to the layers of `io` on it.
+"""What the arguments of `open` mean: from a raw file of ours to the layers of `io` over it.
 
-Runs in a thread: to open may block.
+Runs in a thread, because opening may block.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The file below `io`'s layers: what they read has been fetched before.
 
-`io`'s buffers and text are synchronous. An operation of theirs that reads can run on the loop's
-thread without blocking if all the bytes that it may ask for are here already (`has`). Fetching is
-then what is waited for. In a thread, the same object is an ordinary blocking file.
+`io`'s buffers and text are synchronous. One of their operations that reads can run on the
+loop's thread without blocking if all the bytes that it may ask for are here already (`has`).
+Fetching them is what is awaited. In a thread, the same object is an ordinary blocking file.
 
-A regular file keeps its own position: the system's is not moved by what was fetched ahead, and a
-transfer that nobody waits for has moved nothing. Once somebody else may know the descriptor, and
-move or write there as well, the file is an ordinary `io.FileIO` (`is_shared`).
+A regular file keeps its own position: fetching ahead does not move the system's, and a transfer
+that nobody waits for has moved nothing. Once somebody else may know the descriptor, and move or
+write there as well, the file becomes an ordinary `io.FileIO` (`is_shared`).
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
-"""The threads in which a loop's files do what may block: few, begun when needed, ended when idle.
+"""The threads in which a loop's files do what may block: few, started when needed, ended when
+idle.
 
-They are the loop's own. In the default executor, whose size is the program's affair, a file would
-wait for whatever else is done there, and what is done there for a slow disk. What may block for
-ever (a FIFO, a terminal) gets a thread to itself, so that it cannot keep the others.
+They are the loop's own. In the default executor, whose size is up to the program, a file would
+wait for whatever else runs there, and everything else would wait for a slow disk. What may
+block for ever (a FIFO, a terminal) gets a thread of its own, so that it cannot hold up the
+others.
 
-What regular files have in hand is done before the loop's end, the interpreter's end and a fork: a
-half of it would be a cut file, and twice a doubled one. A fork's child has its results, no threads.
+Work on regular files that has begun is finished before the loop ends, before the interpreter
+ends and before a fork: half of it would leave a truncated file, and doing it twice a doubled
+one. A forked child has the results, and no threads.
 
-Used on the loop's thread, of any loop. A simulated loop has no threads: its time would not wait for
-them, so there the work is done at once.
+Used on the loop's thread, of any loop. A simulated loop has no threads: its time would not wait
+for them, so there the work is done at once.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""How the operations on one file follow one another, and what each waits for.
+"""In which order the operations on one file run, and what each waits for.
 
-An operation has its turn until it ends or is cancelled. A transfer (a read, a write, a call in a
-thread) belongs to the file: it ends whoever waits for it, and the next operation waits for that.
+An operation has its turn until it ends or is cancelled. A transfer (a read, a write, a call in
+a thread) belongs to the file: it runs to its end whoever waits for it, and the next operation
+waits for that.
 
-`io`'s method runs on the loop's thread if it cannot wait there: because what it may read has been
-fetched, or because what it writes has room in the buffers. Otherwise it runs in a thread, as a
-whole, and so with just `io`'s meaning.
+`io`'s method runs on the loop's thread if it cannot block there: because what it may read has
+been fetched, or because what it writes fits into the buffers. Otherwise the whole method runs
+in a thread, and so has exactly `io`'s meaning.
 
 On the thread of the loop that the file was opened on.
 """

@@ -1,8 +1,8 @@
-"""What libraries know of asyncio's own loop beyond the documentation, and use.
+"""The internals of asyncio's own loop, beyond its documentation, that libraries use.
 
 `nest_asyncio` runs the loop itself, tick by tick, from `_ready`, `_scheduled` and `_selector`;
-`asynkit` rearranges `_ready`; `looptime` has a wait of its own; debuggers read. All of it is made
-on demand, and the loop itself uses none of it. Runs on the loop's thread.
+`asynkit` rearranges `_ready`; `looptime` has a wait of its own; debuggers read. All of these
+are made on demand, and the loop itself uses none of them. Runs on the loop's thread.
 """
 
 from __future__ import annotations

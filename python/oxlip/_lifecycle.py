@@ -1,9 +1,10 @@
 """Running, stopping and closing the loop; its executor; its exception handler.
 
-What happens round the ticks, which are native: the thread's running loop, the hooks for
-asynchronous generators, debug mode's coroutine origins, signals. Follows asyncio's base event loop
-of the Python it runs on. Its logger and the functions of the running loop are looked up where
-asyncio has them at each use: who replaces them there means us too.
+This is what happens around the ticks, which are native: the thread's running loop, the hooks
+for asynchronous generators, debug mode's coroutine origins, signals. It follows the base event
+loop of the running Python's asyncio. asyncio's logger and its functions for the running loop
+are looked up in asyncio at each use, so a program that replaces them there replaces them for us
+too.
 
 Runs on the loop's thread, except for the end of the executor (a thread of its own) and for
 `_asyncgen_finalizer_hook` (whichever thread collects the generator).

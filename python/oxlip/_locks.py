@@ -1,8 +1,8 @@
 """asyncio's event, lock, condition and semaphores with a native half.
 
 They derive from asyncio's classes of the same names, mean the same, and work on any loop. What
-needs no waiting is native; the coroutines here are those of a task that waits, where every release
-of Python has it alike, and asyncio's own where not.
+needs no waiting is native. The coroutines here are for a task that has to wait, in the cases in
+which every release of Python behaves alike; the rest is asyncio's own code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The threads in which names are looked up: a loop's own, so that no other work delays them.
 
-A look-up may block for as long as the network lets it, and nothing can interrupt it. In the default
-executor it would wait for whatever the program does there, and the program for it. These threads
-are as many at most as asyncio's executor would have, and begin when they are needed.
+A look-up may block for as long as the network lets it, and nothing can interrupt it. In the
+default executor it would wait for whatever the program does there, and the program for it.
+There are at most as many of these threads as asyncio's executor would have, and they are
+started when needed.
 
 Used and ended on the loop's thread.
 """

@@ -1,6 +1,6 @@
 """The event loop policy, for programs that make their loop through asyncio's globals.
 
-Policies are deprecated from Python 3.14 on, and what sets one warns; `oxlip.run` and
+Policies are deprecated from Python 3.14 on, and setting one warns. `oxlip.run` and
 `oxlip.new_event_loop` need none.
 """
 

@@ -1,10 +1,11 @@
-"""The `subprocess.Popen` of a child without `Popen.__init__`, which is half of a spawn's cost.
+"""A child's `subprocess.Popen`, made without `Popen.__init__`, which is half of what a spawn
+costs.
 
-What asyncio's callers ask for nearly always, a program with its arguments, its files and perhaps a
-folder and an environment, comes down to a few system calls. They are made here as the class makes
-them, with its audit events and errors, and the object gets the attributes it would have. Everything
-else is left to the class: other options, a class or a method that the program has replaced, a
-Python whose objects or whose `fork_exec` are not those known here.
+What asyncio's callers nearly always ask for (a program with its arguments, its files and
+perhaps a folder and an environment) comes down to a few system calls. They are made here as the
+class makes them, with its audit events and errors, and the object gets the attributes that it
+would have. Everything else is left to the class: other options, a class or a method that the
+program has replaced, a Python whose objects or whose `fork_exec` are not the ones known here.
 
 Used by `_subprocess.py`; on any thread.
 """

@@ -1,4 +1,4 @@
-"""Coroutine functions that are mostly done at once: then they are native."""
+"""Coroutine functions that usually finish at once, and are native then."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""`getaddrinfo` and `getnameinfo`, and which of them need no thread.
+"""`getaddrinfo` and `getnameinfo`, and which calls of them need no thread.
 
-A name may need the network, so it is looked up in a thread (`_lookups.py`). An address literal is
-only parsed: `socket.getaddrinfo` itself does that at once, with every zone, short form and flag of
-the platform, so the answer (or the error) is exactly its own.
+A name may need the network, so it is looked up in a thread (`_lookups.py`). An address literal
+only has to be parsed. `socket.getaddrinfo` itself does that at once, with every zone, short
+form and flag of the platform, so the answer (or the error) is exactly its own.
 
 Runs on the loop's thread; only the look-up of names leaves it.
 """

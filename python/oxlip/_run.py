@@ -1,4 +1,4 @@
-"""`run`: one program's main coroutine on a loop of its own, as `asyncio.run`."""
+"""`run`: one program's main coroutine on a loop of its own, as `asyncio.run` does it."""
 
 from __future__ import annotations
 

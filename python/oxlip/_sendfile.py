@@ -1,11 +1,12 @@
-"""`sendfile` and `sock_sendfile`: a file goes out without a detour through this process.
+"""`sendfile` and `sock_sendfile`: a file is sent without a detour through this process.
 
 What sendfile(2) cannot do (a file in memory, a transport that encrypts) is read in the default
 executor and written piece by piece, unless the caller forbids it.
 
-A transport lends its socket for the time (`transport/reserve.rs`): what was written before goes
-first, writes are refused, reading is paused. The file is sent on a duplicate of the descriptor, so
-that a transport that ends meanwhile closes nothing under it. Runs on the loop's thread.
+A transport lends its socket meanwhile (`transport/reserve.rs`): what was written before goes
+first, writes are refused, reading is paused. The file is sent on a duplicate of the descriptor,
+so that a transport that ends meanwhile does not close it under the sender. Runs on the loop's
+thread.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`create_server`, and the `Server` that it and `create_unix_server` return.
 
-Accepting is native: for each connection the native loop makes the protocol and the transport and
-counts it (`_native.Server`). The listening sockets belong to the server, which closes
-them once. Runs on the loop's thread, to which what other threads end is passed on.
+Accepting is native: for each connection the native loop makes the protocol and the transport,
+and counts it (`_native.Server`). The listening sockets belong to the server, which closes them
+once. Runs on the loop's thread; what other threads close is passed on to it.
 """
 
 from __future__ import annotations

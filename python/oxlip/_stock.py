@@ -1,4 +1,4 @@
-"""What asyncio has of its own behind its names, and which of its classes make objects of ours."""
+"""asyncio's own classes and functions, and which of its classes make objects of ours."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """asyncio's streams with a native reader and writer: same functions, classes and meaning.
 
-`StreamReader` and `StreamWriter` are asyncio's classes, whose methods that a busy connection calls
-ask a native half first. They work on any loop. Who calls `open_connection()`, `start_server()` or
-the two for Unix sockets gets them, after `take_over()` also by asyncio's functions of these names.
+`StreamReader` and `StreamWriter` derive from asyncio's classes. The methods that a busy
+connection calls ask a native half first. They work on any loop. `open_connection()`,
+`start_server()` and the two for Unix sockets make them, and after `take_over()` so do asyncio's
+functions of these names.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """`subprocess_exec` and `subprocess_shell`.
 
-The child is made by `subprocess.Popen`. What its transport tells the protocol, and in which order,
-is the business of asyncio's own class, that of the Python that runs, over native pipes. That a
-child has ended is learnt from a pidfd, which the loop watches as it does any descriptor: no thread,
-no handler of SIGCHLD. Where there is no pidfd to be had, a thread waits for this one child.
+The child is made by `subprocess.Popen`. Over native pipes, the running Python's own asyncio
+class decides what the transport tells the protocol, and in which order. A pidfd tells that a
+child has ended; the loop watches it like any descriptor, so there is no thread and no handler
+of SIGCHLD. Where no pidfd can be had, a thread waits for this one child.
 
-Only the loop's thread reaps. Until then the system gives the number of the child to nobody else, so
-a signal that is sent here reaches the child or nobody. On Pythons that still have child watchers,
-one that the program has chosen is used instead.
+Only the loop's thread reaps. Until then the system gives the child's number to nobody else, so
+a signal that is sent here reaches the child or nobody. On Pythons that still have child
+watchers, one that the program has chosen is used instead.
 
 Runs on the loop's thread, except for `_wait_in_thread`.
 """

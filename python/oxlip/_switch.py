@@ -1,7 +1,9 @@
-"""What `oxlip.install()` and `oxlip run` put under asyncio's names, and where it gives way.
+"""What `oxlip.install()` and `oxlip run` put behind asyncio's names, and where they leave
+asyncio's own.
 
-asyncio's classes stay what they are, and make objects of ours, but asyncio's own while a program
-has replaced one of their methods. asyncio's functions are replaced, save where a program has.
+asyncio's classes stay what they are, but make objects of ours; while a program has replaced one
+of their methods, they make their own again. asyncio's functions are replaced, except where a
+program has replaced them already.
 """
 
 from __future__ import annotations

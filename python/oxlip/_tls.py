@@ -1,7 +1,7 @@
 """TLS: `start_tls`, and what `ssl=` means to everything that takes it.
 
-`TlsSettings` is the seam: who connects or accepts asks it for the protocol to put on the raw
-transport, and gives the program that protocol's `transport`. Runs on the loop's thread.
+`TlsSettings` is the seam: whoever connects or accepts asks it for the protocol to put on the
+raw transport, and gives the program that protocol's `transport`. Runs on the loop's thread.
 """
 
 from __future__ import annotations

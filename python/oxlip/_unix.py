@@ -1,9 +1,9 @@
 """`create_unix_connection` and `create_unix_server`: stream sockets with a path.
 
-A path is a `str`, `bytes` or `os.PathLike`; one that begins with a null byte is a name in Linux's
-abstract namespace and no file. A server's file is made by bind(2), and outlives the socket unless
-somebody removes it: a stale one makes way for a new server, and a server that closes removes its
-own. Runs on the loop's thread.
+A path is a `str`, `bytes` or `os.PathLike`; one that begins with a null byte is a name in
+Linux's abstract namespace and not a file. A server's file is made by bind(2), and outlives the
+socket unless somebody removes it. So a new server removes a stale file, and a server that
+closes removes its own. Runs on the loop's thread.
 """
 
 from __future__ import annotations
