@@ -20,7 +20,7 @@ _Call = concurrent.futures.Future
 
 
 def outcome_of(call: _Call[_T], loop: asyncio.AbstractEventLoop) -> asyncio.Future[_T]:
-    """A future of `loop` with what comes of the call. Cancelling it cancels the call."""
+    """A future of `loop` for the outcome of the call. Cancelling it cancels the call."""
     if type(call) is not _Call:
         return asyncio.wrap_future(call, loop=loop)
     future = loop.create_future()
@@ -56,7 +56,7 @@ def _settle(future: asyncio.Future[Any], call: _Call[Any]) -> None:
         future.set_exception(_asyncios(error))
 
 
-# Of two classes that are one since Python 3.11 nothing has to be made.
+# Some of these pairs are one class since Python 3.11: those errors stay as they are.
 _ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
     theirs: ours
     for theirs, ours in (
@@ -69,6 +69,6 @@ _ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
 
 
 def _asyncios(error: BaseException) -> BaseException:
-    """asyncio's class of an error that `concurrent.futures` has, too."""
+    """The error in asyncio's class, if `concurrent.futures` has one of the same name."""
     ours = _ASYNCIOS.get(type(error))
     return error if ours is None else ours(*error.args).with_traceback(error.__traceback__)

@@ -39,7 +39,7 @@ _SHORT = frozenset(("strict", "ignore", "replace", "surrogateescape", "surrogate
 
 
 class AsyncFile(Generic[_Data]):
-    """What `oxlip.open` gives: the methods of the file that `open` gives, to be awaited."""
+    """A file that `oxlip.open` gives, with the methods of `open`'s files, to be awaited."""
 
     __module__ = "oxlip"
     # Whether `tell()` writes what is in the buffers.
@@ -103,7 +103,7 @@ class AsyncFile(Generic[_Data]):
         return EVERYTHING if count < 0 else Need(count)
 
     def _line(self, size: Any = -1, behind: int = 0) -> Need:
-        """What the end of a line that is not before `behind` may need."""
+        """What `readline(size)` may need for a line whose end is not before `behind`."""
         count = count_of(size)
         return Need(None if count < 0 else count, b"\n", behind)
 
@@ -126,7 +126,7 @@ class AsyncFile(Generic[_Data]):
         await self._work.write(self._stream.writelines, lines, size)
 
     def _written(self, data: Any) -> int | None:
-        """How many bytes it is at most; None if that is not known."""
+        """The most bytes that writing it takes; `None` if that is not known."""
         return None
 
     async def flush(self) -> None:
@@ -154,7 +154,7 @@ class AsyncFile(Generic[_Data]):
         )
 
     def _is_quick(self, offset: object, whence: object) -> bool:
-        """Whether to go there asks for nothing of the file."""
+        """Whether seeking there needs nothing from the file."""
         return whence in (0, 1)
 
     # The end
@@ -310,7 +310,7 @@ class UnbufferedFile(_BinaryFile):
 
 
 class TextFile(AsyncFile[str]):
-    """A text: `io.TextIOWrapper`."""
+    """A text file: `io.TextIOWrapper`."""
 
     __module__ = "oxlip"
     _TELL_FLUSHES = True
@@ -327,7 +327,7 @@ class TextFile(AsyncFile[str]):
             loop,
             raw,
             stream,
-            # The text has a buffer of its own, beside the one below.
+            # A text file has a buffer of its own, above the binary one.
             room=max(raw.unit, stream._CHUNK_SIZE),
             fetches=self._is_plain and stream.errors in _GIVING,
             line_end=None if newline == "" else newline or "\n",

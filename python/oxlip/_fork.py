@@ -19,7 +19,7 @@ _loops: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
 
 class Forkable(LoopBase):
-    """A loop that stands a fork."""
+    """A loop that survives a fork."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -80,7 +80,7 @@ class Lock(Copied, _native.Lock, _Lock):
             finally:
                 self._waiters.remove(waiter)
         except asyncio.CancelledError:
-            # Who waits behind has been passed over for this one.
+            # The waiters behind it have been passed over for this one.
             if not self._locked:
                 self._wake_up_first()  # type: ignore[attr-defined]
             raise
@@ -91,7 +91,7 @@ class Lock(Copied, _native.Lock, _Lock):
         self.release()
 
 
-# What a condition's lock does directly when it is free.
+# What the condition does directly with its lock when that is free.
 LOCK_ACQUIRE = Lock.acquire
 
 
@@ -167,7 +167,7 @@ class _Disturbed:
         acquired: Sequence[BaseException] = (),
     ) -> None:
         self._condition = condition
-        # None: it is no waiter any more.
+        # `None`: it does not wait any more.
         self._waiter = waiter
         # Of what the future or the lock has raised; gone when it is raised, as it will know this.
         self._waited = list(waited)
@@ -177,7 +177,7 @@ class _Disturbed:
         return True
 
     def release(self) -> None:
-        """It was."""
+        """Pretends to release the lock: it was released."""
 
     @property
     def _waiters(self) -> Any:
@@ -190,7 +190,7 @@ class _Disturbed:
         return self
 
     def append(self, waiter: Any) -> None:
-        """It was there."""
+        """Pretends to append the waiter: it was in the queue."""
 
     def remove(self, waiter: Any) -> None:
         if self._waiter is not None:
@@ -215,7 +215,7 @@ _enter_lock: Any = inspect.unwrap(Lock.__aenter__)
 
 
 class _NativeSemaphore(Copied, _native.Semaphore):
-    """In front of a class of asyncio's."""
+    """The native half and its coroutines, for a class that also derives from asyncio's."""
 
     _ATTRIBUTES = ("_value", "_waiters", "_bound_value")
 

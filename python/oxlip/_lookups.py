@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 
 
 class Lookups:
-    """A pool of threads that begins at the first look-up."""
+    """A pool of threads that starts with the first look-up."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
@@ -34,7 +34,7 @@ class Lookups:
         return answer
 
     def end(self) -> None:
-        """Ends the threads: at once, but for those in the middle of a look-up, which end after it.
+        """Ends the threads: at once, or after the look-up that they are in the middle of.
 
         What has not begun is cancelled.
         """

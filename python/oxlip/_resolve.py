@@ -168,7 +168,7 @@ def _port_number(port: Any) -> int | None:
 
 
 def _complete(found: tuple[Any, ...], port: int, ipv6_rest: list[int]) -> tuple[Any, ...]:
-    """A resolved address with the port and the IPv6 parts that its user gave.
+    """A resolved address with the port and the IPv6 parts that the caller gave.
 
     A zone in the address itself wins over a scope beside it.
     """

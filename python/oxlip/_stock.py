@@ -18,7 +18,7 @@ def stock_class(module: ModuleType, name: str) -> type[Any]:
 
 
 def stock_function(module: ModuleType, name: str) -> Any:
-    """asyncio's own function, likewise."""
+    """As `stock_class`, for a function."""
     return inspect.unwrap(getattr(module, name))
 
 
@@ -32,7 +32,7 @@ MAKERS: dict[type[Any], tuple[type[Any], Any]] = {}
 
 
 def makes_ours(stock: type[Any]) -> bool:
-    """Whether it does, and nobody has given it another `__new__` since."""
+    """Whether asyncio's class makes ours, and nobody has given it another `__new__` since."""
     return stock in MAKERS and stock.__new__ is MAKERS[stock][1]
 
 

@@ -18,7 +18,7 @@ from . import _native
 from ._prompt import prompt
 
 _LIMIT = asyncio.streams._DEFAULT_LIMIT  # type: ignore[attr-defined]
-# What is behind the names, whoever replaces them later.
+# asyncio's own, whoever replaces them later.
 _Reader = asyncio.StreamReader
 _Writer = asyncio.StreamWriter
 _Protocol = asyncio.StreamReaderProtocol
@@ -146,7 +146,7 @@ class StreamReaderProtocol(_Protocol):
         self._strong_reader = None
 
     def _answered(self, task: asyncio.Task[None], transport: asyncio.BaseTransport) -> None:
-        """The callback's coroutine is over; if that was not its own wish, so is the connection."""
+        """The callback's coroutine has ended. If it has failed, the connection is closed."""
         if task.cancelled():
             transport.close()
         elif (error := task.exception()) is not None:
@@ -168,7 +168,7 @@ _native.adopt_methods(StreamWriter, _native.StreamWriter)
 
 
 def _is_asyncios(function: Any) -> bool:
-    """Whether nobody has put another in its place."""
+    """Whether it is asyncio's own, and not a replacement."""
     code = getattr(getattr(function, "fget", function), "__code__", None)
     return code is not None and code.co_filename == asyncio.streams.__file__
 

@@ -69,7 +69,7 @@ def take_over() -> None:
 
 
 def _uvloop() -> ModuleType:
-    """The public names of uvloop. There is nothing to install: it has been done."""
+    """A module with uvloop's public names. Its `install()` has nothing left to do."""
     module = ModuleType("uvloop", "oxlip in the place of uvloop, see `oxlip run --help`.")
     module.__dict__.update(
         __version__=f"0+oxlip.{__version__}",
@@ -83,5 +83,5 @@ def _uvloop() -> ModuleType:
 
 
 def _run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **_: object) -> _T:
-    """`uvloop.run`, whose loop factory has nothing to choose any more."""
+    """`uvloop.run`: there is only one loop factory left to choose."""
     return asyncio.run(main, debug=debug)

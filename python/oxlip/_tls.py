@@ -23,7 +23,7 @@ except ImportError:
 if TYPE_CHECKING:
     from ._native import EventLoop, SSLTransport
 
-# What asyncio waits for the peer's last word. Python 3.10 has no such constant.
+# How long asyncio waits for the peer's farewell. Python 3.10 has no such constant.
 SHUTDOWN_TIMEOUT: float = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 
 

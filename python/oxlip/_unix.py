@@ -138,7 +138,7 @@ def _check_place(path: object, sock: socket.socket | None, neither: str) -> None
 
 
 def _bind(path: str | bytes) -> socket.socket:
-    """A new socket, bound to `path`, where a socket may be left over."""
+    """A new socket bound to `path`, at which a stale socket may be left."""
     remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -167,7 +167,7 @@ def remove_stale(path: str | bytes) -> None:
 
 
 def _cleanup_of(sock: socket.socket) -> Callable[[], None] | None:
-    """What removes the file that `sock` is bound to now, and no other that comes after it."""
+    """Removes the file that `sock` is bound to now, and no other that takes its place."""
     path: Any = sock.getsockname()
     if not path or _is_abstract(path):
         return None
