@@ -131,6 +131,8 @@ UNSAFE = {
     "crates/python/src/primitives/member.rs": "a field that the interpreter reads and writes",
     "crates/python/src/primitives/task_group.rs": "as event.rs",
     "crates/python/src/prompt/*.rs": "slots of types that PyO3 calls with detours",
+    "crates/python/src/py_buffer.rs": "a view of an object's memory",
+    "crates/python/src/streams/bytes.rs": "a bytearray is looked at and extended in place",
     "crates/python/src/room.rs": "a bytes object is filled before anybody sees it",
     "crates/python/src/owner.rs": "a cell that checks the thread instead of locking",
     "crates/python/src/tasks/awaiting.rs": "slots of types that PyO3 calls with detours",

@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use crate::ffi::Buffer;
+use crate::py_buffer::Buffer;
 
 /// Bytes that wait to be sent.
 pub(crate) enum Chunk {

@@ -27,6 +27,7 @@ mod native_base;
 mod owner;
 mod primitives;
 mod prompt;
+mod py_buffer;
 mod room;
 mod streams;
 mod tasks;

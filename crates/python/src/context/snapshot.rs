@@ -32,7 +32,7 @@ impl Snapshot {
     /// # Errors
     /// Out of memory.
     #[inline(always)]
-    pub(crate) fn of_current(&mut self, py: Python<'_>) -> PyResult<Chosen> {
+    pub(super) fn of_current(&mut self, py: Python<'_>) -> PyResult<Chosen> {
         if Layout::known(py).is_none() {
             return copy_current(py).map(Chosen::Own);
         }

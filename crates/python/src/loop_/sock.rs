@@ -19,8 +19,8 @@ use super::watch::Side;
 use super::{EventLoop, watch};
 use crate::buffer::Data;
 use crate::errors::os_error;
-use crate::ffi::Buffer;
 use crate::names;
+use crate::py_buffer::Buffer;
 
 /// One read is at most this long, in bytes: stream sockets seldom hold more, and may always give
 /// less than was asked for.

@@ -8,9 +8,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
-use super::StreamReader;
 use super::slots::{Slot, put};
-use crate::ffi;
+use super::{StreamReader, bytes};
 use crate::fields::hold;
 
 impl StreamReader {
@@ -51,7 +50,7 @@ impl StreamReader {
             (clone(&this.buffer), piece)
         };
         if let (Some(buffer), Some(piece)) = (buffer, piece) {
-            ffi::append(buffer.cast::<PyByteArray>()?, piece.as_bytes(py))?;
+            bytes::append(buffer.cast::<PyByteArray>()?, piece.as_bytes(py))?;
         }
         let over = hold(slf).piece.take();
         drop(over);

@@ -369,7 +369,7 @@ impl StreamReader {
         if data.is_empty() {
             return Ok(None);
         }
-        ffi::append(&held.buffer, data)?;
+        bytes::append(&held.buffer, data)?;
         Ok(Some((held.buffer.len(), held.limit)))
     }
 

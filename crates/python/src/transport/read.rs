@@ -16,6 +16,7 @@ use super::link::{AnyTransport, Link};
 use super::{direct, end, read_pipe, write_pipe};
 use crate::errors::os_error;
 use crate::loop_::{EventLoop, Receiver};
+use crate::py_buffer::Buffer;
 use crate::tls::TlsProtocol;
 use crate::{context, ffi, log};
 
@@ -170,7 +171,7 @@ fn read_into(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<(
             );
         }
     };
-    let received = match ffi::Buffer::writable(&buffer, "recv_into() argument 1") {
+    let received = match Buffer::writable(&buffer, "recv_into() argument 1") {
         Ok(mut view) => {
             let received = this.with_state(|state| {
                 let (driver, resources) = state.parts();

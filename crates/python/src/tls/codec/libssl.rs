@@ -15,7 +15,7 @@ use super::object::Object;
 use super::symbols::{Pointers, Symbols, WANT_READ};
 use super::wire::Wire;
 use super::{End, Filled, Read};
-use crate::ffi::Buffer;
+use crate::py_buffer::Buffer;
 use crate::room::Room;
 
 /// OpenSSL's `SSL_ERROR_WANT_WRITE`, `SSL_ERROR_SYSCALL` and `SSL_ERROR_ZERO_RETURN`.
