@@ -93,7 +93,7 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
     )
 }
 
-/// An error on the way ends the connection, not the caller.
+/// Has an error on the way end the connection, and not reach the caller.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt`.
@@ -129,7 +129,7 @@ pub(super) fn shutdown(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         Shutdown::Unwrap => {}
     }
     if let Some(parted) = this.with(|inner| inner.parted)? {
-        return finish(slf, parted); // OpenSSL is not asked twice.
+        return finish(slf, parted); // OpenSSL must not be asked twice.
     }
     match this.with_socket(py, |codec| codec.unwrap(py))? {
         None => Ok(()),
@@ -170,8 +170,8 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     if socket::is_kernel_sending(this)?
         && this.with(|inner| !mem::replace(&mut inner.left, true))?
     {
-        // The kernel has taken the last record, and forgets at close(2) what of it TCP has not: there is room again
-        // when it has left.
+        // The kernel has taken the last record, but at close(2) it forgets what it has not given to TCP. Once there
+        // is room again, the record has left.
         finish_later(slf, parted)?;
         let sent = write::send(slf);
         let waits = sent.and_then(|()| socket::start_to_wait(slf));
@@ -188,7 +188,7 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     let Some(lower) = this.lower(py) else {
         return Ok(());
     };
-    // What was written leaves first, for which a peer that does not read can make it wait for ever.
+    // What was written leaves first. A peer that does not read can make that take for ever.
     if this.with(|inner| inner.timer.is_none())? {
         TlsProtocol::start_timer(slf, &this.shutdown_timeout)?;
     }
@@ -283,7 +283,7 @@ pub(super) fn timed_out(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     }
 }
 
-/// The lower transport is gone: the program's protocol is told, and everything is let go of.
+/// The lower transport is gone: tells the program's protocol, and lets go of everything.
 pub(super) fn lost(slf: &Bound<'_, TlsProtocol>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();

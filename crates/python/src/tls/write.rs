@@ -13,11 +13,11 @@ use crate::loop_::exception_handler;
 use crate::transport::{self, StreamTransport};
 use crate::{ffi, log};
 
-/// asyncio warns about a write when so many were dropped before it.
+/// asyncio warns about a write when this many were dropped before it.
 const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 
-/// What is encrypted before the records are handed over, in bytes: seven full records, which with
-/// all that TLS adds are not yet so large that the C library maps memory for them.
+/// How much is encrypted before the records are handed over, in bytes: seven full records. With all that TLS
+/// adds, they are still small enough for the C library not to map memory for them.
 const PART: usize = 7 * 16 * 1024;
 
 /// Encrypts what a program writes, or keeps it until that is possible.
@@ -50,7 +50,7 @@ pub(super) fn write(
     end::survive(slf, written)
 }
 
-/// Encrypts a piece after the other while the lower transport has room, and queues the rest.
+/// Encrypts one piece after the other while the lower transport has room, and queues the rest.
 fn encrypt(
     slf: &Bound<'_, TlsProtocol>,
     object: &Bound<'_, PyAny>,
@@ -96,7 +96,7 @@ pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     send(slf)
 }
 
-/// The same without regard to the lower transport's room, which keeps what it cannot send.
+/// The same, even if the lower transport has no room: it keeps what it cannot send.
 pub(super) fn write_everything(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     encrypt_queued(slf, true)?;
     hand_over(slf.get(), slf.py())?;

@@ -36,7 +36,7 @@ impl Ending {
     }
 }
 
-/// What a program may ask for in any thread.
+/// How a program may end a connection, from any thread.
 #[derive(Clone, Copy)]
 pub(super) enum Wish<'a> {
     Close,
@@ -44,7 +44,7 @@ pub(super) enum Wish<'a> {
     Abort(&'a Option<Py<PyAny>>),
 }
 
-/// The loop's state, with which to go on; `None` where this is not the loop's thread, which is asked instead.
+/// The loop's state, if the caller may go on with it; `None` on another thread, after asking the loop's.
 ///
 /// Whoever collects a stream closes it, so in debug mode, too, where this is refused as asyncio's `call_soon` refuses
 /// it, the connection ends all the same: nobody may be left to close it again.
@@ -115,7 +115,7 @@ pub(super) fn abort(transport: Link<'_, '_>, error: Option<Py<PyAny>>) -> PyResu
         return Ok(());
     };
     if error.is_none() {
-        // What asyncio would have sent inside `write()` is not lost by the gathering.
+        // What was gathered, asyncio would have sent inside `write()`: it must not be lost.
         flush_one(transport)?;
     }
     let aborted = this.with_state(|state| {
@@ -281,7 +281,7 @@ pub(super) fn report_callback(
     if errors::ends_the_loop(py, &error) {
         return Err(error);
     }
-    // A protocol that lacks the method: there is no callback to show.
+    // The protocol lacks the method, so there is no callback to show.
     let Ok(callback) = protocol.getattr(method) else {
         return exception_handler::report(
             event_loop,

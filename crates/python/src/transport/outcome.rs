@@ -17,7 +17,7 @@ use crate::log;
 pub(super) enum Outcome {
     Nothing,
     Tell(Flow),
-    /// By this method.
+    /// The method that was called.
     Refused(&'static str),
     /// The connection is lost; this is the nth write since.
     Late(u32),

@@ -18,7 +18,7 @@ use crate::errors::os_error;
 /// the C library grow and trim its heap in every tick.
 const HOLD_AT_MOST: usize = 4 * 1024;
 
-/// What `writelines()` calls itself in errors: before 3.12 it is asyncio's `write()`.
+/// The name of `writelines()` in errors: before 3.12 asyncio's calls `write()`.
 const WRITELINES: &str = if cfg!(Py_3_12) { "writelines" } else { "write" };
 
 #[inline(always)]
