@@ -80,7 +80,7 @@ class Lock(Copied, _native.Lock, _Lock):
             finally:
                 self._waiters.remove(waiter)
         except asyncio.CancelledError:
-            # The waiters behind it have been passed over for this one.
+            # Who waits behind has been passed over for this one.
             if not self._locked:
                 self._wake_up_first()  # type: ignore[attr-defined]
             raise
@@ -91,7 +91,7 @@ class Lock(Copied, _native.Lock, _Lock):
         self.release()
 
 
-# What the condition does directly with its lock when that is free.
+# What a condition's lock does directly when it is free.
 LOCK_ACQUIRE = Lock.acquire
 
 

@@ -1,8 +1,7 @@
-//! The coroutine: when it is first awaited, it finishes at once if it can; otherwise the one in
-//! Python takes its place.
+//! The coroutine: does it at once when it is first awaited, if that can be; else it is the one in Python.
 //!
-//! Whoever wants more of it than `await` does, such as its frame, causes the one in Python to be
-//! made, and from then on this one only stands for that.
+//! Who wants more of it than an `await` does, such as its frame, has the one in Python made, which it then stands
+//! for.
 
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};

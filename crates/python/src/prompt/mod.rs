@@ -1,10 +1,9 @@
-//! Coroutine functions that usually finish at once, as `async with lock` does, and are native then.
+//! Coroutine functions that are mostly done at once, as `async with lock` is, and native then.
 //!
-//! Behind each is a coroutine function in Python that means the same. It is called when something
-//! has to be waited for, for objects of derived classes, for other arguments, and when somebody
-//! examines a coroutine more closely than `await` does. So what can be seen of it is Python's. Only
-//! what finishes at once does not notice methods that a program has replaced on a single object
-//! (docs/primitives.md).
+//! Behind each stands a coroutine function in Python, which means the same. It is asked where something has to be
+//! waited for, by objects of derived classes, with other arguments, and by who looks closer at a coroutine than an
+//! `await` does. So what can be seen of it is Python's. What is done at once knows nothing of methods that a program
+//! replaces on one object (docs/primitives.md).
 //!
 //! All of it runs on whatever thread calls it.
 
