@@ -8,10 +8,11 @@ Importing it changes nothing.
 """
 
 from ._datagram import BatchDatagramProtocol
-from ._files import AsyncFile, BufferedFile, FileOpening, TextFile, UnbufferedFile, open
+from ._files import AsyncFile, BufferedFile, TextFile, UnbufferedFile
 from ._locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
 from ._loop import EventLoop, new_event_loop
 from ._native import __version__
+from ._open import FileOpening, open
 from ._policy import EventLoopPolicy, install
 from ._queues import Queue
 from ._run import run

@@ -1,9 +1,9 @@
 """What the parts of the loop may assume of `self`.
 
-`oxlip.EventLoop` is put together from parts, one subject a file, over the native loop. A part sees
-the native methods and those of `asyncio.AbstractEventLoop`; if it needs another part, it derives
-from it. At run time `LoopBase` is nothing: the native loop is a base of `EventLoop` alone, so that
-its methods are reached without a detour through the parts.
+`oxlip.EventLoop` is put together from parts, one subject a file, over the native loop. A part
+sees the native methods and those of `asyncio.AbstractEventLoop`; a part that needs another part
+derives from it. At run time `LoopBase` is nothing: the native loop is a base of `EventLoop`
+alone, so that its methods are found without a detour through the parts.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What `oxlip bench` prints: a few figures of asyncio and of oxlip, side by side in one process.
 
-It shows whether a build does what it should on this machine, in a few seconds and with nothing but
-the standard library. Client and server share one loop and one core here, so it says little about a
-server under load: the repository's benchmarks (`make bench`) do, against uvloop too.
+It shows whether a build does what it should on this machine, in a few seconds and with nothing
+but the standard library. Client and server share one loop and one core here, so it says little
+about a server under load. The repository's benchmarks (`make bench`) measure that, and compare
+with uvloop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command `oxlip`: run a program on our loops, say what is here, measure a little."""
+"""The command `oxlip`: run a program on our loops, show what this machine has, measure a little."""
 
 from __future__ import annotations
 

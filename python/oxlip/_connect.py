@@ -1,7 +1,7 @@
 """`create_connection` and `connect_accepted_socket`.
 
-A socket that is made here is closed here unless a transport has taken it: after an error, and
-after a cancellation at any of the awaits. Runs on the loop's thread.
+A socket that is made here is also closed here unless a transport has taken it over: after an
+error, and after a cancellation at any of the awaits. Runs on the loop's thread.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Connect(SocketCalls):
         transport: asyncio.Transport
         try:
             sock.setblocking(False)
-            # From before the factory is called, which may change its own.
+            # Taken before the factory is called, which may change its own context.
             context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
             protocol = protocol_factory()
             waiter = self.create_future()
@@ -235,7 +235,7 @@ class Connect(SocketCalls):
             if isinstance(exc, OSError):
                 mine.append(exc)
             if sock is not None:
-                # What close() may have to say matters less.
+                # An error of close() matters less than this one.
                 with contextlib.suppress(OSError):
                     sock.close()
             raise
@@ -298,7 +298,7 @@ class Connect(SocketCalls):
 
 
 def interleave_families(infos: list[AddressInfo], first_family_count: int = 1) -> list[AddressInfo]:
-    """The addresses with their families taking turns, after a lead for the first family."""
+    """The addresses with their families alternating, the first family leading by some."""
     families: dict[int, list[AddressInfo]] = {}
     for info in infos:
         families.setdefault(info[0], []).append(info)

@@ -1,7 +1,7 @@
 """`create_datagram_endpoint`, and protocols that take datagrams in batches.
 
-A socket that is made here is closed here unless a transport has taken it: after an error, and
-after a cancellation at any of the awaits. Runs on the loop's thread.
+A socket that is made here is also closed here unless a transport has taken it over: after an
+error, and after a cancellation at any of the awaits. Runs on the loop's thread.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class BatchDatagramProtocol(asyncio.DatagramProtocol):
     __slots__ = ()
 
     def datagrams_received(self, datagrams: list[tuple[bytes, Any]]) -> None:
-        """Datagrams have come: each with the address of its sender."""
+        """Called with the datagrams that have arrived, each with its sender's address."""
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         self.datagrams_received([(data, addr)])
@@ -231,7 +231,7 @@ class Datagrams(SocketCalls):
     async def _address_pairs(
         self, options: _Options
     ) -> list[tuple[tuple[int, int], tuple[Any, Any]]]:
-        """Family and protocol with a local and a remote address of theirs."""
+        """Each family and protocol, with a local and a remote address for them."""
         local, remote = options.local_addr, options.remote_addr
         family, proto = options.family, options.proto
         if not (local or remote):
@@ -258,7 +258,7 @@ class Datagrams(SocketCalls):
                 proto=proto,
                 flags=options.flags,
             ):
-                # The last address of a family is the one, as with asyncio.
+                # As with asyncio, the last address of a family wins.
                 found.setdefault((info[0], info[2]), [None, None])[place] = info[4]
         pairs = [
             (key, (pair[0], pair[1]))

@@ -1,9 +1,10 @@
-"""What becomes of a call that was handed to an executor: from its future to one of the loop.
+"""The outcome of a call in an executor: from the executor's future to one of the loop.
 
-`asyncio.wrap_future` does this for futures of all kinds, in both directions, and costs as much as a
-short call in a thread. Here is what one kind in one direction needs, with the same meaning.
+`asyncio.wrap_future` does this for futures of all kinds, in both directions, and costs as much
+as a short call in a thread. This file does what one kind in one direction needs, with the same
+meaning.
 
-`outcome_of` runs on the loop's thread, `_tell` on that of the executor.
+`outcome_of` runs on the loop's thread, `_tell` on the executor's.
 """
 
 from __future__ import annotations
@@ -12,17 +13,14 @@ import asyncio
 import concurrent.futures
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from ._loop import EventLoop
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _Call = concurrent.futures.Future
 
 
-def outcome_of(call: _Call[_T], loop: EventLoop) -> asyncio.Future[_T]:
-    """A future of `loop` with what comes of the call. Cancelling it cancels the call."""
+def outcome_of(call: _Call[_T], loop: asyncio.AbstractEventLoop) -> asyncio.Future[_T]:
+    """A future of `loop` for the outcome of the call. Cancelling it cancels the call."""
     if type(call) is not _Call:
         return asyncio.wrap_future(call, loop=loop)
     future = loop.create_future()
@@ -36,7 +34,7 @@ def _cancel(call: _Call[Any], future: asyncio.Future[Any]) -> None:
         call.cancel()
 
 
-def _tell(loop: EventLoop, future: asyncio.Future[Any], call: _Call[Any]) -> None:
+def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: _Call[Any]) -> None:
     if sys.version_info >= (3, 14) and asyncio._get_running_loop() is loop:
         _settle(future, call)
     elif not loop.is_closed():
@@ -58,7 +56,7 @@ def _settle(future: asyncio.Future[Any], call: _Call[Any]) -> None:
         future.set_exception(_asyncios(error))
 
 
-# Of two classes that are one since Python 3.11 nothing has to be made.
+# Some of these pairs are one class since Python 3.11: those errors stay as they are.
 _ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
     theirs: ours
     for theirs, ours in (
@@ -71,6 +69,6 @@ _ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
 
 
 def _asyncios(error: BaseException) -> BaseException:
-    """asyncio's class of an error that `concurrent.futures` has, too."""
+    """The error in asyncio's class, if `concurrent.futures` has one of the same name."""
     ours = _ASYNCIOS.get(type(error))
     return error if ours is None else ours(*error.args).with_traceback(error.__traceback__)

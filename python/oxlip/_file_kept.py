@@ -1,6 +1,6 @@
-"""What a cancelled reader has left of a file that cannot go back: the next reader gets it first.
+"""What a cancelled read has taken from a file that cannot seek: the next read gets it first.
 
-Of pipes and terminals, and of texts that are read in a thread. `_file_work.py` uses it, on the
+For pipes and terminals, and for text that is read in a thread. `_file_work.py` uses it, on the
 thread of the file's loop.
 """
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 class Kept:
-    """Read, and given to nobody."""
+    """What was read, and has been returned to nobody."""
 
     def __init__(self, line_end: bytes | str | None, is_buffered: bool) -> None:
-        # None: any of a text's.
+        # None: any of a text file's.
         self._line_end = line_end
         self._is_buffered = is_buffered
         self._data: Any = None
@@ -22,18 +22,18 @@ class Kept:
         return bool(self._data)
 
     def add(self, result: Any) -> None:
-        """What a method has read."""
+        """Keeps the result of a method."""
         if isinstance(result, list):
             result = result[0][:0].join(result) if result else None
         if result:
             self._data = self._data + result if self._data else result
 
     def drop(self) -> None:
-        """The file stands elsewhere."""
+        """Forgets everything: the file's position has changed."""
         self._data = None
 
     def take(self, name: str, size: int) -> tuple[Any, bool]:
-        """What the method may give of it, and whether that is all that it has to give."""
+        """The part of it that the method may return, and whether that completes the result."""
         data = self._data
         if name == "peek":
             return data, True
@@ -46,7 +46,7 @@ class Kept:
         return data[:end], complete or 0 <= size <= end
 
     def _line(self, data: Any) -> int:
-        """How long the first line is, if it is all there; or 0."""
+        """The length of the first line if all of it is here, else 0."""
         if self._line_end is not None:
             place: int = data.find(self._line_end)
             return place + len(self._line_end) if place >= 0 else 0

@@ -1,6 +1,6 @@
-"""What `open` does with its arguments: from a raw file of ours to the layers of `io` on it.
+"""What the arguments of `open` mean: from a raw file of ours to the layers of `io` over it.
 
-Runs in a thread: to open may block.
+Runs in a thread, because opening may block.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ._file_raw import RawFile
 
 NoneType = type(None)
 
-# When the interpreter ends, what holds a file may go before its buffer, and its descriptor with it.
+# At the interpreter's end the descriptor may be closed before the buffer above it is flushed.
 _to_flush: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -58,7 +58,7 @@ class Opening(NamedTuple):
         return "b" in self.mode
 
     def may_hang(self) -> bool:
-        """Whether opening it may wait for ever, as for who writes to a FIFO."""
+        """Whether opening it may wait for ever, as a FIFO does for its other end."""
         if hasattr(self.file, "__index__"):
             return False
         try:
@@ -68,7 +68,7 @@ class Opening(NamedTuple):
         return kind not in (stat.S_IFREG, stat.S_IFDIR)
 
     def check(self) -> None:
-        """Raises what `open` does for such arguments, before it touches a file."""
+        """Raises what `open` raises for such arguments before it touches a file."""
         text = (self.encoding, self.errors, self.newline)
         fine = (
             isinstance(self.mode, str) and isinstance(self.buffering, int) and self.mode in _MODES
@@ -83,16 +83,16 @@ class Opening(NamedTuple):
             if isinstance(mode, str) and mode in _MODES:
                 mode = mode.replace("x", "w")
             arguments: Any = (mode, self.buffering, *text)
-            # Its own words. (A warning about line buffering is no error.)
+            # `open`'s own error. (A warning about line buffering is none.)
             with open(os.devnull, *arguments):
                 pass
 
     def make_unless_it_may_hang(self) -> tuple[RawFile, Any] | None:
-        """As `make`, or nothing."""
+        """As `make`, or `None` if opening may hang."""
         return None if self.may_hang() else self.make()
 
     def make(self) -> tuple[RawFile, Any]:
-        """The raw file, and what `open` would give."""
+        """The raw file, and what `open` would return."""
         mode = self.mode.replace("b", "").replace("t", "")
         file = self.file if hasattr(self.file, "__index__") else os.fspath(self.file)
         raw = RawFile(file, mode, self.closefd, self.opener)

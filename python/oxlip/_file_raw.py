@@ -1,12 +1,12 @@
 """The file below `io`'s layers: what they read has been fetched before.
 
-`io`'s buffers and text are synchronous. An operation of theirs that reads can run on the loop's
-thread without blocking if all the bytes that it may ask for are here already (`has`). Fetching is
-then what is waited for. In a thread, the same object is an ordinary blocking file.
+`io`'s buffers and text are synchronous. One of their operations that reads can run on the
+loop's thread without blocking if all the bytes that it may ask for are here already (`has`).
+Fetching them is what is awaited. In a thread, the same object is an ordinary blocking file.
 
-A regular file keeps its own position: the system's is not moved by what was fetched ahead, and a
-transfer that nobody waits for has moved nothing. Once somebody else may know the descriptor, and
-move or write there as well, the file is an ordinary `io.FileIO` (`is_shared`).
+A regular file keeps its own position: fetching ahead does not move the system's, and a transfer
+that nobody waits for has moved nothing. Once somebody else may know the descriptor, and move or
+write there as well, the file becomes an ordinary `io.FileIO` (`is_shared`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 from ._native import read_file_now
 
-# What needs more is done in a thread as a whole: on the loop's, to copy it would be a wait too.
+# An operation that needs more runs in a thread as a whole: copying it would block the loop, too.
 LARGE = 1024 * 1024
-# And of a given number of bytes so many: they would be copied twice there, and the memory for both
-# taken from the system and given back each time.
+# The limit where the number of bytes is given: on the loop's thread they would be copied twice,
+# and the memory for both taken from the system and given back each time.
 LARGE_PIECE = 128 * 1024
 # File systems of the kernel, whose files may wait for ever and whose sizes say nothing.
 _KERNELS = (
@@ -40,7 +40,7 @@ _KERNELS = (
 
 
 class Need(NamedTuple):
-    """What an operation may ask for: any of these is enough, and so is all up to the end."""
+    """What an operation may ask for: any one of these is enough, as is everything up to the end."""
 
     size: int | None = None
     line_end: bytes | None = None
@@ -55,7 +55,7 @@ EVERYTHING = Need()
 
 
 def count_of(size: Any) -> int:
-    """A size as `io` takes it; what is none is nothing to prepare for: it will say so."""
+    """A size as `io` takes it. For anything else nothing is fetched: `io` will refuse it."""
     if size is None:
         return -1
     try:
@@ -65,7 +65,7 @@ def count_of(size: Any) -> int:
 
 
 class RawFile(io.FileIO):
-    """As `io.FileIO`, and more for who waits for it. See the module's head."""
+    """`io.FileIO` with what those who wait for it need. See the module's head."""
 
     def __init__(
         self,
@@ -90,9 +90,9 @@ class RawFile(io.FileIO):
         self._fetched = b""
         self._start = 0
         self._at_end = False
-        # What a buffer above asks for at a time. It gets that much, except at the end.
+        # What a buffer above asks for at a time, and gets, except at the end.
         self.unit = 0
-        # So much of what was read stays here: a buffer that is also written to goes back first.
+        # This much of what was read is kept: a buffer that is also written to seeks back first.
         self.behind = 0
         self._tries_now = True
         # What is large of a given size. A text needs more bytes than it reads characters.
@@ -101,7 +101,7 @@ class RawFile(io.FileIO):
     # For who waits
 
     def begin(self) -> None:
-        """An operation begins: whether the file has grown is to be asked again."""
+        """An operation begins: the file may have grown since the last one."""
         self._at_end = False
         self._is_used = True
 
@@ -115,7 +115,7 @@ class RawFile(io.FileIO):
             self.share()
 
     def share(self) -> None:
-        """From here on, or once what is under way ends, somebody else may know the descriptor."""
+        """Somebody else may know the descriptor from here on, or once this operation ends."""
         self._shares = self._is_used
         if not self.is_shared and not self._is_used:
             if self.regular:
@@ -124,13 +124,13 @@ class RawFile(io.FileIO):
             self.is_shared = True
 
     def forget(self) -> None:
-        """What was fetched is fetched again."""
+        """Drops what was fetched: it is fetched again when needed."""
         self._fetched = b""
         self._start = 0
         self._at_end = False
 
     def is_large(self, need: Need) -> bool:
-        """Whether it is too much, or has become that, to be fetched."""
+        """Whether it is too much to be fetched, or has become so."""
         if need.size is None and need.line_end is not None:
             return max(need.behind, len(self._fetched) - self._start) > LARGE
         most = LARGE if need.size is None else self.large_piece
@@ -139,7 +139,7 @@ class RawFile(io.FileIO):
         return os.fstat(super().fileno()).st_size - self.position > most
 
     def has(self, need: Need) -> bool:
-        """Whether what is needed is here."""
+        """Whether what is needed has been fetched."""
         if self._at_end:
             return True
         size, line_end, behind, universal = need
@@ -154,7 +154,7 @@ class RawFile(io.FileIO):
         )
 
     def lacks(self, need: Need, least: int) -> tuple[int, int]:
-        """Where to fetch from, and how much."""
+        """What is missing: where to fetch from, and how much."""
         here = len(self._fetched) - self._start
         place = self.position + here
         # The longer a line, the more at a time.
@@ -165,7 +165,7 @@ class RawFile(io.FileIO):
         return place, max(size, least)
 
     def fetch_now(self, place: int, size: int) -> bool:
-        """Fetches what the system has in memory. False: it may have to be waited for."""
+        """Fetches what the system has in memory. `False`: there may be more to wait for."""
         if not self._tries_now:
             return False
         try:
@@ -181,7 +181,7 @@ class RawFile(io.FileIO):
         return True
 
     def fetched(self, data: bytes) -> None:
-        """What comes behind what was here; nothing at the end of the file."""
+        """Adds what was fetched behind the rest; empty at the end of the file."""
         if not data:
             self._at_end = True
         else:
@@ -190,9 +190,9 @@ class RawFile(io.FileIO):
             self._start -= done
 
     def wrote(self, count: int) -> None:
-        """So much was written, where the file stood or at its end."""
+        """Notes that so much was written, at the position or at the end."""
         self.forget()
-        # At its end the descriptor stands only if something was written.
+        # Only a write moves the descriptor to the end.
         self.position = super().tell() if self.appends and count else self.position + count
 
     # For `io`'s layers
@@ -253,7 +253,7 @@ class RawFile(io.FileIO):
         return b"".join(parts)
 
     def write(self, data: Any, /) -> int:
-        """As much as the system takes at once, like `io.FileIO`'s."""
+        """Writes as much as the system takes at once, like `io.FileIO`'s."""
         if not self._is_ours(super().writable):
             return super().write(data)
         if self.appends:
@@ -299,12 +299,12 @@ class RawFile(io.FileIO):
             super().close()
 
     def _is_ours(self, may: Callable[[], bool] | None = None) -> bool:
-        """Whether it can be done here: otherwise `io.FileIO` does it, or says why not."""
+        """Whether it can be done here; if not, `io.FileIO` does it, or raises."""
         return not self.closed and self.regular and not self.is_shared and (may is None or may())
 
 
 def _is_regular(status: os.stat_result) -> bool:
-    """Whether it is on a disk, or as good as that."""
+    """Whether it is a file on a disk, or behaves like one."""
     return stat.S_ISREG(status.st_mode) and status.st_dev not in _devices_of_the_kernel()
 
 
@@ -316,5 +316,5 @@ def _devices_of_the_kernel() -> frozenset[int]:
             devices.add(os.stat(folder).st_dev)
         except OSError:
             pass  # Not here, or not for everybody.
-    # What is not mounted is a folder of the one above.
+    # A folder that is not a mount point belongs to the file system of its parent.
     return frozenset(devices - {os.stat("/").st_dev})

@@ -1,14 +1,17 @@
-"""The threads in which a loop's files do what may block: few, begun when needed, ended when idle.
+"""The threads in which a loop's files do what may block: few, started when needed, ended when
+idle.
 
-They are the loop's own. In the default executor, whose size is the program's affair, a file would
-wait for whatever else is done there, and what is done there for a slow disk. What may block for
-ever (a FIFO, a terminal) gets a thread to itself, so that it cannot keep the others.
+They are the loop's own. In the default executor, whose size is up to the program, a file would
+wait for whatever else runs there, and everything else would wait for a slow disk. What may
+block for ever (a FIFO, a terminal) gets a thread of its own, so that it cannot hold up the
+others.
 
-What regular files have in hand is done before the loop's end, the interpreter's end and a fork: a
-half of it would be a cut file, and twice a doubled one. A fork's child has its results, no threads.
+Work on regular files that has begun is finished before the loop ends, before the interpreter
+ends and before a fork: half of it would leave a truncated file, and doing it twice a doubled
+one. A forked child has the results, and no threads.
 
-Used on the loop's thread, of any loop. A simulated loop has no threads: its time would not wait for
-them, so there the work is done at once.
+Used on the loop's thread, of any loop. A simulated loop has no threads: its time would not wait
+for them, so there the work is done at once.
 """
 
 from __future__ import annotations
@@ -22,18 +25,18 @@ import weakref
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-# At most so many for a loop.
+# The most threads of a loop.
 MOST = 8
 
-# A thread that had nothing to do for so long ends.
+# A thread ends when it has had nothing to do for this long.
 IDLE_SECONDS = 5.0
 
-# How long a fork waits for what is in hand; a disk that takes longer is in trouble.
+# How long a fork waits for work that has begun; a disk that takes longer is in trouble.
 FORK_SECONDS = 10.0
 
 
 class _Job:
-    """Something to do. By the time that its end is told, the thread has let go of all it knows."""
+    """Work for a thread, which has dropped all references to it before the outcome is reported."""
 
     def __init__(
         self, work: Callable[[], Any], future: asyncio.Future[Any], may_hang: bool
@@ -41,11 +44,11 @@ class _Job:
         self.may_hang = may_hang
         self._work: Callable[[], Any] | None = work
         self._future: asyncio.Future[Any] | None = future
-        # The result and the failure, from when it is done until that is told.
+        # The result and the error, from when the work is done until they are reported.
         self.outcome: list[Any] = []
 
     def run(self) -> None:
-        """On a thread of its own or of the pool; the loop may be closed by the end."""
+        """Runs on a thread of its own or of the pool. The loop may be closed by the end."""
         work, future, outcome = self._work, self._future, self.outcome
         assert work is not None and future is not None
         loop = future.get_loop()
@@ -76,7 +79,7 @@ def _finish(future: asyncio.Future[Any], outcome: list[Any]) -> None:
     if failure is None:
         future.set_result(result)
     elif isinstance(failure, StopIteration):
-        # A future cannot raise it; who reads a file does not expect it either.
+        # A future cannot raise it, and nobody who reads a file expects it.
         error = RuntimeError("a file's method raised StopIteration")
         error.__cause__ = failure
         future.set_exception(error)
@@ -84,24 +87,24 @@ def _finish(future: asyncio.Future[Any], outcome: list[Any]) -> None:
         future.set_exception(failure)
 
 
-# Of all pools: who holds it sees nothing begin or end, nor does a forked child then.
+# One for all pools. While it is held nothing begins or ends, so a fork finds no work half begun.
 _changed = threading.Condition(threading.RLock())
 _pools: weakref.WeakSet[_Pool] = weakref.WeakSet()
 _pooled: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 class _Pool:
-    """What the threads know: not the loop, and not who uses them."""
+    """What the threads share. They know neither the loop nor those who use them."""
 
     def __init__(self) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.threads: set[threading.Thread] = set()
-        # So many jobs are not done.
+        # The number of jobs that are not done.
         self.unfinished = 0
         _pools.add(self)
 
     def submit(self, job: _Job) -> None:
-        """Raises, and does nothing, if there is no thread and none can be started."""
+        """Raises, without any effect, if there is no thread and none can be started."""
         with _changed:
             if self.unfinished >= len(self.threads) < MOST:
                 try:
@@ -137,7 +140,7 @@ class _Pool:
                     _changed.notify_all()
 
     def end(self) -> list[threading.Thread]:
-        """The threads, each of which ends when everything is done. It gets no more to do."""
+        """Takes no more work. Returns the threads, each of which ends when everything is done."""
         with _changed:
             ending = list(self.threads)
             self.threads.clear()
@@ -147,11 +150,11 @@ class _Pool:
 
 
 class FileThreads:
-    """Those of one loop."""
+    """The threads of one loop."""
 
     def __init__(self) -> None:
         self._pool = self._new_pool()
-        # Not to keep what was begun on a loop that is closed.
+        # Weak, so as not to keep a closed loop's work.
         self._under_way: weakref.WeakKeyDictionary[asyncio.Future[Any], _Job] = (
             weakref.WeakKeyDictionary()
         )
@@ -206,7 +209,7 @@ class FileThreads:
             self.end()
 
     def end(self) -> None:
-        """Ends the threads when they have done what they have in hand, but those that may hang."""
+        """Ends the threads once what they have begun is finished, except those that may hang."""
         pool, self._pool = self._pool, self._new_pool()
         ending = pool.end()
         if self.is_idle():
@@ -214,11 +217,11 @@ class FileThreads:
         _join(ending)
 
     def is_idle(self) -> bool:
-        """Whether nothing is under way."""
+        """Whether no work is under way."""
         return not self._under_way
 
     def after_fork(self) -> None:
-        """The threads are the parent's, and so is what they were doing."""
+        """In a child: the threads are the parent's, and so is what they were doing."""
         self._pool = self._new_pool()
         self._alone.clear()
         for future, job in list(self._under_way.items()):
@@ -233,12 +236,12 @@ def _join(threads: list[threading.Thread]) -> None:
 
 
 def _is_simulated(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop's time is not that of other threads."""
+    """Whether the loop's time is simulated, and passes without other threads."""
     return getattr(loop, "driver", None) == "sim"
 
 
 def _done(loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> asyncio.Future[Any]:
-    """`work` at once: it takes no simulated time, and the result is there in the next tick."""
+    """Does `work` at once: it takes no simulated time, and its result arrives in the next tick."""
     future: asyncio.Future[Any] = loop.create_future()
     outcome: list[Any] = []
     try:
@@ -262,7 +265,7 @@ _ATTRIBUTE = "_oxlip_file_threads"
 
 
 def threads_of(loop: asyncio.AbstractEventLoop) -> FileThreads:
-    """The running loop's."""
+    """The threads of the loop."""
     threads: FileThreads | None = getattr(loop, _ATTRIBUTE, None)
     if threads is None:
         threads = FileThreads()
@@ -272,7 +275,7 @@ def threads_of(loop: asyncio.AbstractEventLoop) -> FileThreads:
 
 
 def end_threads_of(loop: asyncio.AbstractEventLoop) -> None:
-    """The loop is closed."""
+    """Ends the threads of a loop that is closed."""
     threads: FileThreads | None = getattr(loop, _ATTRIBUTE, None)
     if threads is not None:
         threads.end()

@@ -1,11 +1,12 @@
-"""How the operations on one file follow one another, and what each waits for.
+"""In which order the operations on one file run, and what each waits for.
 
-An operation has its turn until it ends or is cancelled. A transfer (a read, a write, a call in a
-thread) belongs to the file: it ends whoever waits for it, and the next operation waits for that.
+An operation has its turn until it ends or is cancelled. A transfer (a read, a write, a call in
+a thread) belongs to the file: it runs to its end whoever waits for it, and the next operation
+waits for that.
 
-`io`'s method runs on the loop's thread if it cannot wait there: because what it may read has been
-fetched, or because what it writes has room in the buffers. Otherwise it runs in a thread, as a
-whole, and so with just `io`'s meaning.
+`io`'s method runs on the loop's thread if it cannot block there: because what it may read has
+been fetched, or because what it writes fits into the buffers. Otherwise the whole method runs
+in a thread, and so has exactly `io`'s meaning.
 
 On the thread of the loop that the file was opened on.
 """
@@ -25,21 +26,21 @@ from ._file_kept import Kept
 from ._file_raw import Need, RawFile, count_of
 from ._file_threads import threads_of
 
-# After so much without a wait, others get their turn: an operation counts 1, a fetch `_FETCH`.
+# After this much without a wait, other tasks get a turn: an operation counts 1, a fetch `_FETCH`.
 _FAIR = 256
 _FETCH = 16
 
-# The driver copies what it is given: for more than this a thread costs less.
+# The driver copies what it is given: above this size a thread costs less.
 _DRIVERS = 128 * 1024
 
-# A driver's way of saying that somebody else should try.
+# With these errors a driver says that a thread should try instead.
 _TRY_ELSEWHERE = frozenset(
     (errno.EAGAIN, errno.EINTR, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 )
 
 
 class FileWork:
-    """The operations on one file."""
+    """The operations on one file, one after the other."""
 
     def __init__(
         self,
@@ -57,15 +58,15 @@ class FileWork:
         self.stream = stream
         # What `io` may have to write before a method that writes may have to wait for the file.
         self._room = room
-        # At most so much waits in the buffers to be written.
+        # The most that may wait in the buffers to be written.
         self._pending = 0
         self._fetches = fetches
         self._kept = kept
-        # By so many bytes as were read and nobody has waited for.
+        # Whether it seeks back over bytes that were read and that nobody has waited for.
         self._goes_back = goes_back
         self._reads = raw.readable()
         self._writes = raw.writable()
-        # To be fetched at a time, for buffers.
+        # How much is fetched at a time, for buffers.
         self._least = DEFAULT_BUFFER_SIZE if raw.unit else 1
         self._busy = False
         self._queue: deque[asyncio.Future[None]] = deque()
@@ -73,11 +74,11 @@ class FileWork:
         self._waiter: asyncio.Future[None] | None = None
         # What gets the result of a transfer that nobody waits for any more.
         self._left: Callable[[Any], None] | None = None
-        # Who waits for a transfer that is somebody else's.
+        # Those who wait for another operation's transfer.
         self._next: asyncio.Future[None] | None = None
         # Closed while a read may hang.
         self.is_given_up = False
-        # To be closed, and nobody waits for that any more.
+        # It is to be closed, and nobody waits for that any more.
         self._is_left_to_close = False
         self._spent = 0
         self._threads = threads_of(loop)
@@ -123,7 +124,7 @@ class FileWork:
             self._end_turn()
 
     async def _read_kept(self, name: str, call: Callable[..., Any], *args: Any) -> Any:
-        """First what a cancelled reader has left."""
+        """Reads what a cancelled read has left, and then the rest."""
         if args and not (args[0] is None or hasattr(args[0], "__index__")):
             return self._call(call, *args)  # It says so.
         size = count_of(args[0]) if args else -1
@@ -159,20 +160,20 @@ class FileWork:
         return lines
 
     def _take_back(self, result: Any) -> None:
-        """What was read, and nobody has waited for."""
+        """Takes back the result of a read that nobody waits for any more."""
         if not self._goes_back:
             self._kept.add(result)
         elif result and not self.raw.closed:
             self._call(self.stream.seek, -sum(map(len, _pieces(result))), 1)
 
     def _put_back(self, part: Any) -> None:
-        """Before what is kept now, or will be."""
+        """Puts it in front of what is kept, now or later."""
         behind = self._kept.take("read1", -1)[0] if self._kept else None
         self._kept.add(part)
         self._kept.add(behind)
 
     async def write(self, call: Callable[..., Any], data: Any, size: int | None) -> Any:
-        """A method that writes at most `size` bytes; None if it cannot be told."""
+        """Calls a method that writes at most `size` bytes; `None` if that is not known."""
         if not self._has_turn():
             await self._take_turn()
         try:
@@ -186,7 +187,7 @@ class FileWork:
             self._kept.drop()
             if size is not None and self._pending + size < self._room:
                 if self._reads and not self._pending:
-                    # Back from what was read ahead, which does not wait.
+                    # Back over what was read ahead, which needs no wait.
                     self._call(self.stream.flush)
                 self._pending += size
                 return self._call(call, data)
@@ -236,7 +237,7 @@ class FileWork:
             self._end_turn()
 
     def _flushed(self, *call: Any) -> Any:
-        """In a thread: flushes, and calls what comes then."""
+        """In a thread: flushes, then calls the method."""
         self.stream.flush()
         if not call:
             self._pending = 0
@@ -246,7 +247,7 @@ class FileWork:
     async def perform(
         self, call: Callable[..., Any], *args: Any, is_quick: bool, flushes: bool = True
     ) -> Any:
-        """Another method; a quick one waits for nothing but for what it flushes."""
+        """Calls any other method. A quick one can block only on what it flushes."""
         await self._take_turn()
         try:
             self._spent += 1
@@ -264,13 +265,13 @@ class FileWork:
             self._end_turn()
 
     async def seek(self, call: Callable[..., Any], *args: Any, is_quick: bool) -> Any:
-        """Forgets what a cancelled reader has left."""
+        """Calls `seek`, and forgets what a cancelled read has left."""
         result = await self.perform(call, *args, is_quick=is_quick)
         self._kept.drop()
         return result
 
     async def close(self) -> None:
-        """After what was begun before; but a read that may hang is not waited for."""
+        """Closes the file after what was begun before, except a read that may hang."""
         if self.is_given_up:
             return
         reading = self._transfer
@@ -311,14 +312,14 @@ class FileWork:
     # Turns
 
     def _has_turn(self) -> bool:
-        """Takes it if there is nothing to wait for."""
+        """Takes the turn if there is nothing to wait for."""
         if self._busy or self._transfer is not None or self._spent > _FAIR:
             return False
         self._busy = True
         return True
 
     async def _take_turn(self) -> None:
-        """Until it is this operation's, and nothing is under way."""
+        """Waits until it is this operation's turn, and no transfer is under way."""
         if self._busy:
             waiter = self.loop.create_future()
             self._queue.append(waiter)
@@ -343,7 +344,7 @@ class FileWork:
             raise
 
     def _end_turn(self) -> None:
-        """The next one's."""
+        """Passes the turn to the next operation."""
         if self._transfer is None:
             self.raw.finish()
         while self._queue:
@@ -359,14 +360,14 @@ class FileWork:
     async def _in_thread(
         self, call: Callable[..., Any], *args: Any, left: Callable[[Any], None] | None = None
     ) -> Any:
-        """Calls it in a thread. `left` gets a result that nobody waits for any more."""
+        """Calls it in a thread. `left` gets the result if nobody waits for it any more."""
         return await self._wait(
             self._threads.submit(self.loop, partial(call, *args), may_hang=not self.raw.regular),
             left,
         )
 
     async def _wait(self, transfer: asyncio.Future[Any], left: Callable[[Any], None] | None) -> Any:
-        """Until the transfer ends."""
+        """Waits until the transfer ends."""
         self._transfer = transfer
         self._left = None
         self._spent = 0
@@ -376,7 +377,7 @@ class FileWork:
             try:
                 await waiter
             except BaseException:
-                # Only here it is known that nobody waits any more.
+                # Only here is it known that nobody waits any more.
                 if self._transfer is None:
                     _leave(transfer, left)
                 else:
@@ -385,7 +386,7 @@ class FileWork:
             return transfer.result()
         finally:
             self._waiter = None
-            # A failure knows this frame.
+            # The error's traceback refers to this frame.
             del transfer, waiter
 
     def _ended(self, transfer: asyncio.Future[Any]) -> None:
@@ -436,7 +437,7 @@ class FileWork:
     async def _by_driver(
         self, transfer: asyncio.Future[Any] | None, left: Callable[[Any], None]
     ) -> Any:
-        """What the driver says; None if somebody else has to try."""
+        """The driver's answer; `None` if a thread has to try."""
         result = None
         try:
             if transfer is not None:
@@ -462,7 +463,7 @@ def _leave(transfer: asyncio.Future[Any], left: Callable[[Any], None] | None) ->
 
 
 def _looked(result: Any) -> None:
-    """A look takes nothing away."""
+    """The result of `peek`, which takes nothing away."""
 
 
 def _pieces(result: Any) -> list[Any]:

@@ -1,12 +1,12 @@
-"""`oxlip.open`: files whose operations are awaited, with the meaning of `open` and of `io`.
+"""The files that `oxlip.open` gives: those of `io`, with operations that are awaited.
 
-Each file is an ordinary one of `io`'s, over a raw file of ours (`_file_raw.py`). For an operation
-that reads a regular file all bytes that it may need are fetched first: from the system's memory
-without a wait, by the loop's driver where it does files (io_uring), or in one of few threads
-(`_file_threads.py`). Then `io`'s method runs on the loop's thread; so it does if what it writes has
-room in the buffers. Everything else runs in a thread as a whole.
+Each is an ordinary file of `io`'s over a raw file of ours (`_file_raw.py`). Before an operation
+reads from a regular file, all the bytes that it may need are fetched: from the page cache,
+which needs no wait, else by the loop's driver where it does files (io_uring), else in one of a
+few threads (`_file_threads.py`). Then `io`'s method runs on the loop's thread. A write runs
+there too if it fits into the buffers. Everything else runs in a thread as a whole.
 
-Works on any loop; a file belongs to the one it was opened on.
+A file works on any loop, and belongs to the one it was opened on.
 """
 
 from __future__ import annotations
@@ -14,32 +14,20 @@ from __future__ import annotations
 import asyncio
 import codecs
 import io
-from collections.abc import Callable, Generator
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ._file_kept import Kept
-from ._file_open import Opening
 from ._file_raw import EVERYTHING, LARGE_PIECE, SOMETHING, Need, RawFile, count_of
-from ._file_threads import threads_of
 from ._file_work import FileWork
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from _typeshed import (
-        FileDescriptorOrPath,
-        OpenBinaryMode,
-        OpenTextMode,
-        ReadableBuffer,
-        WriteableBuffer,
-    )
-
-    _Opener = Callable[[str, int], int]
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _Self = TypeVar("_Self", bound="AsyncFile[Any]")
-_File = TypeVar("_File", bound="AsyncFile[Any]")
 _Data = TypeVar("_Data", str, bytes)
 
 # In these a byte of ASCII is that character and no part of another, and no character takes more
@@ -51,7 +39,7 @@ _SHORT = frozenset(("strict", "ignore", "replace", "surrogateescape", "surrogate
 
 
 class AsyncFile(Generic[_Data]):
-    """What `oxlip.open` gives: the methods of the file that `open` gives, to be awaited."""
+    """A file that `oxlip.open` gives, with the methods of `open`'s files, to be awaited."""
 
     __module__ = "oxlip"
     # Whether `tell()` writes what is in the buffers.
@@ -115,7 +103,7 @@ class AsyncFile(Generic[_Data]):
         return EVERYTHING if count < 0 else Need(count)
 
     def _line(self, size: Any = -1, behind: int = 0) -> Need:
-        """What the end of a line that is not before `behind` may need."""
+        """What `readline(size)` may need for a line whose end is not before `behind`."""
         count = count_of(size)
         return Need(None if count < 0 else count, b"\n", behind)
 
@@ -138,7 +126,7 @@ class AsyncFile(Generic[_Data]):
         await self._work.write(self._stream.writelines, lines, size)
 
     def _written(self, data: Any) -> int | None:
-        """How many bytes it is at most; None if that is not known."""
+        """The most bytes that writing it takes; `None` if that is not known."""
         return None
 
     async def flush(self) -> None:
@@ -166,7 +154,7 @@ class AsyncFile(Generic[_Data]):
         )
 
     def _is_quick(self, offset: object, whence: object) -> bool:
-        """Whether to go there asks for nothing of the file."""
+        """Whether seeking there needs nothing from the file."""
         return whence in (0, 1)
 
     # The end
@@ -322,7 +310,7 @@ class UnbufferedFile(_BinaryFile):
 
 
 class TextFile(AsyncFile[str]):
-    """A text: `io.TextIOWrapper`."""
+    """A text file: `io.TextIOWrapper`."""
 
     __module__ = "oxlip"
     _TELL_FLUSHES = True
@@ -339,7 +327,7 @@ class TextFile(AsyncFile[str]):
             loop,
             raw,
             stream,
-            # The text has a buffer of its own, beside the one below.
+            # A text file has a buffer of its own, above the binary one.
             room=max(raw.unit, stream._CHUNK_SIZE),
             fetches=self._is_plain and stream.errors in _GIVING,
             line_end=None if newline == "" else newline or "\n",
@@ -396,166 +384,3 @@ class TextFile(AsyncFile[str]):
     @property
     def line_buffering(self) -> bool:
         return self._stream.line_buffering  # type: ignore[no-any-return]
-
-
-class FileOpening(Generic[_File]):
-    """What `oxlip.open()` returns: `f = await it`, or `async with it as f`."""
-
-    __module__ = "oxlip"
-
-    def __init__(self, opening: Opening) -> None:
-        self._opening = opening
-        self._opened: _File | None = None
-        # What so many wait for: the raw file and its layers, or nothing if that may wait for ever.
-        self._made: asyncio.Future[Any] | None = None
-        self._may_hang = False
-        self._waiting = 0
-
-    def __await__(self) -> Generator[Any, Any, _File]:
-        return self._open().__await__()
-
-    async def __aenter__(self) -> _File:
-        opened: Any = await self._open()
-        return await opened.__aenter__()  # type: ignore[no-any-return]
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if self._opened is not None:
-            await self._opened.close()
-
-    async def _open(self) -> _File:
-        """One file, however many wait for it."""
-        if self._opened is None:
-            self._waiting += 1
-            try:
-                raw, stream = await self._make()
-                if self._opened is None:
-                    self._opened = _over(asyncio.get_running_loop(), self._opening, raw, stream)
-            except BaseException:
-                if self._waiting == 1 and self._opened is None:
-                    self._leave()
-                raise
-            finally:
-                self._waiting -= 1
-        return self._opened
-
-    async def _make(self) -> tuple[RawFile, Any]:
-        if self._made is None:
-            self._opening.check()
-            self._begin(self._opening.make_unless_it_may_hang, may_hang=False)
-        made: tuple[RawFile, Any] | None = await self._begun()
-        if made is None:
-            if not self._may_hang:
-                self._begin(self._opening.make, may_hang=True)
-            made = await self._begun()
-            assert made is not None
-        return made
-
-    def _begin(self, make: Callable[[], Any], *, may_hang: bool) -> None:
-        loop = asyncio.get_running_loop()
-        self._made = threads_of(loop).submit(loop, make, may_hang=may_hang)
-        self._may_hang = may_hang
-
-    def _begun(self) -> asyncio.Future[Any]:
-        assert self._made is not None
-        return asyncio.shield(self._made)
-
-    def _leave(self) -> None:
-        """It has failed, or nobody waits any more: then nothing is left open."""
-        made, self._made = self._made, None
-        self._may_hang = False
-        if made is not None and not made.get_loop().is_closed():
-            made.add_done_callback(_close_unwanted)
-
-
-def _over(loop: asyncio.AbstractEventLoop, opening: Opening, raw: RawFile, stream: Any) -> Any:
-    if opening.is_binary():
-        return (UnbufferedFile if stream is raw else BufferedFile)(loop, raw, stream)
-    return TextFile(loop, raw, stream, opening.newline)
-
-
-def _close_unwanted(made: asyncio.Future[Any]) -> None:
-    if not made.cancelled() and made.exception() is None and made.result():
-        _, stream = made.result()
-        loop = made.get_loop()
-        if not loop.is_closed():
-            threads_of(loop).submit(loop, stream.close)
-
-
-@overload
-def open(
-    file: FileDescriptorOrPath,
-    mode: OpenTextMode = "r",
-    buffering: int = -1,
-    encoding: str | None = None,
-    errors: str | None = None,
-    newline: str | None = None,
-    closefd: bool = True,
-    opener: _Opener | None = None,
-) -> FileOpening[TextFile]: ...
-@overload
-def open(
-    file: FileDescriptorOrPath,
-    mode: OpenBinaryMode,
-    buffering: Literal[0],
-    encoding: None = None,
-    errors: None = None,
-    newline: None = None,
-    closefd: bool = True,
-    opener: _Opener | None = None,
-) -> FileOpening[UnbufferedFile]: ...
-@overload
-def open(
-    file: FileDescriptorOrPath,
-    mode: OpenBinaryMode,
-    buffering: Literal[-1, 1] = -1,
-    encoding: None = None,
-    errors: None = None,
-    newline: None = None,
-    closefd: bool = True,
-    opener: _Opener | None = None,
-) -> FileOpening[BufferedFile]: ...
-@overload
-def open(
-    file: FileDescriptorOrPath,
-    mode: OpenBinaryMode,
-    buffering: int,
-    encoding: None = None,
-    errors: None = None,
-    newline: None = None,
-    closefd: bool = True,
-    opener: _Opener | None = None,
-) -> FileOpening[AsyncFile[bytes]]: ...
-@overload
-def open(
-    file: FileDescriptorOrPath,
-    mode: str,
-    buffering: int = -1,
-    encoding: str | None = None,
-    errors: str | None = None,
-    newline: str | None = None,
-    closefd: bool = True,
-    opener: _Opener | None = None,
-) -> FileOpening[Any]: ...
-def open(
-    file: FileDescriptorOrPath,
-    mode: str = "r",
-    buffering: int = -1,
-    encoding: str | None = None,
-    errors: str | None = None,
-    newline: str | None = None,
-    closefd: bool = True,
-    opener: _Opener | None = None,
-) -> FileOpening[Any]:
-    """Opens a file as `open` does, without blocking the loop.
-
-    To be awaited, or used in `async with`. The file has the methods of what `open` gives, to be
-    awaited too, and `async for` gives its lines.
-    """
-    if isinstance(mode, str) and "b" not in mode:
-        encoding = io.text_encoding(encoding, 2)  # type: ignore[attr-defined]
-    return FileOpening(Opening(file, mode, buffering, encoding, errors, newline, closefd, opener))

@@ -1,11 +1,11 @@
 """Loops in a process that forks.
 
 A forked child has a copy of every loop, and shares their kernel objects with its parent. Before
-anything else can run in it, each loop gets its own: see `loop_/fork.rs`. The parts of the loop that
-hold more than the native one does (signals, threads) override `_after_fork`.
+anything else can run in the child, each loop gets its own: see `loop_/fork.rs`. The parts of
+the loop that hold more than the native one does (signals, threads) override `_after_fork`.
 
-The interpreter calls the hooks around `os.fork()`, which includes `multiprocessing`'s. A fork that
-it does not know of, by a C library, is followed by exec or by no Python at all.
+The interpreter calls the hooks around `os.fork()`, and so around `multiprocessing`'s forks. A
+fork that it does not know of, by a C library, is followed by exec or by no Python at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _loops: weakref.WeakSet[Forkable] = weakref.WeakSet()
 
 
 class Forkable(LoopBase):
-    """A loop that stands a fork."""
+    """A loop that survives a fork."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from . import _native
 from ._copied import Copied
 from ._stock import stock_class, stock_function
 
-# Counting natively pays where the tasks that are counted are ours.
+# Counting natively pays only if the tasks are ours.
 if sys.version_info >= (3, 12) and _native.has_tasks():
     import asyncio.taskgroups
 

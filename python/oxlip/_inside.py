@@ -1,8 +1,8 @@
-"""What libraries know of asyncio's own loop beyond the documentation, and use.
+"""The internals of asyncio's own loop, beyond its documentation, that libraries use.
 
 `nest_asyncio` runs the loop itself, tick by tick, from `_ready`, `_scheduled` and `_selector`;
-`asynkit` rearranges `_ready`; `looptime` has a wait of its own; debuggers read. All of it is made
-on demand, and the loop itself uses none of it. Runs on the loop's thread.
+`asynkit` rearranges `_ready`; `looptime` has a wait of its own; debuggers read. All of these
+are made on demand, and the loop itself uses none of them. Runs on the loop's thread.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class Inside(LoopBase):
 
     def __init__(self) -> None:
         super().__init__()
-        # The thread that has said it runs the loop.
+        # The thread that has claimed to run the loop.
         self._running_thread: int | None = None
-        # What somebody has seen or put in the place of asyncio's selector.
+        # What somebody has got, or set, as asyncio's selector.
         self._waiting: Any = None
-        # A subclass may have methods of its own.
+        # A subclass may have replaced some of our methods.
         self._look_at_replaced()
 
     @property
     def _ready(self) -> Ready:
-        """What runs next, a view: changing it changes what runs."""
+        """What runs next: a view, and changing it changes what runs."""
         return Ready(self)
 
     @_ready.setter
@@ -83,7 +83,7 @@ class Inside(LoopBase):
 
     @property
     def _selector(self) -> Any:
-        """In the place of asyncio's selector: waits, and forgets descriptors."""
+        """Stands in for asyncio's selector: waits, and forgets descriptors."""
         if self._waiting is None:
             self._waiting = Waiting(self)
         return self._waiting
@@ -93,7 +93,7 @@ class Inside(LoopBase):
         self._waiting = selector
 
     def _waits_natively(self) -> bool:
-        """Whether a tick is one as it was built: neither it nor its wait has been replaced."""
+        """Whether neither the tick nor its wait has been replaced."""
         # (Whether it is in `__dict__`, which asking for it would make, shows here, too.)
         return (
             getattr(self._run_once, "__func__", None) is Inside._run_once
@@ -118,7 +118,7 @@ class Inside(LoopBase):
         self._tick(False)
 
     def _process_events(self, event_list: Iterable[Any]) -> None:
-        """What happened is in the queue when `_selector.select()` returns."""
+        """Does nothing: what has happened is queued already when `_selector.select()` returns."""
 
     def _add_callback(self, handle: Any) -> None:
         if not handle._cancelled:
@@ -198,7 +198,7 @@ class Waiting:
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        """Waits. What happened is in the loop's queue then, so there is nothing to return."""
+        """Waits. What has happened is then in the loop's queue, so there is nothing to return."""
         self._loop._poll(timeout)
         return []
 

@@ -1,9 +1,10 @@
 """Running, stopping and closing the loop; its executor; its exception handler.
 
-What happens round the ticks, which are native: the thread's running loop, the hooks for
-asynchronous generators, debug mode's coroutine origins, signals. Follows asyncio's base event loop
-of the Python it runs on. Its logger and the functions of the running loop are looked up where
-asyncio has them at each use: who replaces them there means us too.
+This is what happens around the ticks, which are native: the thread's running loop, the hooks
+for asynchronous generators, debug mode's coroutine origins, signals. It follows the base event
+loop of the running Python's asyncio. asyncio's logger and its functions for the running loop
+are looked up in asyncio at each use, so a program that replaces them there replaces them for us
+too.
 
 Runs on the loop's thread, except for the end of the executor (a thread of its own) and for
 `_asyncgen_finalizer_hook` (whichever thread collects the generator).
@@ -64,7 +65,7 @@ class Lifecycle(Signals, Inside):
         self._asyncgens_shutdown_called = False
         # The interpreter's own hooks, while the loop runs.
         self._saved_hooks: Any = None
-        # The interpreter's own depth, while debug mode has replaced it.
+        # The interpreter's own depth of coroutine origins, while debug mode has replaced it.
         self._saved_origin_depth: int | None = None
         self.set_debug(asyncio.coroutines._is_debug_mode())  # type: ignore[attr-defined]
 
@@ -91,7 +92,7 @@ class Lifecycle(Signals, Inside):
             self._run_forever_cleanup()
 
     def _run_forever_setup(self) -> None:
-        """All that makes the loop run but the ticks: `_run_once()` may be called from now on."""
+        """Does all that running takes except the ticks: `_run_once()` may be called from now on."""
         self._check_closed()
         self._check_running()
         self._mark_running()
@@ -124,7 +125,7 @@ class Lifecycle(Signals, Inside):
         new_task = not asyncio.isfuture(future)
         task = asyncio.ensure_future(cast(Awaitable[_T], future), loop=self)
         if new_task:
-            # If it does not complete, an exception says so: no log entry beside it.
+            # If it does not complete, an exception says so, and needs no log entry as well.
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         task.add_done_callback(_stop_loop)
         try:
@@ -255,10 +256,10 @@ class Lifecycle(Signals, Inside):
             if executor is None:
                 executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
                 self._default_executor = executor
-        return outcome_of(executor.submit(func, *args), self)  # type: ignore[arg-type]
+        return outcome_of(executor.submit(func, *args), self)
 
     def set_default_executor(self, executor: Executor) -> None:
-        """What `run_in_executor(None, …)` uses: a `ThreadPoolExecutor`."""
+        """Sets the `ThreadPoolExecutor` that `run_in_executor(None, …)` uses."""
         if not isinstance(executor, ThreadPoolExecutor):
             if sys.version_info >= (3, 11):
                 raise TypeError("executor must be ThreadPoolExecutor instance")
@@ -317,13 +318,13 @@ class Lifecycle(Signals, Inside):
         return self._exception_handler
 
     def set_exception_handler(self, handler: _ExceptionHandler | None) -> None:
-        """Whom to tell of errors that have no caller: `handler(loop, context)`."""
+        """Has errors without a caller passed to `handler(loop, context)`."""
         if handler is not None and not callable(handler):
             raise TypeError(f"A callable object or None is expected, got {handler!r}")
         self._exception_handler = handler
 
     def default_exception_handler(self, context: _Context) -> None:
-        """Logs `context` as an error, with where its object was created in debug mode."""
+        """Logs `context` as an error, in debug mode with the place where its object was made."""
         exception = context.get("exception")
         current = getattr(self, "_current_handle", None)
         origin = getattr(current, "_source_traceback", None)

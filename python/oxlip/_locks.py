@@ -1,8 +1,8 @@
 """asyncio's event, lock, condition and semaphores with a native half.
 
 They derive from asyncio's classes of the same names, mean the same, and work on any loop. What
-needs no waiting is native; the coroutines here are those of a task that waits, where every release
-of Python has it alike, and asyncio's own where not.
+needs no waiting is native. The coroutines here are for a task that has to wait, in the cases in
+which every release of Python behaves alike; the rest is asyncio's own code.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class _Disturbed:
         acquired: Sequence[BaseException] = (),
     ) -> None:
         self._condition = condition
-        # None: it is no waiter any more.
+        # `None`: it does not wait any more.
         self._waiter = waiter
         # Of what the future or the lock has raised; gone when it is raised, as it will know this.
         self._waited = list(waited)
@@ -186,7 +186,7 @@ class _Disturbed:
         return True
 
     def release(self) -> None:
-        """It was."""
+        """Pretends to release the lock: it was released."""
 
     @property
     def _waiters(self) -> Any:
@@ -199,7 +199,7 @@ class _Disturbed:
         return self
 
     def append(self, waiter: Any) -> None:
-        """It was there."""
+        """Pretends to append the waiter: it was in the queue."""
 
     def remove(self, waiter: Any) -> None:
         if self._waiter is not None:
@@ -220,7 +220,7 @@ class _Disturbed:
 
 
 class _NativeSemaphore(Copied, _native.Semaphore):
-    """In front of a class of asyncio's."""
+    """The native half and its coroutines, for a class that also derives from asyncio's."""
 
     _ATTRIBUTES = ("_value", "_waiters", "_bound_value")
 

@@ -1,8 +1,9 @@
 """The threads in which names are looked up: a loop's own, so that no other work delays them.
 
-A look-up may block for as long as the network lets it, and nothing can interrupt it. In the default
-executor it would wait for whatever the program does there, and the program for it. These threads
-are as many at most as asyncio's executor would have, and begin when they are needed.
+A look-up may block for as long as the network lets it, and nothing can interrupt it. In the
+default executor it would wait for whatever the program does there, and the program for it.
+There are at most as many of these threads as asyncio's executor would have, and they are
+started when needed.
 
 Used and ended on the loop's thread.
 """
@@ -17,7 +18,7 @@ _T = TypeVar("_T")
 
 
 class Lookups:
-    """A pool of threads that begins at the first look-up."""
+    """A pool of threads that starts with the first look-up."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
@@ -33,7 +34,7 @@ class Lookups:
         return answer
 
     def end(self) -> None:
-        """Ends the threads: at once, but for those in the middle of a look-up, which end after it.
+        """Ends the threads: at once, or after the look-up that they are in the middle of.
 
         What has not begun is cancelled.
         """

@@ -26,8 +26,8 @@ else:
 class EventLoop(UnixSockets, Datagrams, Sendfile, Subprocesses, StartTls, _native.EventLoop, _Base):
     """An asyncio event loop whose scheduling, timers, sockets and transports are native.
 
-    `driver` names what waits for the operating system (`oxlip doctor` lists them); `None` means
-    what the environment variable `OXLIP_DRIVER` says, and without it the best that works here.
+    `driver` names what waits for the operating system (`oxlip doctor` lists the drivers). `None`
+    means what the environment variable `OXLIP_DRIVER` says, else the best that works here.
     `ValueError` for a name that is not one, `OSError` where the system does not allow it.
 
     One thread owns the loop while it runs; only `call_soon_threadsafe()` is for the others.

@@ -1,7 +1,7 @@
 """`connect_read_pipe` and `connect_write_pipe`.
 
-The transports are over the file object of a pipe, a FIFO, a socket or a character device, and close
-it at their end.
+Their transports use the file object of a pipe, a FIFO, a socket or a character device, and
+close it at their end.
 
 Runs on the loop's thread.
 """

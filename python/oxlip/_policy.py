@@ -1,6 +1,6 @@
 """The event loop policy, for programs that make their loop through asyncio's globals.
 
-Policies are deprecated from Python 3.14 on, and what sets one warns; `oxlip.run` and
+Policies are deprecated from Python 3.14 on, and setting one warns. `oxlip.run` and
 `oxlip.new_event_loop` need none.
 """
 
@@ -31,12 +31,12 @@ class EventLoopPolicy(_DefaultPolicy):
 
 
 def install() -> None:
-    """Makes every loop that asyncio creates from now on, in any thread, ours.
+    """Makes oxlip's the loops that asyncio creates from now on, in any thread.
 
-    And every stream: `asyncio.open_connection()`, `start_server()` and their kin for Unix sockets
-    become oxlip's; what has been imported by name before stays. And every lock, queue and timeout:
-    asyncio's classes make oxlip's. And our loops make futures and tasks of ours, which `gather()`,
-    `wait()` and `TaskGroup` count natively.
+    The same goes for streams: `asyncio.open_connection()`, `start_server()` and their kin for Unix
+    sockets become oxlip's, except where they have already been imported by name. asyncio's classes
+    of locks, queues and timeouts make oxlip's objects. Our loops make futures and tasks of ours,
+    which `gather()`, `wait()` and `TaskGroup` count natively.
     """
     if sys.version_info >= (3, 14):
         warnings.warn(

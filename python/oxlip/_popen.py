@@ -1,10 +1,11 @@
-"""The `subprocess.Popen` of a child without `Popen.__init__`, which is half of a spawn's cost.
+"""A child's `subprocess.Popen`, made without `Popen.__init__`, which is half of what a spawn
+costs.
 
-What asyncio's callers ask for nearly always, a program with its arguments, its files and perhaps a
-folder and an environment, comes down to a few system calls. They are made here as the class makes
-them, with its audit events and errors, and the object gets the attributes it would have. Everything
-else is left to the class: other options, a class or a method that the program has replaced, a
-Python whose objects or whose `fork_exec` are not those known here.
+What asyncio's callers nearly always ask for (a program with its arguments, its files and
+perhaps a folder and an environment) comes down to a few system calls. They are made here as the
+class makes them, with its audit events and errors, and the object gets the attributes that it
+would have. Everything else is left to the class: other options, a class or a method that the
+program has replaced, a Python whose objects or whose `fork_exec` are not the ones known here.
 
 Used by `_subprocess.py`; on any thread.
 """
@@ -24,7 +25,7 @@ from typing import Any, ClassVar
 
 _PIPE, _DEVNULL = subprocess.PIPE, subprocess.DEVNULL
 
-# What is known of the class: its methods that are passed over, and the attributes of an object.
+# What is known of the class: its methods that are bypassed, and the attributes of an object.
 _get_methods = attrgetter(
     *("__new__", "__setattr__", "__init__", "_execute_child", "_get_handles", "_close_pipe_fds")
 )
@@ -48,7 +49,7 @@ _ASKS_VFORK = hasattr(subprocess, "_USE_VFORK")
 
 
 class _Known:
-    """What was learnt of the class when it made its last object."""
+    """What was learnt about the class when it last made an object."""
 
     popen: Any = None
     methods: Any = None
@@ -92,7 +93,7 @@ def _is_simple(file: Any) -> bool:
 
 
 def _learn(made: Any) -> None:
-    """From an object that the class has made."""
+    """Learns from an object that the class has made."""
     cls = type(made)
     if (cls.__module__, cls.__qualname__) != ("subprocess", "Popen"):
         return
@@ -136,7 +137,7 @@ def _make(
         _closed_child_pipe_fds=False,
         _child_created=False,
     )
-    # Ends of pipes: the child's, and this process's until they are files.
+    # Ends of pipes: the child's, and this process's until they become file objects.
     theirs: list[int] = []
     ours: list[int] = []
     fds = [-1] * 6
@@ -187,7 +188,7 @@ def _close(fds: list[int]) -> None:
 
 
 def _start(fields: dict[str, Any], shell: bool, fds: list[int], cwd: Any, env: Any) -> None:
-    """The child of the object that has these attributes."""
+    """Starts the child of the object that has these attributes."""
     args = fields["args"]
     arguments = ["/bin/sh", "-c", args] if shell else list(args)
     program = arguments[0]
@@ -243,7 +244,7 @@ def _start(fields: dict[str, Any], shell: bool, fds: list[int], cwd: Any, env: A
 
 
 def _error(said: bytes, program: Any, cwd: Any) -> Exception:
-    """Why the child could not be started, by what it has said."""
+    """The error for what the child has reported about its failed start."""
     kind, _, rest = said.partition(b":")
     number, _, text = rest.partition(b":")
     if kind != b"OSError" or text not in (b"", b"noexec", b"noexec:chdir"):
@@ -267,7 +268,7 @@ def _posix_spawn(program: Any, arguments: list[Any], fds: list[int], env: Any) -
 
 
 def _places(name: bytes, env: Any) -> tuple[bytes, ...]:
-    """Where a program of this name may be."""
+    """The places where a program of this name may be."""
     if env is not None or os.get_exec_path is not _get_exec_path:
         return tuple(os.path.join(os.fsencode(it), name) for it in os.get_exec_path(env))
     path = os.environ.get("PATH", os.defpath)
@@ -282,7 +283,7 @@ _get_exec_path = os.get_exec_path
 
 
 class _Path:
-    """`PATH` when it was last looked at."""
+    """`PATH` as it was when last looked at."""
 
-    # In one, since loops of several threads look.
+    # In one assignment, because loops in several threads look.
     known: ClassVar[tuple[str | None, list[bytes]]] = (None, [])

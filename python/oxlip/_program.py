@@ -46,7 +46,7 @@ def run_module(name: str, arguments: list[str]) -> None:
 
 
 def _begin(argv: list[str], *folders: str) -> ModuleType:
-    """What the interpreter sets up before it runs a program: gives the new, empty `__main__`."""
+    """Sets up what the interpreter does before a program; returns the new, empty `__main__`."""
     sys.argv = argv
     # Without `-P` the first entry is the folder of whatever was started, here of oxlip itself.
     if not getattr(sys.flags, "safe_path", sys.flags.isolated):

@@ -1,4 +1,4 @@
-"""Coroutine functions that are mostly done at once: then they are native."""
+"""Coroutine functions that usually finish at once, and are native then."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def prompt(function: _Function) -> _Function:
-    """A native function for this one, which is asked where something has to be waited for.
+    """A native function for this one, which is called only when something has to be waited for.
 
-    Before Python 3.12, `inspect` would not take it for a coroutine function: there it is this one.
-    Without a GIL it would not be faster.
+    Before Python 3.12, `inspect` would not take it for a coroutine function, and without a GIL it
+    would not be faster: there, this one itself is returned.
     """
     if sys.version_info < (3, 12) or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return function

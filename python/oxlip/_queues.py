@@ -18,7 +18,7 @@ else:
 
 _T = TypeVar("_T")
 
-# Stands for no item, where any object may be one.
+# Stands for "no item", since any object may be an item.
 NO_ITEM = object()
 
 
@@ -60,7 +60,7 @@ class Queue(Copied, _native.Queue, _Queue[_T]):
 
     @staticmethod
     def _leave(waiter: asyncio.Future[None], waiters: Any) -> None:
-        """A waiter that something else than its turn has woken is none any more."""
+        """Removes a waiter that was woken by something other than its turn."""
         waiter.cancel()
         try:
             waiters.remove(waiter)

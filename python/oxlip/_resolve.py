@@ -1,8 +1,8 @@
-"""`getaddrinfo` and `getnameinfo`, and which of them need no thread.
+"""`getaddrinfo` and `getnameinfo`, and which calls of them need no thread.
 
-A name may need the network, so it is looked up in a thread (`_lookups.py`). An address literal is
-only parsed: `socket.getaddrinfo` itself does that at once, with every zone, short form and flag of
-the platform, so the answer (or the error) is exactly its own.
+A name may need the network, so it is looked up in a thread (`_lookups.py`). An address literal
+only has to be parsed. `socket.getaddrinfo` itself does that at once, with every zone, short
+form and flag of the platform, so the answer (or the error) is exactly its own.
 
 Runs on the loop's thread; only the look-up of names leaves it.
 """
@@ -71,7 +71,7 @@ class Resolve(Lifecycle):
         self._check_closed()
         if socket.getaddrinfo is _system_getaddrinfo and _is_numeric(host, port):
             return look_up(*query)
-        return await outcome_of(self._lookups.submit(look_up, *query), self)  # type: ignore[arg-type]
+        return await outcome_of(self._lookups.submit(look_up, *query), self)
 
     async def getnameinfo(
         self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int = 0
@@ -81,7 +81,7 @@ class Resolve(Lifecycle):
         if flags & _NUMERIC_NAME == _NUMERIC_NAME:
             return socket.getnameinfo(sockaddr, flags)
         answer = self._lookups.submit(socket.getnameinfo, sockaddr, flags)
-        return await outcome_of(answer, self)  # type: ignore[arg-type]
+        return await outcome_of(answer, self)
 
     async def _ensure_resolved(
         self,
@@ -168,7 +168,7 @@ def _port_number(port: Any) -> int | None:
 
 
 def _complete(found: tuple[Any, ...], port: int, ipv6_rest: list[int]) -> tuple[Any, ...]:
-    """A resolved address with the port and the IPv6 parts that its user gave.
+    """A resolved address with the port and the IPv6 parts that the caller gave.
 
     A zone in the address itself wins over a scope beside it.
     """

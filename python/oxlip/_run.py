@@ -1,4 +1,4 @@
-"""`run`: one program's main coroutine on a loop of its own, as `asyncio.run`."""
+"""`run`: one program's main coroutine on a loop of its own, as `asyncio.run` does it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(
 if sys.version_info < (3, 11):
 
     def _run_310(main: Coroutine[Any, Any, _T], loop: EventLoop, debug: bool | None) -> _T:
-        """Python 3.10 has no `Runner`. Here Ctrl-C interrupts the loop, as in its `asyncio.run`."""
+        """`run` for Python 3.10, which has no `Runner`: Ctrl-C interrupts the loop, as there."""
         try:
             if not asyncio.iscoroutine(main):
                 raise ValueError(f"a coroutine was expected, got {main!r}")

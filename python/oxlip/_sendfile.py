@@ -1,11 +1,12 @@
-"""`sendfile` and `sock_sendfile`: a file goes out without a detour through this process.
+"""`sendfile` and `sock_sendfile`: a file is sent without a detour through this process.
 
 What sendfile(2) cannot do (a file in memory, a transport that encrypts) is read in the default
 executor and written piece by piece, unless the caller forbids it.
 
-A transport lends its socket for the time (`transport/reserve.rs`): what was written before goes
-first, writes are refused, reading is paused. The file is sent on a duplicate of the descriptor, so
-that a transport that ends meanwhile closes nothing under it. Runs on the loop's thread.
+A transport lends its socket meanwhile (`transport/reserve.rs`): what was written before goes
+first, writes are refused, reading is paused. The file is sent on a duplicate of the descriptor,
+so that a transport that ends meanwhile does not close it under the sender. Runs on the loop's
+thread.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _BLOCK_OF_A_TRANSPORT = 16 * 1024
 
 
 class Sendfile(SocketCalls):
-    """Files, sent whole or in part."""
+    """Sending files, whole or in part."""
 
     async def sock_sendfile(
         self,
@@ -129,8 +130,8 @@ class Sendfile(SocketCalls):
             while left > 0:
                 most = min(left, _MOST_AT_ONCE)
                 if size > offset:
-                    # No more than there is: the end of what is asked for in vain the kernel's TLS
-                    # keeps, to join it with what follows (before Linux 6.5).
+                    # No more than the file has: if asked for more, the kernel's TLS keeps the end
+                    # back, to join it with what follows (before Linux 6.5).
                     most = min(most, size - offset)
                 try:
                     sent = os.sendfile(sock.fileno(), source, offset, most)
@@ -138,7 +139,7 @@ class Sendfile(SocketCalls):
                     works = True
                 except OSError as exc:
                     if total == 0:
-                        # Most likely a file that cannot be mapped; if not, a plain send tells.
+                        # Most likely a file that cannot be mapped; if not, a plain send will raise.
                         text = "os.sendfile call failed"
                         raise asyncio.SendfileNotAvailableError(text) from exc
                     if exc.errno == errno.ENOTCONN and type(exc) is not ConnectionError:
@@ -194,19 +195,19 @@ class Sendfile(SocketCalls):
 
 
 class _Sender:
-    """Who has reserved a transport; the transport calls it."""
+    """The holder of a reserved transport, which calls it."""
 
     def __init__(self, sock: socket.socket, turn: asyncio.Future[None]) -> None:
         self.sock = sock
         self.turn = turn
 
     def begin(self) -> None:
-        """The transport has sent what it had."""
+        """Called when the transport has sent what it had."""
         if not self.turn.done():
             self.turn.set_result(None)
 
     def lost(self, error: BaseException | None) -> None:
-        """The transport is closed: sending fails from now on, and a wait for room ends."""
+        """Called when the transport is closed: sending fails from now on, waits for room end."""
         if not self.turn.done():
             self.turn.set_exception(error or ConnectionError("Connection is closed by peer"))
         try:
@@ -227,7 +228,7 @@ class _Blocks:
         self._count = count
         self._buffer = memoryview(bytearray(min(count, size) if count else size))
         self.sent = 0
-        # Also to the beginning, which is not where it must be now; a pipe has no positions.
+        # To the beginning as well: the file may stand elsewhere now. A pipe has no position.
         self._has_positions = offset > 0 or _has_positions(file)
         if self._has_positions:
             file.seek(offset)

@@ -1,8 +1,8 @@
 """`create_server`, and the `Server` that it and `create_unix_server` return.
 
-Accepting is native: for each connection the native loop makes the protocol and the transport and
-counts it (`_native.Server`). The listening sockets belong to the server, which closes
-them once. Runs on the loop's thread, to which what other threads end is passed on.
+Accepting is native: for each connection the native loop makes the protocol and the transport,
+and counts it (`_native.Server`). The listening sockets belong to the server, which closes them
+once. Runs on the loop's thread; what other threads close is passed on to it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Server(_native.Server, asyncio.Server):
         self._sockets: list[socket.socket] | None = sockets
         self._protocol_factory = protocol_factory
         self._backlog = backlog
-        # Called once, when the listening sockets are closed.
+        # Called once, after the listening sockets are closed.
         self._cleanup = cleanup
         self._serving = False
         self._serving_forever: asyncio.Future[None] | None = None
@@ -61,7 +61,7 @@ class Server(_native.Server, asyncio.Server):
         self._waiters: list[asyncio.Future[None]] | None = []
         # Transports that are not the loop's own; before 3.13, how many there are.
         self._others: Any = weakref.WeakSet() if sys.version_info >= (3, 13) else 0
-        # Of which each connection gets a copy since 3.15; before, it is where serving has begun.
+        # Since 3.15 each connection gets a copy of it; before, serving began in it.
         self._context = contextvars.copy_context() if sys.version_info >= (3, 15) else None
 
     def __repr__(self) -> str:
@@ -172,7 +172,7 @@ class Server(_native.Server, asyncio.Server):
                 start = functools.partial(self._context.run, start)
             start(self._protocol_factory, sock, self, self._backlog)
 
-    # By these asyncio's transports, and those that are written like them, say whose they are.
+    # asyncio's transports, and those written like them, use these to say whose they are.
     if sys.version_info >= (3, 13):
 
         def _attach(self, transport: Any) -> None:
@@ -207,7 +207,7 @@ class Server(_native.Server, asyncio.Server):
         return weakref.WeakSet(self._transports())
 
     def _wakeup(self) -> None:
-        """Closed, and without a connection of the loop's own."""
+        """Called when the server is closed and none of the loop's own connections is left."""
         if self._others:
             return
         waiters, self._waiters = self._waiters, None
@@ -223,7 +223,7 @@ class Serve(Resolve):
 
     def __init__(self) -> None:
         super().__init__()
-        # What the native loop knows a listening socket by.
+        # How the native loop identifies a listening socket.
         self._listening: dict[socket.socket, int] = {}
 
     # The names are those of asyncio's loop.
@@ -234,7 +234,7 @@ class Serve(Resolve):
         self._listening[sock] = self._listen(sock, protocol_factory, server, backlog)
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        """Accepts no more from `sock`, and closes it."""
+        """Stops accepting from `sock`, and closes it."""
         key = self._listening.pop(sock, None)
         if key is not None:
             self._unlisten(key)
@@ -370,7 +370,7 @@ class Serve(Resolve):
 
 
 async def begin_serving(server: Server, *, owned: bool) -> None:
-    """Starts to serve, or leaves nothing open but a socket of the caller's that cannot listen."""
+    """Starts serving, or leaves nothing open but a caller's socket that cannot listen."""
     try:
         await server.start_serving()
     except BaseException as exc:
@@ -409,5 +409,5 @@ def _set_options(sock: socket.socket, options: list[tuple[int, int]]) -> None:
                 "SO_REUSEPORT defined but not implemented."
             ) from exc
     if sock.family == socket.AF_INET6:
-        # One socket a family: an IPv4 address of the same port has its own.
+        # An IPv4 address with the same port has a socket of its own.
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

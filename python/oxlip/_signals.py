@@ -1,13 +1,14 @@
 """Signals: `add_signal_handler`, and a wait that a signal ends at once.
 
 A handler is an ordinary Python signal handler that only schedules the callback. It needs no
-descriptor, so it cannot lose a signal to another library's wake-up descriptor, and a forked child
-that gets a signal does not run the callback in its parent.
+descriptor, so it cannot lose a signal to another library's wake-up descriptor, and a forked
+child that gets a signal does not run the callback in its parent.
 
-What a descriptor is for is the moment between the interpreter's last look at its signals and the
-kernel's wait: a signal that comes then would stay unseen until something else ends the wait. So
-while the loop runs in the main thread, the interpreter writes each signal to a socket that the
-loop reads (see signal.set_wakeup_fd), unless somebody else has already asked for those writes.
+A descriptor is needed for one thing: the moment between the interpreter's last look at its
+signals and the kernel's wait. A signal that arrives then would stay unnoticed until something
+else ends the wait. So while the loop runs in the main thread, the interpreter writes each
+signal to a socket that the loop reads (see signal.set_wakeup_fd), unless somebody else already
+receives these writes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The `sock_*` coroutines: `sock_recv`, `sock_sendall`, `sock_accept`, `sock_recvfrom` and so on.
 
-Each tries at once and waits only if it must. Across a wait only the socket object is held, never
-its number: once another thread or task has closed it, the next attempt fails with EBADF, whoever
-the kernel has given the number to.
+Each tries at once, and waits only if it must. Across a wait only the socket object is held,
+never its number: once another thread or task has closed it, the next attempt fails with EBADF,
+whoever the kernel has given the number to.
 
 Runs on the loop's thread. The sockets are the caller's and must be non-blocking.
 """

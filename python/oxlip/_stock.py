@@ -1,4 +1,4 @@
-"""What asyncio has of its own behind its names, and which of its classes make objects of ours."""
+"""asyncio's own classes and functions, and which of its classes make objects of ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def stock_class(module: ModuleType, name: str) -> type[Any]:
 
 
 def stock_function(module: ModuleType, name: str) -> Any:
-    """asyncio's own function, likewise."""
+    """As `stock_class`, for a function."""
     return inspect.unwrap(getattr(module, name))
 
 
@@ -37,7 +37,7 @@ MAKERS: dict[type[Any], tuple[type[Any], Any]] = {}
 
 
 def makes_ours(stock: type[Any]) -> bool:
-    """Whether it does, and nobody has given it another `__new__` since."""
+    """Whether asyncio's class makes ours, and nobody has given it another `__new__` since."""
     return stock in MAKERS and stock.__new__ is MAKERS[stock][1]
 
 

@@ -1,8 +1,9 @@
 """asyncio's streams with a native reader and writer: same functions, classes and meaning.
 
-`StreamReader` and `StreamWriter` are asyncio's classes, whose methods that a busy connection calls
-ask a native half first. They work on any loop. Who calls `open_connection()`, `start_server()` or
-the two for Unix sockets gets them, after `take_over()` also by asyncio's functions of these names.
+`StreamReader` and `StreamWriter` derive from asyncio's classes. The methods that a busy
+connection calls ask a native half first. They work on any loop. `open_connection()`,
+`start_server()` and the two for Unix sockets make them, and after `take_over()` so do asyncio's
+functions of these names.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ._prompt import prompt
 from ._stock import beyond
 
 _LIMIT = asyncio.streams._DEFAULT_LIMIT  # type: ignore[attr-defined]
-# What is behind the names, whoever replaces them later.
+# asyncio's own, whoever replaces them later.
 _Reader = asyncio.StreamReader
 _Writer = asyncio.StreamWriter
 _Protocol = asyncio.StreamReaderProtocol
@@ -146,7 +147,7 @@ class StreamReaderProtocol(_Protocol):
         self._strong_reader = None
 
     def _answered(self, task: asyncio.Task[None], transport: asyncio.BaseTransport) -> None:
-        """The callback's coroutine is over; if that was not its own wish, so is the connection."""
+        """The callback's coroutine has ended. If it has failed, the connection is closed."""
         if task.cancelled():
             transport.close()
         elif (error := task.exception()) is not None:
@@ -168,7 +169,7 @@ _native.adopt_methods(StreamWriter, _native.StreamWriter)
 
 
 def _is_asyncios(function: Any) -> bool:
-    """Whether nobody has put another in its place."""
+    """Whether it is asyncio's own, and not a replacement."""
     code = getattr(getattr(function, "fget", function), "__code__", None)
     return code is not None and code.co_filename == asyncio.streams.__file__
 

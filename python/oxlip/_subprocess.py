@@ -1,13 +1,13 @@
 """`subprocess_exec` and `subprocess_shell`.
 
-The child is made by `subprocess.Popen`. What its transport tells the protocol, and in which order,
-is the business of asyncio's own class, that of the Python that runs, over native pipes. That a
-child has ended is learnt from a pidfd, which the loop watches as it does any descriptor: no thread,
-no handler of SIGCHLD. Where there is no pidfd to be had, a thread waits for this one child.
+The child is made by `subprocess.Popen`. Over native pipes, the running Python's own asyncio
+class decides what the transport tells the protocol, and in which order. A pidfd tells that a
+child has ended; the loop watches it like any descriptor, so there is no thread and no handler
+of SIGCHLD. Where no pidfd can be had, a thread waits for this one child.
 
-Only the loop's thread reaps. Until then the system gives the number of the child to nobody else, so
-a signal that is sent here reaches the child or nobody. On Pythons that still have child watchers,
-one that the program has chosen is used instead.
+Only the loop's thread reaps. Until then the system gives the child's number to nobody else, so
+a signal that is sent here reaches the child or nobody. On Pythons that still have child
+watchers, one that the program has chosen is used instead.
 
 Runs on the loop's thread, except for `_wait_in_thread`.
 """
@@ -39,7 +39,7 @@ _File: TypeAlias = "int | IO[Any] | None"
 
 _NOTHING: contextlib.nullcontext[None] = contextlib.nullcontext()
 
-# What is reported for a child whose end somebody else has taken.
+# What is reported for a child that somebody else has reaped.
 UNKNOWN = 255
 
 if sys.version_info < (3, 14):
@@ -56,7 +56,7 @@ class SubprocessTransport(BaseSubprocessTransport):
     _pipes: dict[int, Any]
     _returncode: int | None
 
-    # Set once the child has ended, for who has given up making it.
+    # Set once the child has ended, for a caller that has given up making it.
     _exited: asyncio.Future[None] | None = None
 
     def __init__(self, event_loop: Subprocesses, *args: Any, **options: Any) -> None:
@@ -122,7 +122,7 @@ class SubprocessTransport(BaseSubprocessTransport):
             self._close_pipes()  # It was closed meanwhile.
 
     def _connect_nothing(self, waiter: asyncio.Future[None] | None) -> None:
-        """Does without a task what has nothing to wait for."""
+        """Connects without a task when there are no pipes to wait for."""
         try:
             super()._connect_pipes(waiter).send(None)
         except StopIteration:
@@ -139,7 +139,7 @@ class SubprocessTransport(BaseSubprocessTransport):
                     ends.callback(pipe.pipe.close)
         if self._proc is None:
             return
-        # Those that were to become transports, and did not.
+        # The files that were to become transports, and did not.
         files = (self._proc.stdin, self._proc.stdout, self._proc.stderr)
         for number, file in enumerate(files):
             if file is not None and self._pipes.get(number) is None:
@@ -152,7 +152,7 @@ class SubprocessTransport(BaseSubprocessTransport):
 
 
 class _FreshLoop:
-    """The loop to a transport that is being made: asyncio's class creates a task for its pipes."""
+    """The loop as a new transport sees it: asyncio's class creates a task to connect its pipes."""
 
     def __init__(self, event_loop: Subprocesses) -> None:
         self._event_loop = event_loop
@@ -174,7 +174,7 @@ class Subprocesses(Pipes):
 
     def __init__(self) -> None:
         super().__init__()
-        # By their pidfds.
+        # Children by their pidfds.
         self._children: dict[int, SubprocessTransport] = {}
 
     async def subprocess_shell(
@@ -325,7 +325,7 @@ class Subprocesses(Pipes):
         try:
             thread.start()
         except RuntimeError:
-            # No more threads either: the child cannot be kept.
+            # No thread can be started either, so the child cannot be kept.
             transport.close()
             if transport._proc is not None:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -362,14 +362,14 @@ class Subprocesses(Pipes):
         else:
             returncode = os.waitstatus_to_exitcode(status)
             if proc is not None:
-                # At once: the number may be somebody else's from now on.
+                # At once, because from now on the number may be somebody else's.
                 proc.returncode = returncode
             if self.get_debug():
                 logger.debug("process %s exited with returncode %s", pid, returncode)
         if sys.version_info >= (3, 12):
             self.call_soon(transport._process_exited, returncode)
         else:
-            # Those let one tick pass for the callbacks of the pipes.
+            # asyncio's watchers let one tick pass for the callbacks of the pipes.
             self.call_soon(self.call_soon, transport._process_exited, returncode)
 
     def _child_watcher_callback(

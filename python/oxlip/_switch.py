@@ -1,7 +1,9 @@
-"""What `oxlip.install()` and `oxlip run` put under asyncio's names, and where it gives way.
+"""What `oxlip.install()` and `oxlip run` put behind asyncio's names, and where they leave
+asyncio's own.
 
-asyncio's classes stay what they are, and make objects of ours, but asyncio's own while a program
-has replaced one of their methods. asyncio's functions are replaced, save where a program has.
+asyncio's classes stay what they are, but make objects of ours; while a program has replaced one
+of their methods, they make their own again. asyncio's functions are replaced, except where a
+program has replaced them already.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ REPLACEMENTS: dict[type[Any], type[Any]] = {
     _queues._Queue: _queues.Queue,
 }
 
-# asyncio's functions that have another here: name → (asyncio's, module, ours).
+# asyncio's functions that have a replacement here: name → (asyncio's, module, ours).
 FUNCTIONS: dict[str, tuple[Any, ModuleType, Any]] = {}
 
 if sys.version_info >= (3, 11):
@@ -76,7 +78,7 @@ def take_over() -> None:
 
 
 class _Signature:
-    """Of a class, and of none that derives from it."""
+    """A signature for one class, but for none that derives from it."""
 
     def __init__(self, cls: type[Any]) -> None:
         signature = inspect.signature(cls.__init__)
@@ -90,7 +92,7 @@ class _Signature:
         raise AttributeError("__signature__")
 
 
-# What a class has that is no method of asyncio's.
+# Attributes of every class, which are no methods of asyncio's.
 _NO_METHODS = {
     "__new__",
     "__class_getitem__",
@@ -101,7 +103,7 @@ _NO_METHODS = {
 
 
 def _methods(stock: type[Any]) -> tuple[Callable[[type[Any]], Any], Any]:
-    """What gets asyncio's methods, and what it got here: nothing if they were replaced before."""
+    """A getter of a class's methods, and asyncio's own; `None` if they were replaced before."""
     found = {
         name
         for cls in stock.__mro__[:-1]
@@ -118,7 +120,7 @@ _METHODS = {stock: _methods(stock) for stock in REPLACEMENTS}
 
 
 def _maker(stock: type[Any], ours: type[Any]) -> Callable[..., Any]:
-    """A `__new__` of asyncio's class, for itself and for what derives from it."""
+    """A `__new__` for asyncio's class, which classes that derive from it inherit."""
     methods, own = _METHODS[stock]
 
     def others(cls: type[Any], *args: Any, **kwargs: Any) -> Any:
@@ -128,10 +130,10 @@ def _maker(stock: type[Any], ours: type[Any]) -> Callable[..., Any]:
     return _native.Maker(
         stock,
         ours,
-        # Who has replaced one of asyncio's methods means it: the native ones would not call it.
+        # A program that has replaced one of asyncio's methods wants it to be called.
         lambda: methods(stock) == own,
         others,
         ours.__init__ is object.__init__,
-        # Who asks for the arguments of the class gets those of its `__init__`, as before.
+        # Asking for the arguments of the class still gives those of its `__init__`.
         inspect.signature(stock.__init__),
     )

@@ -1,15 +1,15 @@
 """What `oxlip run` does to asyncio so that every loop the program makes is ours.
 
-Only `oxlip run` calls this, before the program starts; importing oxlip changes nothing. Programs
-make their loops in three ways, and each is led here:
+Only `oxlip run` calls this, before the program starts; importing oxlip changes nothing.
+Programs make their loops in three ways, and each is redirected here:
 
-* through the policy (`asyncio.run`, `Runner`, `new_event_loop`, a subclass of the default policy):
-  the default policy asks its class for a loop factory;
+* through the policy (`asyncio.run`, `Runner`, `new_event_loop`, a subclass of the default
+  policy): the default policy asks its class for a loop factory;
 * by the class, as uvicorn does (`loop_factory=asyncio.SelectorEventLoop`);
-* through uvloop, if it is installed or not: a module of that name that gives our loops.
+* through uvloop, whether it is installed or not: a module of that name makes our loops.
 
-asyncio's streams, locks, queues and timeouts are oxlip's as well, and so are tasks. A program
-that brings a loop class of its own keeps it.
+asyncio's streams, locks, queues, timeouts and tasks become oxlip's as well. A program that
+brings a loop class of its own keeps it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def take_over() -> None:
 
 
 def _uvloop() -> ModuleType:
-    """The public names of uvloop. There is nothing to install: it has been done."""
+    """A module with uvloop's public names. Its `install()` has nothing left to do."""
     module = ModuleType("uvloop", "oxlip in the place of uvloop, see `oxlip run --help`.")
     module.__dict__.update(
         __version__=f"0+oxlip.{__version__}",
@@ -83,5 +83,5 @@ def _uvloop() -> ModuleType:
 
 
 def _run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None, **_: object) -> _T:
-    """`uvloop.run`, whose loop factory has nothing to choose any more."""
+    """`uvloop.run`: there is only one loop factory left to choose."""
     return asyncio.run(main, debug=debug)

@@ -18,22 +18,22 @@ def task_set() -> Any:
 
 
 def make_native(tasks: Any) -> bool:
-    """Lets what goes into the set and leaves it do so by native functions. False: it is not the set
-    whose functions these are, which Python 3.14 has made simpler, or somebody has changed it."""
+    """Has native functions add tasks to the set and remove them. `False`: it is not the set that
+    they are for (Python 3.14 has a simpler one), or somebody has changed it."""
     if type(tasks) is not WeakSet or vars(tasks).keys() != _FIELDS_OF_A_SET:
         return False
     native = _native.TaskSet(tasks)
     vars(tasks).update(add=native.add, _remove=native.remove)
     tasks.__class__ = _TaskSet
-    # Tasks that are found to be garbage may not be given out any more: the collector clears the
-    # weak references to them, so that a set has none of them, but the native list would.
+    # A task that was found to be garbage must not be returned any more. The collector clears the
+    # weak references to it, so a set does not have it, but the native list would.
     if _native.list_tasks_to_collect not in gc.callbacks:
         gc.callbacks.append(_native.list_tasks_to_collect)
     return True
 
 
 class _TaskSet(WeakSet[Any]):
-    """Gets most of its tasks when somebody looks."""
+    """A set that gets most of its tasks only when somebody looks."""
 
     @property
     def data(self) -> set[Any]:

@@ -1,6 +1,6 @@
-"""asyncio's futures and tasks, native where the running Python's are known (3.12 to 3.15).
+"""asyncio's futures and tasks, native on the Pythons whose own are known (3.12 to 3.15).
 
-`Future` and `Task` derive from asyncio's, and work on any loop. After `take_over()`, loops of ours
+`Future` and `Task` derive from asyncio's, and work on any loop. After `take_over()`, our loops
 make them.
 """
 

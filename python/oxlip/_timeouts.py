@@ -30,7 +30,7 @@ if sys.version_info >= (3, 11):
         _ATTRIBUTES = ("_state", "_timeout_handler", "_task", "_when", "_cancelling")
         _ARGUMENTS = ("_when",)
 
-        # All is set when it is made.
+        # All of it is set on creation.
         __init__ = object.__init__  # type: ignore[assignment]
 
         async def __aenter__(self) -> Any:
@@ -77,5 +77,5 @@ if sys.version_info >= (3, 12):
                 await limit.__aexit__(None, None, None)
             return result
         finally:
-            # It knows the task, whose exception knows this frame.
+            # It refers to the task, whose exception refers to this frame.
             del limit

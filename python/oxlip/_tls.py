@@ -1,7 +1,7 @@
 """TLS: `start_tls`, and what `ssl=` means to everything that takes it.
 
-`TlsSettings` is the seam: who connects or accepts asks it for the protocol to put on the raw
-transport, and gives the program that protocol's `transport`. Runs on the loop's thread.
+`TlsSettings` is the seam: whoever connects or accepts asks it for the protocol to put on the
+raw transport, and gives the program that protocol's `transport`. Runs on the loop's thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ except ImportError:
 if TYPE_CHECKING:
     from ._native import EventLoop, SSLTransport
 
-# What asyncio waits for the peer's last word. Python 3.10 has no such constant.
+# How long asyncio waits for the peer's farewell. Python 3.10 has no such constant.
 SHUTDOWN_TIMEOUT: float = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 
 

@@ -1,9 +1,9 @@
 """`create_unix_connection` and `create_unix_server`: stream sockets with a path.
 
-A path is a `str`, `bytes` or `os.PathLike`; one that begins with a null byte is a name in Linux's
-abstract namespace and no file. A server's file is made by bind(2), and outlives the socket unless
-somebody removes it: a stale one makes way for a new server, and a server that closes removes its
-own. Runs on the loop's thread.
+A path is a `str`, `bytes` or `os.PathLike`; one that begins with a null byte is a name in
+Linux's abstract namespace and not a file. A server's file is made by bind(2), and outlives the
+socket unless somebody removes it. So a new server removes a stale file, and a server that
+closes removes its own. Runs on the loop's thread.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _check_place(path: object, sock: socket.socket | None, neither: str) -> None
 
 
 def _bind(path: str | bytes) -> socket.socket:
-    """A new socket, bound to `path`, where a socket may be left over."""
+    """A new socket bound to `path`, at which a stale socket may be left."""
     remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -167,7 +167,7 @@ def remove_stale(path: str | bytes) -> None:
 
 
 def _cleanup_of(sock: socket.socket) -> Callable[[], None] | None:
-    """What removes the file that `sock` is bound to now, and no other that comes after it."""
+    """Removes the file that `sock` is bound to now, and no other that takes its place."""
     path: Any = sock.getsockname()
     if not path or _is_abstract(path):
         return None

@@ -1,9 +1,9 @@
-"""For the tests of asyncio programs: a loop whose time is virtual.
+"""For testing asyncio programs: a loop whose time is virtual.
 
 On the simulated driver nobody waits. When nothing is left to run, the clock jumps to the next
-timer, so an hour of `asyncio.sleep` passes at once and always in the same order. Real descriptors
-have no place on such a loop (`add_reader`, sockets: an `OSError` or `ValueError`), and threads have
-no share in its time: a timer does not wait for what runs in the executor.
+timer, so an hour of `asyncio.sleep` passes at once and always in the same order. Such a loop
+takes no real descriptors (`add_reader`, sockets: an `OSError` or `ValueError`), and threads
+have no share in its time: a timer does not wait for what runs in the executor.
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
-//! Which streams are sent large pieces, so that the next one can be received where it is going to stay.
+//! Which streams are being sent large pieces, so that the next one can be received where it will
+//! stay.
 //!
-//! A driver receives everything into one buffer, and an embedder copies it out: cheap for what is
-//! small, since both ends of the copy are in the cache. A large piece is better received into memory
-//! of its own. That memory has to be there before the size is known, so what a stream is sent next is
-//! guessed from what it was sent before. It must not be too small either: a read that it cuts in two
-//! costs more than the copy.
+//! A driver receives everything into one buffer, and an embedder copies it out. That is cheap for
+//! small pieces, because both ends of the copy are in the cache. A large piece is better received
+//! straight into memory of its own. That memory has to be there before the size is known, so what a
+//! stream will be sent next is guessed from what it was sent before. The guess must not be too
+//! small either: a read that is cut in two costs more than the copy.
 
-/// So much room a large piece is given, in bytes. What is longer is received as small pieces are. Not so much
-/// that the C library would map memory for it alone, which begins at 128 KiB.
+/// The room that a large piece is given, in bytes. Longer ones are received as small pieces are. It stays below
+/// 128 KiB, from where on the C library would map memory for it alone.
 pub const ROOM: usize = 120 * 1024;
 
-/// From here on, in bytes, a copy costs more than room that is given back.
+/// From this size on, in bytes, a copy costs more than giving unused room back.
 pub const LARGE: usize = 8 * 1024;
 
-/// So many large pieces in a row make the next one likely.
+/// After this many large pieces in a row the next one is likely to be large.
 const LIKELY_AFTER: u8 = 4;
 
 /// What one stream has been sent.
@@ -23,7 +24,7 @@ pub struct Bulk {
 }
 
 impl Bulk {
-    /// So many bytes have been read at once.
+    /// Notes that so many bytes have been read at once.
     #[inline]
     pub fn note(&mut self, received: usize) {
         self.large_in_a_row = if (LARGE..ROOM).contains(&received) {

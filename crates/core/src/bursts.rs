@@ -1,30 +1,31 @@
-//! How much of what can be used again is kept: as much as the bursts of the last moments would use.
+//! How many used objects to keep for reuse: as many as the bursts of the last moments would have
+//! needed.
 //!
 //! A thread that schedules as fast as it can makes calls by the ten thousand until the interpreter
-//! switches, and the next such burst could use what this one has left. A burst that was the only one
-//! must not hold its memory for ever, so what is kept comes down by halves while no more like it
-//! follow.
+//! switches, and the next such burst could reuse what this one has left behind. A burst that was
+//! the only one must not hold its memory for ever, so the number kept is halved again and again
+//! while no burst of that size follows.
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// So much is always kept.
+/// This many are always kept.
 pub const ALWAYS: usize = 1024;
 
-/// Never more than this: about what a thread schedules between two switches of the interpreter.
+/// Never more than this are kept: about what a thread schedules between two switches of the interpreter.
 pub const NEVER_MORE: usize = 1 << 16;
 
-/// How long the bursts of one moment count.
+/// How long a moment lasts: after it the limit may come down.
 pub const MOMENT: Duration = Duration::from_millis(100);
 
-/// What bursts ask for.
+/// How many used objects the recent bursts need.
 #[derive(Debug)]
 pub struct Bursts {
     limit: usize,
-    /// The largest of this moment.
+    /// The largest burst of this moment.
     largest: usize,
-    /// When this moment began; nothing if nobody has asked since the limit was raised.
+    /// When this moment began; `None` if nobody has asked since the limit was raised.
     since: Option<Time>,
 }
 
@@ -39,14 +40,14 @@ impl Default for Bursts {
 }
 
 impl Bursts {
-    /// How much is kept at most.
+    /// How many to keep at most.
     #[must_use]
     #[inline]
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// So many came at once.
+    /// Notes a burst: so many came at once.
     #[inline]
     pub fn arrived(&mut self, count: usize) {
         if count > self.largest {
@@ -55,19 +56,19 @@ impl Bursts {
         }
     }
 
-    /// Whether the limit is to come down: then [`Bursts::pass`] wants to be called at every moment.
+    /// Whether the limit is raised and has to come down: then [`Bursts::pass`] must be called now and then.
     #[must_use]
     #[inline]
     pub fn is_raised(&self) -> bool {
         self.limit > ALWAYS
     }
 
-    /// There are no more, or nobody would look whether there are.
+    /// Forgets all bursts: there will be no more, or nobody would notice them.
     pub fn end(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether the limit has come down, now that it is so late.
+    /// Notes the time. `true`: the limit has come down.
     pub fn pass(&mut self, now: Time) -> bool {
         let since = *self.since.get_or_insert(now);
         if !self.is_raised() || now.since(since) < MOMENT {

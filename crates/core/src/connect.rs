@@ -1,9 +1,9 @@
 //! Connecting to one of several addresses: "happy eyeballs" (RFC 8305, section 5), with the rules
 //! of asyncio's `staggered_race`.
 //!
-//! Addresses are tried in order. The next attempt begins when the one begun last has failed, or has
-//! been under way for the delay. The first to connect wins, the others are called off; when all
-//! have failed, so has the whole, with all errors.
+//! Addresses are tried in order. The next attempt begins when the latest one has failed, or has
+//! been under way for the delay. The first to connect wins, and the others are called off. If all
+//! fail, the whole fails, with all their errors.
 //!
 //! The embedder, on the thread of the loop, calls [`Connect::next`] until it says to wait, and
 //! again after every report and when the wait is over.

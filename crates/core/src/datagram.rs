@@ -2,9 +2,10 @@
 //! ends.
 //!
 //! The rules are those of asyncio's selector transport for datagrams. A datagram is sent at once
-//! unless others wait; the buffer's size counts each that waits with its bytes and a header; an
-//! error is about one datagram and ends nothing. The machine knows neither buffers (`B`) nor
-//! addresses (`A`): its embedder, on the thread of the loop, gives them and gets them back.
+//! unless others are waiting. The size of the buffer counts each waiting datagram with its bytes
+//! and a header. An error concerns one datagram and ends nothing. The machine knows neither buffers
+//! (`B`) nor addresses (`A`): the embedder, on the thread of the loop, hands them over and gets
+//! them back.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,6 @@
-//! What is asked about regular files, and what is answered: a transfer owns its bytes, so that they
-//! live for as long as the operating system may use them, whoever has lost interest meanwhile.
+//! Requests for regular files, and their answers. A transfer owns its bytes, so that they live for
+//! as long as the operating system may use them, even if nobody is interested in the result any
+//! more.
 
 use std::io;
 

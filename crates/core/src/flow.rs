@@ -1,4 +1,4 @@
-//! When a protocol has to be told to hold back: the water marks of a write buffer.
+//! When to tell a protocol to stop or resume writing: the water marks of a write buffer.
 //!
 //! The rules are those of asyncio's `_FlowControlMixin` (PEP 3156, "flow control"). Part of a
 //! machine that queues, on the thread of the loop.

@@ -1,10 +1,10 @@
-//! Which streams' writes wait for others, and for how long.
+//! Which streams' writes are held back so that they leave together, and for how long.
 //!
-//! A send wakes the peer, on another processor as a rule. Sends that leave together after the last
-//! handle of a tick cost far less than the same sends between handles, so a write waits while the
-//! tick has more handles to run, and for the next tick if that answers what this one has received
-//! (docs/adr/0006). It must not wait long: not at all where handles are slow. A thread that had to
-//! wait for a processor was not slow.
+//! A send wakes the peer, usually on another processor. Sends that leave together after the last
+//! handle of a tick cost far less than the same sends between handles. So a write is held while the
+//! tick has more handles to run, and until the end of the next tick if it answers what this one has
+//! received (docs/adr/0006). It must not be held for long: where handles are slow, not at all. A
+//! thread that had to wait for a processor does not count as slow.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -16,34 +16,33 @@ use crate::time::Time;
 /// Between two handles or ticks, writes that have waited this long leave.
 const HOLD_AT_MOST: Duration = Duration::from_millis(1);
 
-/// Nor do the writes of more streams than this wait for others. That is as many as one waking of a peer is
-/// well spent on, and what the system knows of a socket is still in the cache from when it was read.
+/// The writes of at most so many streams wait. More would gain nothing from waking their peers together, and the
+/// system's data about the first of them would no longer be in the cache from when they were read.
 const STREAMS_AT_MOST: usize = 64;
 
-/// If they leave later than this, a single handle has taken half a millisecond or more: beside that,
-/// waking a peer costs nothing, and what waits behind such handles is late.
+/// If they leave later than this, a single handle has taken half a millisecond or more. Beside that, waking a
+/// peer costs nothing, and whatever waits behind such handles is late.
 const SLOW: Duration = Duration::from_micros(1500);
 
-/// After that nothing waits for so many times as long, and at most for so long: what was slow once is
-/// slow again.
+/// Then nothing waits for this many times as long, up to this limit: what was slow once will be slow again.
 const WARY_FACTOR: u32 = 100;
 const WARY_AT_MOST: Duration = Duration::from_secs(1);
 
-/// The same, while it may have been the processor that was not there.
+/// The same, as long as the reason may be that the thread had no processor.
 const UNSURE_AT_MOST: Duration = Duration::from_millis(200);
 
-/// Behind either, it is looked at for this long which of them it is.
+/// After either, how long it is observed which of the two it was.
 const LOOKING_FOR: Duration = Duration::from_secs(1);
 
 /// The streams whose writes wait.
 #[derive(Debug, Default)]
 pub struct Holding {
     streams: VecDeque<Id>,
-    /// Those of them that have been looked at, and leave with the wait.
+    /// Those of them that have been popped, and leave with the wait.
     for_wait: Vec<Id>,
-    /// Since when the first of them waits.
+    /// Since when the first of them has been waiting.
     since: Time,
-    /// How long the thread had waited for a processor by then; nothing if nobody has looked.
+    /// How long the thread had waited for a processor by then; `None` if nobody has looked.
     delay_before: Option<Duration>,
     /// Until when nothing waits.
     wary_until: Option<Time>,
@@ -51,16 +50,16 @@ pub struct Holding {
     looking_until: Option<Time>,
     /// What waits for the end of the tick leaves with the driver's wait (docs/adr/0010).
     with_wait: bool,
-    /// So many streams have received something in this tick.
+    /// How many streams have received something in this tick.
     received: u32,
 }
 
-/// What is asked of the operating system only when it matters.
+/// Facts that the operating system is asked for only when they matter.
 pub trait Clocks {
     /// The time of the loop.
     fn now(&self) -> Time;
 
-    /// How long this thread has been ready to run without a processor, in all; nothing where
+    /// How long this thread has been ready to run without a processor, in total; `None` where
     /// the system does not say.
     fn run_delay(&self) -> Option<Duration>;
 }
@@ -87,21 +86,21 @@ impl Holding {
         self.with_wait
     }
 
-    /// In this tick a stream has received something, which the next one may answer.
+    /// Notes that a stream has received something in this tick, which the next one may answer.
     #[inline]
     pub fn received(&mut self) {
         self.received += 1;
     }
 
     /// Between two ticks without a sleep: whether what waits goes on waiting, so that it leaves
-    /// together with the answers to what this tick has received. To one alone there is nothing to
-    /// add.
+    /// together with the answers to what this tick has received. A single stream has nothing to
+    /// wait for.
     #[inline]
     pub fn goes_on(&mut self, clocks: &impl Clocks) -> bool {
         self.received > 1 && !self.streams.is_empty() && !self.is_due(clocks)
     }
 
-    /// Something is queued on a stream and waits.
+    /// Notes that something is queued on a stream, and waits.
     #[inline]
     pub fn hold(&mut self, id: Id, clocks: &impl Clocks) {
         if self.streams.is_empty() {
@@ -130,7 +129,7 @@ impl Holding {
         held >= HOLD_AT_MOST
     }
 
-    /// Something has taken long: decides for how long nothing waits.
+    /// Something has taken long: decides for how long nothing is to wait.
     #[cold]
     fn suspect(&mut self, held: Duration, now: Time, clocks: &impl Clocks) {
         let at_most = match (self.delay_before, clocks.run_delay()) {
@@ -150,7 +149,7 @@ impl Holding {
         self.wary_until = Some(now.after(wary_for));
     }
 
-    /// A tick begins: an old wariness may be over.
+    /// A tick begins: the time in which nothing waits may be over.
     #[inline]
     pub fn begin(&mut self, clocks: &impl Clocks) {
         self.received = 0;
@@ -170,7 +169,7 @@ impl Holding {
     /// The next stream to flush: in the order of their first writes.
     #[inline]
     pub fn pop(&mut self) -> Option<Id> {
-        // Left to a wait that has not come: an exception was in between.
+        // They were left to a wait that an exception has prevented.
         self.streams.pop_front().or_else(|| self.for_wait.pop())
     }
 
@@ -186,7 +185,7 @@ impl Holding {
         self.for_wait.push(id);
     }
 
-    /// Those left to the wait, which must follow.
+    /// The streams that are left to the wait, which must follow.
     #[inline]
     pub fn take_for_wait(&mut self) -> Vec<Id> {
         mem::take(&mut self.for_wait)

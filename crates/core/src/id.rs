@@ -1,10 +1,10 @@
-//! Names for things that come and go: an index that is reused and a generation that is not.
+//! Names for things that come and go: an index that is reused, and a generation that is not.
 //!
 //! A late event for a closed descriptor carries an [`Id`] whose generation has passed, and finds
-//! nothing: that is what keeps one connection's bytes from reaching another that got the same
-//! descriptor number or slot.
+//! nothing. That keeps one connection's bytes from reaching another that got the same descriptor
+//! number or slot.
 //!
-//! An arena belongs to one thread, the owner of whatever it holds.
+//! An arena belongs to one thread, the owner of what it holds.
 
 /// The name of one entry of an [`Arena`], for as long as the entry lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,19 +1,19 @@
 //! The way into a loop from other threads: a list behind a lock, and one wake per batch.
 //!
 //! Any thread may [`Inbox::push`]; only the loop's own thread may [`Inbox::drain`]. The owner takes
-//! the whole list at once, so whoever finds it empty has to wake the owner, and everybody else finds
-//! the owner woken.
+//! the whole list at once. So whoever finds it empty has to wake the owner, and everybody else
+//! finds the owner already woken.
 //!
 //! The lock is held for a few instructions, in which nothing is called and nothing waits. A
-//! lock-free queue in its place cost more: it needs two locked instructions to put an item in and two
-//! to take it out, where this needs two to put it in.
+//! lock-free queue in its place cost more: it needs two locked instructions to put an item in and
+//! two to take it out, where this needs two to put it in.
 //!
-//! Behind the same lock lies what the owner *lends* to those who push, so that making an item of it costs
-//! no lock of its own.
+//! The same lock guards what the owner *lends* to those who push, so that making an item from it
+//! needs no second lock.
 //!
-//! Beside the list is a flag, so that an owner with nothing to take need not lock. It may be seen late
-//! by an owner that happens to look; the pusher has not sent its wake then, and the wake itself orders
-//! memory, as every system call and every lock does.
+//! Beside the list is a flag, so that an owner with nothing to take need not lock. An owner that
+//! happens to look may see it late; then the pusher has not sent its wake yet, and the wake itself
+//! orders memory, as every system call and every lock does.
 
 #[cfg(not(loom))]
 use std::sync::{
@@ -29,7 +29,7 @@ use loom::sync::{
 
 use std::sync::PoisonError;
 
-/// Items on their way to the owner of a loop, in the order of arrival, and what is lent to who makes them.
+/// Items on their way to the owner of a loop, in the order of arrival, and what is lent to those who make them.
 #[derive(Debug)]
 pub struct Inbox<T, L = ()> {
     shared: Mutex<Shared<T, L>>,
@@ -69,15 +69,15 @@ impl<T: Send, L: Default + Send> Inbox<T, L> {
         Self::default()
     }
 
-    /// Adds an item, from any thread. `true`: the owner does not know yet, wake it.
+    /// Adds an item, from any thread. `true`: the owner does not know yet, so wake it.
     #[inline]
     #[must_use = "the owner sleeps on unless it is woken when this is true"]
     pub fn push(&self, item: T) -> bool {
         self.locked(|shared| self.add(shared, item))
     }
 
-    /// As [`Inbox::push`], of an item that `make` makes of what is lent; if it makes none, nothing is
-    /// added. `make` is called with the lock held: it must be short, and not come back here.
+    /// As [`Inbox::push`], for an item that `make` makes of what is lent; if it makes none, nothing is added. `make`
+    /// is called with the lock held: it must be short, and must not call the inbox.
     #[inline]
     #[must_use = "the owner sleeps on unless it is woken when this is true"]
     pub fn push_made(&self, make: impl FnOnce(&mut L) -> Option<T>) -> bool {
@@ -100,8 +100,8 @@ impl<T: Send, L: Default + Send> Inbox<T, L> {
         self.locked(|shared| act(&mut shared.lent))
     }
 
-    /// Takes out what is there now; what comes meanwhile has its own wake. For the owner's thread
-    /// only. Nothing is locked while `take` runs.
+    /// Takes out what is there now; what arrives meanwhile causes a wake of its own. For the owner's thread only.
+    /// Nothing is locked while `take` runs.
     ///
     /// Returns how many there were.
     #[inline]
@@ -125,7 +125,7 @@ impl<T: Send, L: Default + Send> Inbox<T, L> {
         count
     }
 
-    /// The owner expects so many items at once: about as much memory is kept for them when there are none.
+    /// Says how many items the owner expects at once: memory for about as many is kept while there are none.
     pub fn expect(&self, items: usize) {
         self.locked(|shared| {
             shared.room = items.next_power_of_two().max(KEPT_ITEMS);
@@ -142,7 +142,7 @@ impl<T: Send, L: Default + Send> Inbox<T, L> {
     }
 
     /// Shows every item that waits, and what is lent, for a cycle collector; nothing while another thread
-    /// is about to add one. `show` and `show_lent` must not come back here.
+    /// is about to add one. `show` and `show_lent` must not call the inbox.
     pub fn for_each(&self, show: impl FnMut(&T), show_lent: impl FnOnce(&L)) {
         if let Ok(shared) = self.shared.try_lock() {
             shared.items.iter().for_each(show);

@@ -1,9 +1,9 @@
-//! How a listening socket accepts: not too many at once, and with patience when the system is out
-//! of descriptors or memory.
+//! How a listening socket accepts: not too many connections at once, and with patience when the
+//! system is out of descriptors or memory.
 //!
-//! The rules are those of asyncio's `_accept_connection`, except that a shortage ends the round it
-//! is met in. The machine knows no error numbers: its embedder, on the thread of the loop, says
-//! which [`AcceptOutcome`] an accept had.
+//! The rules are those of asyncio's `_accept_connection`, except that a shortage ends the round in
+//! which it occurs. The machine knows no error numbers: the embedder, on the thread of the loop,
+//! says which [`AcceptOutcome`] an accept had.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! The words between the machines and a driver: what is asked ([`Op`]) and what is answered
+//! The vocabulary between the machines and a driver: requests ([`Op`]) and answers
 //! ([`Completion`]).
 //!
 //! The seam is the operation, not readiness: a readiness driver tries, arms and reports; a
-//! completion driver submits. A driver may answer at once. See the driver crate's `Driver` trait
-//! for the rules both sides keep.
+//! completion driver submits. A driver may answer at once. The rules that both sides keep are those
+//! of the driver crate's `Driver` trait.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -16,8 +16,8 @@ use crate::id::Id;
 /// A request to the driver about one resource it has adopted.
 #[derive(Debug)]
 pub enum Op<'a> {
-    /// Report [`Completion::Readable`] whenever bytes or the end of the stream wait to be taken, and
-    /// nothing after the end was; of a datagram socket [`Completion::Receivable`] whenever datagrams or an error wait.
+    /// Report [`Completion::Readable`] whenever bytes or the end of the stream wait to be taken, and nothing once
+    /// the end was taken. Of a datagram socket: [`Completion::Receivable`] whenever datagrams or an error wait.
     RecvStart(Id),
     /// Stop reporting. What arrives meanwhile waits in the driver or the kernel.
     RecvStop(Id),
@@ -29,13 +29,13 @@ pub enum Op<'a> {
         /// At most [`MAX_BUFFERS`] are looked at.
         bufs: &'a [IoSlice<'a>],
     },
-    /// As [`Op::Send`], but the next thing asked of the driver is a wait, apart from more of these: if
-    /// it is pending, either something may have been taken and the wait tells how much by one
-    /// [`Completion::Sent`], or nothing was and one [`Completion::Sendable`] follows.
+    /// As [`Op::Send`], as a promise that the driver is asked for nothing but more of these before the next
+    /// wait. If it is pending, either something may have been taken, and the wait says how much by one
+    /// [`Completion::Sent`]; or nothing was, and one [`Completion::Sendable`] follows.
     ///
-    /// If something else is asked of the stream before that wait, this one is sent first, and still
-    /// answered by the wait; an [`Op::Send`] is then tried as if the answer had come. One
-    /// [`Completion::Sendable`] ends both if both found no room.
+    /// If something else is asked of the stream before that wait, this one is sent first, and is still answered
+    /// by the wait. An [`Op::Send`] is then tried as if the answer had come. If both found no room, one
+    /// [`Completion::Sendable`] ends both.
     SendSoon {
         /// The stream to send on.
         id: Id,
@@ -51,8 +51,8 @@ pub enum Op<'a> {
         /// At most [`MAX_DATAGRAMS`] are looked at.
         datagrams: &'a [Outgoing<'a>],
     },
-    /// Always pending: one [`Completion::Sendable`] as soon as a datagram socket has room. For what
-    /// waits behind an error, and for datagrams that the embedder sends by other means.
+    /// Report one [`Completion::Sendable`] as soon as a datagram socket has room; always pending. For datagrams that
+    /// wait behind an error, and for those that the embedder sends by other means.
     AwaitRoom(Id),
     /// Send the end of the stream; receiving goes on. Always answered at once with
     /// [`Completion::Sent`] of 0 bytes or the error.
@@ -61,7 +61,7 @@ pub enum Op<'a> {
     AcceptStart(Id),
     /// Stop reporting connections.
     AcceptStop(Id),
-    /// Connect an adopted, unconnected stream. One [`Completion::Connected`], now or later.
+    /// Connect an adopted, unconnected stream. Answered by one [`Completion::Connected`], now or later.
     Connect {
         /// The stream to connect.
         id: Id,
@@ -77,7 +77,7 @@ pub enum Op<'a> {
         interest: Interest,
     },
     /// Report [`Completion::Watched`] once, in the first wait in which the descriptor is ready for one of
-    /// `interest`, and nothing more until it is asked again: what is ready then is reported then. Asking
+    /// `interest`, and then nothing until asked again; what has become ready meanwhile is reported then. Asking
     /// again is cheaper than closing the watch and making another.
     WatchOnce {
         /// A resource adopted as a watch.
@@ -85,8 +85,8 @@ pub enum Op<'a> {
         /// What to watch for.
         interest: Interest,
     },
-    /// Read from or write to a regular file, of which nothing is adopted. One [`Completion::File`], now or
-    /// later; at once with `Unsupported` from a driver that does not do it.
+    /// Read from or write to a regular file, which need not be adopted. Answered by one [`Completion::File`], now
+    /// or later; at once, and with `Unsupported`, by a driver that does no files.
     File(Box<Transfer>),
     /// Forget the resource and close its descriptor if the driver owns it. Always answered at once
     /// with [`Completion::Closed`]; completions of this id that are still queued are dropped.
@@ -102,8 +102,8 @@ pub enum Completion {
     /// [`Op::RecvStart`] on a datagram socket.
     Receivable(Id),
     /// A pending [`Op::Send`], [`Op::SendSoon`], [`Op::SendDatagrams`] or [`Op::AwaitRoom`] is over: there is room
-    /// again, send what is left. What a wait finds to be read of the stream is told before: a peer that
-    /// goes away may have said why.
+    /// again, send what is left. If a wait also finds something to read on the stream, it reports that first: a
+    /// peer that goes away may have said why.
     Sendable(Id),
     /// How many bytes a send took, or why the stream cannot be written any more; of a datagram
     /// socket how many datagrams, or why the first was refused.
@@ -128,12 +128,12 @@ impl From<Transferred> for Completion {
     }
 }
 
-/// Buffers looked at in one [`Op::Send`]: POSIX guarantees 16, Linux and the BSDs take 1024; past
-/// 64 the gain is gone.
+/// The most buffers that one [`Op::Send`] looks at. POSIX guarantees 16, Linux and the BSDs take 1024; more than
+/// 64 gain nothing.
 pub const MAX_BUFFERS: usize = 64;
 
-/// Datagrams looked at in one [`Op::SendDatagrams`], and most that are asked for at once: enough that a
-/// flood costs one system call for many, few enough that others get their turn.
+/// The most datagrams that one [`Op::SendDatagrams`] looks at, or that are received at once: enough that a flood
+/// costs one system call for many, few enough that others get their turn.
 pub const MAX_DATAGRAMS: usize = 32;
 
 /// Readable, writable, both or neither: what is watched for, and what a watched descriptor is.

@@ -1,13 +1,14 @@
 //! What is to run at a point in time: heaps of small entries over an arena of handles.
 //!
-//! There are two heaps, for what is due soon and for what is not. Nearly all timers are time-outs of
-//! seconds and more, and a timer that does fire must not sift through a million of those: it would
-//! miss the cache at each level.
+//! There are two heaps, for what is due soon and for what is not. Nearly all timers are time-outs
+//! of seconds and more. A timer that does fire must not sift through a million of those, missing
+//! the cache at each level.
 //!
-//! Cancelling is lazy, as in asyncio: the handle is given back at once and its heap entry stays
-//! behind as a tombstone, which costs O(1) where taking it out of the heap would cost O(log n) and
-//! cache misses. Most timers are time-outs and are cancelled. A tombstone is dropped when it reaches
-//! the top, or when tombstones are the greater part of the heap and all of them are swept out.
+//! Cancelling is lazy, as in asyncio: the handle is given back at once, and its heap entry stays
+//! behind as a tombstone. That costs O(1), where taking the entry out of the heap would cost O(log
+//! n) and cache misses, and most timers are time-outs that are cancelled. A tombstone is dropped
+//! when it reaches the top, or when tombstones make up more than half of the heap and all of them
+//! are swept out.
 //!
 //! Belongs to a [`crate::tick::Scheduler`], on the thread of the loop.
 

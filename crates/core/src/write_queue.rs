@@ -1,4 +1,4 @@
-//! Bytes on their way out, and when the protocol has to be told to hold back.
+//! Bytes on their way out, and when to tell the protocol to stop or resume writing.
 //!
 //! The queue keeps the buffers it is given, of whatever kind, and never copies: [`IoSlice`]s over
 //! them go to the driver, and what has been sent is dropped or handed back.

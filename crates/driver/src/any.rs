@@ -53,7 +53,7 @@ pub enum AnySocket {
     Sim(SimSocket),
 }
 
-/// Does the same with whichever driver it is; `os` and `sim` where the two worlds differ.
+/// Does the same with whichever driver it is, with `os` and `sim` where the two worlds differ.
 macro_rules! with {
     ($any:expr, $driver:ident => $call:expr) => {
         with!($any, os $driver => $call, sim $driver => $call)
@@ -130,7 +130,7 @@ impl AnyDriver {
         }
     }
 
-    /// Why it is this driver: half a sentence for people.
+    /// Why this driver was chosen: half a sentence for people.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         self.reason
@@ -156,7 +156,7 @@ impl AnyDriver {
             sim sim => sim.stream(addr).map(AnySocket::Sim))
     }
 
-    /// The address that an adopted socket is bound to; `None` if it has none of the internet's.
+    /// The address that an adopted socket is bound to; `None` if it has no Internet address.
     #[must_use]
     pub fn local_addr(&self, id: Id) -> Option<SocketAddr> {
         with!(&self.choice,

@@ -1,4 +1,4 @@
-//! The clocks of every driver but the simulated one.
+//! The clocks of all drivers but the simulated one.
 
 use std::fs;
 use std::time::Duration;

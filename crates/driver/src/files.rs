@@ -1,4 +1,4 @@
-//! What of a regular file the system has in memory, without a wait. What it has not is for
+//! Reading what the page cache has of a regular file, without waiting. What it does not have is for
 //! `Op::File`, or for a thread.
 
 use std::io;

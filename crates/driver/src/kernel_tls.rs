@@ -1,8 +1,8 @@
-//! TLS that the kernel makes: from [`start`] on, what is sent over a TCP socket becomes records of TLS on its way
-//! (<https://docs.kernel.org/networking/tls.html>). What is received stays as it is.
+//! TLS in the kernel: from [`start`] on, the kernel turns what is sent over a TCP socket into TLS
+//! records (<https://docs.kernel.org/networking/tls.html>). What is received is left as it is.
 //!
-//! Plain calls on a borrowed descriptor, from any thread. The driver's own sends need not know of it. Linux only:
-//! elsewhere every call is `Unsupported`.
+//! Plain calls on a borrowed descriptor, from any thread. The driver's own sends need not know
+//! about it. Linux only: elsewhere every call is `Unsupported`.
 
 use std::io;
 use std::os::fd::BorrowedFd;

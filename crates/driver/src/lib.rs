@@ -101,8 +101,8 @@ pub trait Driver {
     /// Those of recv(2), except `WouldBlock` and `Interrupted` ([`Received::Nothing`]).
     fn take(&mut self, id: Id) -> io::Result<Received<'_>>;
 
-    /// As [`Driver::take`], but the driver may fill `room` instead of lending its own memory: where a
-    /// large piece is expected, and is going to stay where it is received.
+    /// As [`Driver::take`], but the driver may fill `room` instead of lending its own memory. For a large
+    /// piece that is going to stay where it is received.
     ///
     /// # Errors
     /// As [`Driver::take`].
@@ -118,10 +118,10 @@ pub trait Driver {
     /// Those of recv(2).
     fn take_into(&mut self, id: Id, buffer: &mut [u8]) -> io::Result<Option<usize>>;
 
-    /// Shows the next datagrams of a datagram socket, each with its sender's address where the system
-    /// says it. How many there were, none is no error. The system is asked for at most `limit` (of
-    /// [`MAX_DATAGRAMS`]); what it has joined on the way comes apart, and all of it, so there may be
-    /// more than that.
+    /// Calls `each` with the next datagrams of a datagram socket and, where the system tells it, their
+    /// sender's address. Returns how many there were; none is no error. The system is asked for at most
+    /// `limit`, up to [`MAX_DATAGRAMS`]. Datagrams that it has joined on the way are taken apart and all
+    /// delivered, so there may be more than that.
     ///
     /// # Errors
     /// Those of recvfrom(2), `ConnectionRefused` among them, except `WouldBlock` and `Interrupted`.
@@ -146,7 +146,7 @@ pub trait Driver {
     /// completed.
     ///
     /// # Errors
-    /// The multiplexer itself failed: nothing that a caller can mend.
+    /// The multiplexer itself failed: nothing that a caller could repair.
     fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -156,21 +156,21 @@ pub trait Driver {
     /// A handle that ends a wait from any thread.
     fn waker(&self) -> Waker;
 
-    /// Whether [`Op::SendSoon`] is better than [`Op::Send`] wherever it can be used: what is sent so
-    /// leaves with the wait.
+    /// Whether [`Op::SendSoon`] is better than [`Op::Send`] wherever it can be used, because it leaves with the
+    /// wait.
     fn gathers_sends(&self) -> bool {
         false
     }
 
-    /// Says that a borrowed descriptor is watched to end a sleep, and tells nothing else: it need not be
-    /// looked at by a wait that does not sleep.
+    /// Says that a borrowed descriptor is watched only to end a sleep: a wait that does not sleep need not look at
+    /// it.
     fn only_wakes(&mut self, id: Id) {
         let _ = id;
     }
 
     /// To be called in a forked child before anything else: starts over with kernel objects of the
-    /// child's own, and tells nothing to those it shares with the parent. What was adopted,
-    /// borrowed and asked for stays so; wakers from before wake nobody here.
+    /// child's own, and leaves those that it shares with the parent alone. What was adopted, borrowed and
+    /// asked for stays so; earlier wakers wake nobody here.
     ///
     /// # Errors
     /// The system is out of descriptors or memory; `Unsupported` for a driver that cannot do it.
@@ -180,7 +180,7 @@ pub trait Driver {
     }
 }
 
-/// A descriptor by its bare number, for what somebody else owns.
+/// The bare number of a descriptor that somebody else owns.
 pub type RawSocket = std::os::fd::RawFd;
 
 /// What an adopted socket is for.
@@ -188,14 +188,13 @@ pub type RawSocket = std::os::fd::RawFd;
 pub enum Role {
     /// A socket with bytes both ways: connected, or to be connected by `Op::Connect`.
     Stream,
-    /// A socket that [`Driver::accept`] has given, of this listener: a stream about which nothing has to be
-    /// asked.
+    /// A socket that [`Driver::accept`] has returned for this listener: a stream of which everything is known.
     Accepted(Id),
     /// One end of a pipe, a FIFO, a character device, or a socket that is used as a pipe. Its bytes
     /// move by read(2) and write(2), it cannot be connected or shut down. A reader's leaving is
     /// `Readable` on the writing end: `Op::RecvStart` watches for it, there is nothing to take.
     Pipe,
-    /// Datagrams both ways: bound, connected, both or neither. Nobody else receives from the socket
+    /// Datagrams both ways: bound, connected, both or neither. Nobody else may receive from the socket
     /// while it is adopted: the driver may set options that another receiver would have to know of.
     Datagram,
     /// The same, where somebody else may: the socket stays as it is.
@@ -209,7 +208,7 @@ pub enum Role {
 pub enum Taken<'a> {
     /// As from [`Driver::take`].
     Lent(Received<'a>),
-    /// So many bytes, at least one, are in the caller's memory from its beginning on, and are initialized.
+    /// So many bytes at the beginning of the caller's memory, at least one, are filled and initialized.
     Filled(usize),
 }
 

@@ -1,6 +1,6 @@
-//! The system has no descriptor or no memory left: an error that passes.
+//! Errors that pass: the system has no descriptor or no memory left.
 //!
-//! Who accepts connections tries again after a while instead of giving up.
+//! Whoever accepts connections tries again after a while instead of giving up.
 
 use std::io;
 

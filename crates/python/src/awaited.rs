@@ -1,4 +1,5 @@
-//! How native code answers an `await` that iterates it: with what the task above is to wait for, or with its end.
+//! How native code answers the `await` that iterates it: with what the task above has to wait for,
+//! or with its result.
 
 use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::ffi;

@@ -1,10 +1,11 @@
-//! What a program hands to `write()`: borrowed for the call, kept only as far as it was not sent.
+//! What a program passes to `write()`: borrowed for the call, and kept only as far as it was not
+//! sent.
 
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 
-use crate::ffi::Buffer;
+use crate::py_buffer::Buffer;
 
 /// Bytes that wait to be sent.
 pub(crate) enum Chunk {

@@ -1,12 +1,15 @@
-//! The end of objects that hold each other in a long chain: none of them ends inside the end of more than a few.
+//! Freeing objects that hold each other in a long chain, without overflowing the stack.
 //!
-//! One that ends gives up what it holds, which ends in turn, and so on: a future whose callback holds the next one, a
-//! handle whose argument is another handle. Tens of thousands of those would overflow the stack. What CPython has
-//! against it (its "trashcan") differs from release to release, and up to 3.12 is for deallocators, which are PyO3's
-//! here; from 3.14 on it is for all objects. So references wait here instead of objects, in every release.
+//! An object that is freed gives up what it holds, which is freed in turn, and so on: a future
+//! whose callback holds the next one, a handle whose argument is another handle. Tens of thousands
+//! of those would overflow the stack. CPython's remedy (its "trashcan") differs from release to
+//! release: up to 3.12 it is for deallocators, which are PyO3's here; from 3.14 on it is for all
+//! objects. So here references wait instead of objects, in every release, once a few ends are
+//! nested.
 //!
-//! On whatever thread the object ends, for each thread apart. A program may change stacks within an end (greenlets), and
-//! never come back to it: what that has counted a loop's next tick forgets.
+//! This happens on whatever thread an object is freed, for each thread separately. A program may
+//! switch stacks in the middle of it (greenlets) and never come back: what that has counted is
+//! forgotten by the loop's next tick.
 
 use std::cell::{Cell, RefCell};
 

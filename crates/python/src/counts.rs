@@ -1,5 +1,5 @@
-//! How many of this crate's objects are alive: in builds with debug assertions a test asks, and
-//! expects zero more after than before. In release builds there is nothing to see and to pay.
+//! How many of this crate's objects are alive. In builds with debug assertions, a test asks before
+//! and after, and expects no more than before. In release builds none of this exists.
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicIsize, Ordering};

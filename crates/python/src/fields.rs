@@ -1,7 +1,9 @@
-//! The fields of a native class that change: one at a time looks at them, and nobody meanwhile runs Python code.
+//! The mutable fields of a native class: one at a time looks at them, and no Python code runs
+//! meanwhile.
 //!
-//! PyO3's own cell counts borrows by atomic instructions, 20 cycles each, in every build; a lock that is taken
-//! and given back has ten. Where the GIL keeps other threads out an ordinary flag does.
+//! PyO3's own cell counts borrows with atomic instructions, 20 cycles each, in every build; taking
+//! and releasing a lock costs ten. Where the GIL keeps other threads out, an ordinary flag is
+//! enough.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;

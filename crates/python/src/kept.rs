@@ -1,7 +1,9 @@
-//! Objects of many short lives: when one ends it is kept, empty, and stands for the next.
+//! Reusing objects that are short-lived and frequent: when one is freed, it is kept, empty, for the
+//! next.
 //!
-//! PyO3's `freelist` keeps memory behind a lock, whose atomic instructions cost more than the allocator does.
-//! Where the GIL keeps other threads out none is needed; where there is no GIL nothing is kept.
+//! PyO3's `freelist` keeps memory behind a lock, whose atomic instructions cost more than the
+//! allocator. Where the GIL keeps other threads out, no lock is needed; where there is no GIL,
+//! nothing is kept.
 
 use std::cell::UnsafeCell;
 

@@ -1,5 +1,6 @@
-//! Methods that CPython calls as fast as it can: put on a class when the module is made, in the places of those that
-//! `#[pymethods]` has made, which go through PyO3's general way of taking arguments.
+//! Methods in CPython's fastest calling conventions. They are put on a class when the module is
+//! made, in place of those that `#[pymethods]` has made, which go through PyO3's general handling
+//! of arguments.
 
 use std::ffi::CStr;
 

@@ -1,9 +1,10 @@
-//! The native types that stand between asyncio's classes and ours, which derive from them.
+//! The native types that stand between asyncio's classes and those of ours that derive from them.
 //!
-//! PyO3 lets a `#[pyclass]` extend a class of another library only if it knows the class's type object and the
-//! size of its instances. So between the two there is one more type, made from a `PyType_Spec`, which says how
-//! instances are made and freed; [`native_base!`] tells PyO3 about it. Why it must stand there is said in
-//! transport/base.rs and tasks/base.rs, the only users. PyO3's traits for this are not public (ADR 4).
+//! PyO3 lets a `#[pyclass]` extend a class of another library only if it knows the class's type
+//! object and the size of its instances. So there is one more type in between, made from a
+//! `PyType_Spec`, which says how instances are made and freed; [`native_base!`] tells PyO3 about
+//! it. Its only users, transport/base.rs and tasks/base.rs, say why it must be there. PyO3's traits
+//! for this are not public (ADR 4).
 
 use std::ffi::{CStr, c_int, c_ulong, c_void};
 

@@ -1,12 +1,12 @@
 //! A cell that one thread at a time owns, checked once per access.
 //!
-//! A running loop belongs to the thread that runs it. A loop that does not run belongs to whoever
-//! calls it first, for the time of the call. Both are one atomic word: the token of the owner.
+//! A running loop belongs to the thread that runs it. A loop that is not running belongs to whoever
+//! calls it, for the duration of the call. Both are one atomic word: the token of the owner.
 //! Nothing here depends on the GIL, so free-threaded interpreters get the same guarantee: two
 //! threads never see the value at once.
 //!
-//! The second rule this cell enforces is that no Python code runs while the value is borrowed:
-//! a nested access is a bug in this crate and panics.
+//! The cell also enforces that no Python code runs while the value is borrowed: a nested access is
+//! a bug in this crate, and panics.
 
 use std::cell::{Cell, UnsafeCell};
 use std::marker::PhantomData;

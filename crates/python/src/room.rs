@@ -1,7 +1,7 @@
 //! A `bytes` object that is still being filled, and that nobody else has seen.
 //!
 //! The cycle collector does not follow it, so making and dropping it runs no Python code: it may be
-//! done under a borrow of the loop's state.
+//! done while the loop's state is borrowed.
 
 use std::ffi::c_int;
 use std::mem::{self, MaybeUninit};

@@ -42,10 +42,10 @@ struct State {
     tasks: Tasks,
     watches: Watches,
     remote: Remote,
-    /// Streams that the handle that runs has written to: flushed when it is over.
+    /// Streams that the running handle has written to, to be flushed at its end.
     unflushed: RefCell<Vec<Rc<Connection>>>,
     completions: RefCell<Vec<Completion>>,
-    /// The number of the handle that runs.
+    /// The number of the running handle.
     run: Cell<u64>,
     running: Cell<bool>,
     stopping: Cell<bool>,
@@ -205,7 +205,7 @@ impl Loop {
         &self.0.watches
     }
 
-    /// The number of the handle that runs.
+    /// The number of the running handle.
     pub(crate) fn current_run(&self) -> u64 {
         self.0.run.get()
     }

@@ -17,7 +17,7 @@ use crate::remote::{Remote, TaskWaker};
 
 impl Loop {
     /// Drives the future to its end, from the next tick on. It goes on when the [`JoinHandle`] is
-    /// dropped. A panic in it comes out of whoever runs the loop.
+    /// dropped. A panic in it propagates to whoever runs the loop.
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
     where
         F: Future + 'static,

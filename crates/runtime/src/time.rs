@@ -13,12 +13,12 @@ use oxlip_core::time::Time;
 use crate::local::{Handle, Loop};
 
 impl Loop {
-    /// Ends when the duration is over, counted from this call.
+    /// Waits until the duration is over, counted from this call.
     pub fn sleep(&self, duration: Duration) -> Sleep {
         self.sleep_until(self.now().after(duration))
     }
 
-    /// Ends at that time.
+    /// Waits until that time.
     pub fn sleep_until(&self, when: Time) -> Sleep {
         Sleep {
             lp: self.clone(),

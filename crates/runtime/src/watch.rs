@@ -1,4 +1,4 @@
-//! Closures that are called while a descriptor of somebody else is ready.
+//! Closures that are called whenever a descriptor that somebody else owns is ready.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

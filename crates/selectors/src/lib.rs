@@ -1,12 +1,11 @@
 //! The system's multiplexers, side by side.
 //!
-//! Two floors. [`backend::Backend`] is the lower one: tokens in, events out, nothing allocated per
-//! wait. It serves the driver crate. [`selector::Selector`] is the upper one: the semantics of
-//! Python's `selectors` module (a map of keys, modify, hang-ups widened to what was asked for,
-//! time-outs rounded away from zero, an interrupted wait is empty).
+//! There are two layers. [`backend::Backend`] is the lower one: tokens in, events out, nothing
+//! allocated per wait. It serves the driver crate. [`selector::Selector`] is the upper one: the
+//! semantics of Python's `selectors` module (a map of keys, modify, hang-ups reported as what was
+//! asked for, time-outs rounded away from zero, an interrupted wait is empty).
 //!
-//! All backends of a platform are compiled together: which one runs is the user's choice at run
-//! time.
+//! All backends of a platform are compiled together: the user chooses one at run time.
 
 #![deny(unsafe_code)]
 

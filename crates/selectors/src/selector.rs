@@ -8,7 +8,7 @@
 //! registering a closed descriptor fails at once with `EBADF`. And one closed descriptor does not
 //! fail the wait for all others with select: it is reported, as with poll.
 //!
-//! A selector belongs to one thread. Neither floor closes what it watches. Unregister before
+//! A selector belongs to one thread. Neither layer closes what it watches. Unregister before
 //! closing: the heads of the backends say what happens otherwise.
 
 use std::error::Error;

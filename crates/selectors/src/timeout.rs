@@ -1,4 +1,4 @@
-//! How long to wait, in the units of the system calls: rounded up, so that no wait ends early.
+//! Time-outs in the units of the system calls: rounded up, so that no wait ends early.
 
 use std::time::Duration;
 

@@ -59,7 +59,7 @@ pub struct Stream<B> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reserved {
     No,
-    /// From when the queue is empty on.
+    /// From the moment on at which the queue is empty.
     Soon,
     Now,
 }
@@ -110,7 +110,7 @@ impl<B: AsRef<[u8]>> Stream<B> {
         !self.closing && !self.paused
     }
 
-    /// Holds reading back. `false`: nothing changed.
+    /// Pauses reading. `false`: nothing changed.
     #[inline]
     pub fn pause_reading(&mut self) -> bool {
         let change = self.is_reading();
@@ -133,8 +133,8 @@ impl<B: AsRef<[u8]>> Stream<B> {
 
     // Writing.
 
-    /// What to do with a write in the handle with the number `run`; numbers differ between handles.
-    /// Empty writes are not to be asked for: asyncio ignores them, except after `write_eof`.
+    /// What to do with a write in the handle with the number `run`; every handle has another number.
+    /// Not for empty writes: asyncio ignores them, except after `write_eof`.
     #[inline]
     pub fn plan_write(&mut self, run: u64) -> WritePlan {
         match self.plan_write_many() {
@@ -170,7 +170,7 @@ impl<B: AsRef<[u8]>> Stream<B> {
         self.queue.push(buf, skip)
     }
 
-    /// Whether something is queued that nothing holds up.
+    /// Whether something is queued, and may be sent now.
     #[must_use]
     #[inline]
     pub fn needs_flush(&self) -> bool {
@@ -246,7 +246,7 @@ impl<B: AsRef<[u8]>> Stream<B> {
         self.queue.advance_with(n, release)
     }
 
-    /// The second half of [`Stream::sent`]: what follows when nothing is queued any more. Says so
+    /// The second half of [`Stream::sent`]: what follows when nothing is queued any more. It is said only
     /// once.
     #[inline]
     pub fn settle(&mut self) -> Then {

@@ -1,8 +1,9 @@
 //! When a write leaves: at once, or together with others at the end of the handle.
 //!
 //! A peer that waits for each answer must get it at once; a program that writes head and body
-//! apart should not pay for two system calls. Nobody says which one a stream is, so it is learnt:
-//! a second write in one handle turns gathering on, a flush that found a single buffer turns it off.
+//! separately should not pay for two system calls. Nobody says which kind a stream is, so it is
+//! learnt: a second write in one handle turns gathering on, a flush that finds a single buffer
+//! turns it off.
 
 /// What has been learnt about one stream's writes.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The answers of a [`super::Stream`]: what its embedder has to do next.
+//! What a [`super::Stream`] answers: what its embedder has to do next.
 
 use crate::write_queue::Flow;
 

@@ -1,5 +1,5 @@
-//! The water marks of one direction, counted as asyncio's `SSLProtocol` counts them: the high mark
-//! itself is too much already.
+//! The water marks of one direction, counted as asyncio's `SSLProtocol` counts them: reaching the
+//! high mark is already too much.
 
 use crate::write_queue::Flow;
 

@@ -1,4 +1,4 @@
-//! The answers of a [`super::Tls`]: what its embedder has to do next.
+//! What a [`super::Tls`] answers: what its embedder has to do next.
 
 /// What to do when the lower transport is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,10 @@
-//! Taking connections from a listening socket, and finding out that there are no more.
+//! Accepting connections from a listening socket, and finding out that there are no more.
 //!
-//! `accept4(2)` makes a socket and takes a descriptor before it looks whether anybody waits: in vain it
-//! costs eight times what `poll(2)` does, which only looks (1,120 ns and 140 on the machine of
-//! docs/performance.md). So behind a connection one looks first. Where many wait, looking costs more than it
-//! saves: after a few, the attempt is made.
+//! `accept4(2)` makes a socket and takes a descriptor before it checks whether anybody is waiting.
+//! If nobody is, it costs eight times as much as `poll(2)`, which only checks (1,120 ns against 140
+//! on the machine of docs/performance.md). So after each connection `poll(2)` goes first. Where
+//! many are waiting, checking costs more than it saves: after a few connections in a row, accept is
+//! simply tried.
 
 use std::io;
 use std::net::SocketAddr;

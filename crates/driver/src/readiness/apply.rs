@@ -1,8 +1,8 @@
-//! Bringing the backend up to what is wanted.
+//! Bringing the backend in line with what is wanted.
 //!
-//! The backend's picture of a borrowed descriptor may be stale: its number was closed, and perhaps
-//! opened again as something else. So a change that finds nothing becomes an addition, and an
-//! addition that finds something a change.
+//! The backend's picture of a borrowed descriptor may be stale: its number may have been closed,
+//! and opened again as something else. So a change that finds nothing becomes an addition, and an
+//! addition that finds something becomes a change.
 
 use std::io;
 use std::os::fd::RawFd;

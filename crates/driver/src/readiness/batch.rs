@@ -1,8 +1,8 @@
 //! Receiving many datagrams in one system call: recvmmsg(2), which rustix does not offer.
 //!
 //! One [`Batch`] serves all datagram sockets of a driver, on its thread. It is made when the first
-//! of them receives. What the kernel has joined (`offload.rs`) is divided again here: a place is
-//! longer than any joined packet.
+//! of them receives. Datagrams that the kernel has joined (`offload.rs`) are divided again here:
+//! each place is longer than any joined packet.
 
 use std::io;
 use std::mem::{self, MaybeUninit};

@@ -1,8 +1,8 @@
 //! Datagram sockets of the readiness driver: their operations and system calls.
 //!
 //! One datagram leaves by `sendto(2)`, several by `sendmmsg(2)`; they arrive by `recvmmsg(2)`
-//! (`batch.rs`). Where the kernel can, UDP datagrams of one length to one peer leave as one message,
-//! and under a flood they arrive so (`offload.rs`). The embedder sees neither.
+//! (`batch.rs`). Where the kernel can do it, UDP datagrams of one length to one peer leave as one
+//! message, and in a flood they also arrive as one (`offload.rs`). The embedder notices neither.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;

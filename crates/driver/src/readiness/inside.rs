@@ -1,7 +1,7 @@
-//! What the io_uring driver, which stands on this one, asks and tells it.
+//! What the io_uring driver, which is built on this one, asks it and tells it.
 //!
-//! The ring receives and sends for streams; room to send, connecting, pipes and what others own stay
-//! with the multiplexer, and so does every descriptor.
+//! The ring receives and sends for streams. Waiting for room to send, connecting, pipes and
+//! descriptors of others stay with the multiplexer, and so does the ownership of every descriptor.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 

@@ -1,10 +1,11 @@
-//! When the kernel is to join the datagrams of a UDP socket that arrive (`UDP_GRO`).
+//! When the kernel is to join the datagrams that arrive at a UDP socket (`UDP_GRO`).
 //!
-//! Where a sender or a network card sends them joined, a flood costs a third. Where nobody does, the
-//! kernel looks for it in vain in each datagram, which costs a tenth. So it is tried once there is a
-//! flood, given up after some batches without a joined one, and tried again after a rest, which
-//! grows each time. Giving up needs an empty queue (`offload.rs`), so a flood that never lets up keeps
-//! what it has. Pure: `datagram.rs` asks and does.
+//! Where a sender or a network card sends them joined, a flood costs a third of what it costs
+//! otherwise. Where nobody does, the kernel looks for joined datagrams in vain, and a flood costs a
+//! tenth more. So joining is tried once there is a flood, given up after some batches without a
+//! joined one, and tried again after a rest, which grows each time. Giving up needs an empty queue
+//! (`offload.rs`), so a flood that never lets up keeps the setting it has. Pure: `datagram.rs`
+//! asks, and acts.
 
 /// Batches without a joined datagram after which it is given up.
 const TRIAL: u8 = 4;

@@ -1,9 +1,10 @@
-//! What the kernel does to UDP datagrams on their way: it joins those that arrive (`UDP_GRO`), and
-//! cuts what leaves as one (`UDP_SEGMENT`). rustix has neither.
+//! What the kernel can do to UDP datagrams on their way: join those that arrive (`UDP_GRO`), and
+//! cut up what leaves as one (`UDP_SEGMENT`). rustix has neither.
 //!
-//! Both are asked for when there is occasion (`joining.rs`, [`run`]), and only of UDP: no other protocol
-//! knows the options at their level. What is joined reaches whoever reads the socket, so that is
-//! switched off when the driver lets go of a descriptor: the program may have a duplicate.
+//! Both are asked for only when there is occasion (`joining.rs`, [`run`]), and only for UDP: other
+//! protocols do not have these options at their level. Joined datagrams reach whoever reads the
+//! socket, so joining is switched off when the driver lets go of a descriptor: the program may have
+//! a duplicate.
 //!
 //! Used by `datagram.rs` only, on the driver's thread.
 

@@ -1,4 +1,4 @@
-//! Receiving: one large buffer for all streams of a driver, lent out for one read at a time.
+//! Receiving: one large buffer for all streams of a driver, lent for one read at a time.
 
 use std::io;
 use std::mem::MaybeUninit;

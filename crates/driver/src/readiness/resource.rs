@@ -1,4 +1,4 @@
-//! What the driver knows of one descriptor, and who holds which number.
+//! What the driver knows about each descriptor, and which resource holds which number.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};

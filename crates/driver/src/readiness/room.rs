@@ -1,10 +1,10 @@
-//! Waiting for room in the queue of a Unix socket that datagrams are sent to by its name.
+//! Waiting for room in the queue of a Unix socket that datagrams are sent to by name.
 //!
-//! Such a queue may be full while the sending socket is, for the multiplexer, writable: whoever waits
-//! for that alone goes round without end. A socket of our own that is connected to the name has room
-//! when the queue has: a *probe*, watched instead, and given up with the first answer. A name may
-//! meanwhile have become another socket's, which no probe of the old one can know, so that every
-//! [`LOOK_AGAIN`] the send is tried all the same.
+//! Such a queue may be full while the multiplexer calls the sending socket writable: whoever waits
+//! for that alone spins. A second socket of ours, connected to the name, is writable only when the
+//! queue has room. This *probe* is watched instead, and given up with its first answer. Meanwhile
+//! the name may have come to belong to another socket, which a probe of the old one cannot know, so
+//! the send is also retried every [`LOOK_AGAIN`].
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -1,6 +1,6 @@
 //! Files that the multiplexer refuses to watch because they never block: `/dev/null` and its like
-//! under epoll, which poll(2) and select(2) call ready in every wait. So they are here, too: a
-//! program whose standard input is `/dev/null` reads its end under every driver.
+//! under epoll. poll(2) and select(2) report these as ready in every wait, so the same happens
+//! here: a program whose standard input is `/dev/null` reads its end under every driver.
 
 use oxlip_core::id::Id;
 use oxlip_core::op::Completion;

@@ -1,5 +1,5 @@
-//! What one wait does: it tells the backend what is wanted, asks it what is ready, and says what that
-//! means. The io_uring driver calls the halves one by one.
+//! One wait: it tells the backend what is wanted, asks it what is ready, and interprets the answer.
+//! The io_uring driver calls these parts one by one.
 
 use std::io;
 use std::mem;

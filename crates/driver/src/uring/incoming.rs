@@ -1,4 +1,4 @@
-//! What comes in at one resource: how it is asked for, and what has arrived and not been taken.
+//! What comes in at one resource: how it is requested, and what has arrived but has not been taken.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,33 +1,33 @@
 //! The driver over io_uring(7): one system call a tick receives, sends and waits.
 //!
-//! It stands on the readiness driver over epoll, which owns every descriptor and does what happens
-//! seldom: connecting, waiting for room, pipes, and watching what others own. The ring does what
-//! happens all the time:
+//! It is built on the readiness driver over epoll, which owns every descriptor and does what
+//! happens rarely: connecting, waiting for room, pipes, and watching descriptors that others own.
+//! The ring does what happens all the time:
 //!
-//! * What comes in on a stream is received by the kernel, into buffers of a pool, without being asked
-//!   each time ("multishot"). What the pool is too small for, and streams whose traffic is large,
-//!   are received directly: the ring then only says when.
+//! * What comes in on a stream is received by the kernel, into buffers of a pool, without being
+//!   asked each time ("multishot"). What the pool is too small for, and streams whose traffic is
+//!   large, are received directly: then the ring only says when.
 //! * Listeners and datagram sockets are polled.
-//! * Small sends that are not in a hurry (`Op::SendSoon`) are copied, and leave all together with the
+//! * Small sends that are not urgent (`Op::SendSoon`) are copied, and leave all together with the
 //!   call that waits.
 //! * Regular files are read and written.
 //! * The multiplexer's descriptor and the waker are polled like any other.
 //!
-//! The ring and the multiplexer do not see the same moment: that a stream has room may be known before
-//! what has come on it. What there is to read is looked at first all the same (`sending.rs`), as loops
-//! do that ask one multiplexer for both.
+//! The ring and the multiplexer do not see the same moment: that a stream has room may be known
+//! before what has arrived on it. What there is to read is reported first all the same
+//! (`sending.rs`), as in loops that ask one multiplexer for both.
 //!
-//! What others own is not polled by the ring, because a request keeps its file open in the kernel:
-//! a peer would not see the end of a socket that the program has closed. What is ours is cancelled
-//! before it is closed, at once, for the same reason.
+//! The ring does not poll descriptors that others own, because a request keeps its file open in the
+//! kernel: a peer would not see the end of a socket that the program has closed. For the same
+//! reason, requests on our own descriptors are cancelled before these are closed, at once.
 //!
-//! The kernel does deferred work (`DEFER_TASKRUN`) only inside of our own calls, and every call is
-//! followed by taking all its answers. So nothing is received behind our back, and between two calls
-//! a direct receive gets exactly what follows on what has been taken: bytes stay in order whichever
-//! way they come. And without work that is due, a poll needs no system call.
+//! The kernel does deferred work (`DEFER_TASKRUN`) only inside our own calls, and every call is
+//! followed by taking all its answers. So nothing is received behind our back, and between two
+//! calls a direct receive gets exactly what follows on what has been taken: bytes stay in order
+//! whichever way they come. And a poll needs no system call unless work is due.
 //!
-//! A ring belongs to one thread. A loop at rest may change its thread, and then gets a new ring; a
-//! forked child gets one, too. Where there can be none any more, epoll does it all.
+//! A ring belongs to one thread. A loop at rest may move to another thread, and then gets a new
+//! ring; so does a forked child. Where a ring cannot be had any more, epoll does everything.
 
 #[expect(unsafe_code, reason = "memory that the kernel writes to")]
 mod buffers;
@@ -39,6 +39,7 @@ mod requests;
 #[expect(unsafe_code, reason = "requests that point to memory")]
 mod ring;
 mod sending;
+mod tag;
 mod taking;
 mod transfers;
 
@@ -58,8 +59,8 @@ use oxlip_core::time::Time;
 
 use self::buffers::BufferId;
 use self::incoming::{End, Incoming, Kind, Requests, Table};
-use self::owner::{Without, refusal};
-use self::ring::{Answer, Ring, Room, Tag};
+use self::owner::refusal;
+use self::ring::{Answer, Ring, Room};
 use self::sending::Sends;
 use crate::readiness::{Epoll, misuse};
 use crate::wake::Waker;
@@ -72,7 +73,7 @@ pub struct Uring {
     room: Room,
     /// The thread that the ring belongs to, once it is in use.
     owner: Option<u64>,
-    without: Without,
+    fallback: Fallback,
     /// Calls in a row that the kernel has refused for now.
     refusals: u32,
     inner: Epoll,
@@ -101,12 +102,16 @@ pub struct Uring {
     large: Vec<u8>,
 }
 
-const INNER: Tag = u64::MAX - 1;
-const BELL: Tag = u64::MAX - 2;
-/// A send, by its number.
-const SENDS: Tag = 1 << 32;
-/// A transfer of a file, by its number.
-const TRANSFERS: Tag = 1 << 48;
+/// Whether epoll does everything, in the ring's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fallback {
+    /// The ring does what it can, or will when it is needed.
+    No,
+    /// The system had no descriptors or no memory for a ring: until it is worth another try.
+    Until(Time),
+    /// There can be no ring any more.
+    ForEver,
+}
 
 impl Uring {
     /// A driver with nothing in it but its waker.
@@ -133,7 +138,7 @@ impl Uring {
             ring: Some(Ring::new(room).map_err(refusal)?),
             room,
             owner: None,
-            without: Without::No,
+            fallback: Fallback::No,
             refusals: 0,
             inner: Epoll::deaf()?,
             table: Table::default(),
@@ -210,7 +215,7 @@ impl Uring {
         if incoming.touch() {
             self.touched.push(id);
         }
-        if self.without == Without::No {
+        if self.fallback == Fallback::No {
             return Poll::Pending;
         }
         self.inner.submit(op)
@@ -265,7 +270,7 @@ impl Driver for Uring {
     }
 
     fn gathers_sends(&self) -> bool {
-        self.without != Without::ForEver
+        self.fallback != Fallback::ForEver
     }
 
     fn adopt(&mut self, socket: OwnedFd, role: Role) -> io::Result<Id> {

@@ -1,4 +1,5 @@
-//! Whose the ring is: how it comes, moves to another thread, and goes.
+//! Which thread the ring belongs to: how a ring is created, replaced for another thread, and given
+//! up.
 
 use std::cell::Cell;
 use std::io;
@@ -6,24 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oxlip_core::op::Completion;
-use oxlip_core::time::Time;
 
-use super::Uring;
 use super::incoming::{End, Request};
 use super::ring::Ring;
+use super::{Fallback, Uring};
 use crate::Driver;
 use crate::shortage::is_shortage;
-
-/// Whether epoll does everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Without {
-    /// The ring does what it can, or will when it is needed.
-    No,
-    /// The system had no descriptors or no memory for a ring: until it is worth another try.
-    Until(Time),
-    /// There can be no ring any more.
-    ForEver,
-}
 
 /// After a shortage.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -43,10 +32,10 @@ impl Uring {
 
     #[cold]
     fn claim_anew(&mut self) -> bool {
-        match self.without {
-            Without::ForEver => return false,
-            Without::Until(time) if self.now() < time => return false,
-            Without::Until(_) | Without::No => {}
+        match self.fallback {
+            Fallback::ForEver => return false,
+            Fallback::Until(time) if self.now() < time => return false,
+            Fallback::Until(_) | Fallback::No => {}
         }
         if self.owner.is_some() {
             self.lose_ring();
@@ -65,17 +54,17 @@ impl Uring {
                 true
             }
             Err(error) => {
-                self.do_without(if is_shortage(&error) {
-                    Without::Until(self.now().after(TRY_AGAIN_AFTER))
+                self.fall_back(if is_shortage(&error) {
+                    Fallback::Until(self.now().after(TRY_AGAIN_AFTER))
                 } else {
-                    Without::ForEver
+                    Fallback::ForEver
                 });
                 false
             }
         }
     }
 
-    /// Without the ring that was used so far. What it has received is kept, and what it has not sent
+    /// Gives up the ring that was used so far. What it has received is kept, and what it has not sent
     /// is sent directly.
     pub(super) fn lose_ring(&mut self) {
         self.lent = None;
@@ -123,12 +112,12 @@ impl Uring {
     /// From here on epoll does everything.
     #[cold]
     pub(super) fn give_up(&mut self) {
-        self.do_without(Without::ForEver);
+        self.fall_back(Fallback::ForEver);
     }
 
-    fn do_without(&mut self, without: Without) {
+    fn fall_back(&mut self, fallback: Fallback) {
         self.lose_ring();
-        if std::mem::replace(&mut self.without, without) != Without::No {
+        if std::mem::replace(&mut self.fallback, fallback) != Fallback::No {
             return;
         }
         // Without its waker the loop could not be woken: it is told by the next wait's error then.
@@ -142,7 +131,7 @@ impl Uring {
 
     /// The opposite, if there is a ring after all.
     fn come_back(&mut self) {
-        if std::mem::replace(&mut self.without, Without::No) == Without::No {
+        if std::mem::replace(&mut self.fallback, Fallback::No) == Fallback::No {
             return;
         }
         self.inner.ignore_bell();

@@ -1,12 +1,13 @@
-//! What the ring is asked for, and what its answers mean.
+//! What the ring is asked to do, and what its answers mean.
 
 use std::time::Duration;
 
 use oxlip_core::id::Id;
 
+use super::Uring;
 use super::incoming::Request;
-use super::ring::{Answer, Ended, NOBODY, Ring};
-use super::{BELL, INNER, SENDS, TRANSFERS, Uring};
+use super::ring::{Answer, Ended, Ring};
+use super::tag::{BELL, INNER, NOBODY, SENDS, TRANSFERS};
 
 /// The kernel refuses requests while it has no memory. After so many calls in a row that does not
 /// pass: epoll does not need any.

@@ -13,9 +13,9 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use oxlip_core::file::{Transfer, Way};
 
-use super::TRANSFERS;
 use super::buffers::Pool;
 use super::region::Region;
+use super::tag::{NOBODY, TRANSFERS, Tag};
 use super::transfers::Transfers;
 
 /// How much a ring has room for: powers of two.
@@ -44,12 +44,6 @@ const FOREVER: Duration = Duration::from_secs(i32::MAX as u64);
 
 /// The only group of provided buffers.
 const GROUP: u16 = 0;
-
-/// Which request an answer belongs to.
-pub(super) type Tag = u64;
-
-/// The tag of requests whose answers tell nothing.
-pub(super) const NOBODY: Tag = u64::MAX;
 
 pub(super) struct Ring {
     // Dropped first: from then on the kernel does not use what is below.

@@ -1,11 +1,11 @@
-//! The sends that leave with the next call of the ring, and what became of them.
+//! The sends that leave with the ring's next call, and what became of them.
 //!
-//! A send is staged first: copied, and kept here. It becomes a request of the ring only just before a
-//! call, so that it can be taken back until then, and a descriptor number is not left in the ring.
+//! A send is staged first: copied, and kept here. It becomes a request of the ring only just before
+//! a call. Until then it can be taken back, and no descriptor number is left in the ring.
 //!
-//! A peer that goes away may have said why. So before a stream that is read is said to have room, it is
-//! said to have something to read; and so it is when a staged send fails, which the program may have asked
-//! for before the peer went. That failure is kept back: the next send tells it.
+//! A peer that goes away may have said why. So a stream that is read reports something to read
+//! before it reports room to write. The same holds when a staged send fails, because the program
+//! may have asked for it before the peer went. That failure is kept back: the next send reports it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,9 +16,10 @@ use std::task::Poll;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, MAX_BUFFERS, Op};
 
+use super::Uring;
 use super::incoming::{Kind, Table};
 use super::ring::{Ring, STAGED_AT_MOST, Staged};
-use super::{SENDS, Uring};
+use super::tag::SENDS;
 use crate::Driver;
 use crate::readiness::Epoll;
 

@@ -1,5 +1,5 @@
-//! Taking what a stream has received: what the ring has put into its pool, and what is behind it in the
-//! system.
+//! Taking what a stream has received: what the ring has put into its pool, then what the system
+//! still holds behind that.
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -1,8 +1,9 @@
 //! Reads and writes of regular files that the ring does.
 //!
-//! The kernel tries each when it is submitted, and gives what would block to threads of its own. Such a
-//! thread cannot be interrupted, and uses the bytes whatever becomes of the ring: so the transfer is
-//! the ring's until it is answered, and where the answer can no longer come, its bytes are never freed.
+//! The kernel tries each when it is submitted, and hands those that would block to threads of its
+//! own. Such a thread cannot be interrupted, and uses the bytes whatever becomes of the ring. So a
+//! transfer belongs to the ring until it is answered; if the answer can no longer come, its bytes
+//! are never freed.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,8 +14,7 @@ use std::time::{Duration, Instant};
 use oxlip_core::file::{Transfer, Transferred};
 use oxlip_core::op::Completion;
 
-use super::Uring;
-use super::owner::Without;
+use super::{Fallback, Uring};
 
 /// So long a ring that goes waits for the transfers that are under way.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ impl Drop for Transfers {
 
 impl Uring {
     pub(super) fn transfer(&mut self, transfer: Box<Transfer>) -> Poll<Completion> {
-        if self.without != Without::No {
+        if self.fallback != Fallback::No {
             return Poll::Ready(transfer.refuse().into());
         }
         self.transfers.push_back(transfer);

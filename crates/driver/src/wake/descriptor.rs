@@ -1,5 +1,5 @@
-//! A waker for multiplexers: a descriptor that becomes readable. `eventfd(2)`, or a pipe where the
-//! system refuses one.
+//! A waker for multiplexers: a descriptor that becomes readable. It is an `eventfd(2)`, or a pipe
+//! where the system refuses one.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};

@@ -1,4 +1,4 @@
-//! `contextvars.Context`: which one a handle runs in, and running in it without a Python frame.
+//! `contextvars.Context`: which one a handle runs in, and how to run in it without a Python frame.
 
 mod snapshot;
 

@@ -1,15 +1,15 @@
 //! One copy of the current context for many handles.
 //!
-//! asyncio gives each handle a context of its own, copied when it is scheduled. Most callbacks never
-//! change theirs, so nearly all of these copies are equal. Here handles share a [`Snapshot`] that
-//! nobody ever runs in, and run one after the other in a [`Runner`], a private copy of it. A callback
-//! that has changed its context, or that somebody has got hold of, keeps the copy, and the next
-//! handle gets a fresh one: what a program can see is what asyncio shows.
+//! asyncio gives each handle a context of its own, copied when it is scheduled. Most callbacks
+//! never change theirs, so nearly all of these copies are equal. Here handles share a [`Snapshot`]
+//! that nobody ever runs in, and run one after the other in a [`Runner`], a private copy of it. A
+//! callback that has changed its context, or whose context somebody else holds, keeps the copy, and
+//! the next handle gets a fresh one: a program sees what asyncio would show it.
 //!
-//! Whether two contexts are equal CPython does not tell. Its contexts point to an immutable map of
+//! CPython cannot say whether two contexts are equal. Its contexts point to an immutable map of
 //! their variables, which copies share until one of them sets a variable: the same map means the
 //! same contents. That pointer is read from the context, and the current context from the thread's
-//! state. Where they are is found once by what they do ([`Layout::probe`]); where that fails, each
+//! state. Their places are found once, by experiment ([`Layout::probe`]); where that fails, each
 //! handle gets its own copy.
 //!
 //! Belongs to whoever holds the interpreter; a snapshot is used by one thread at a time.
@@ -32,7 +32,7 @@ impl Snapshot {
     /// # Errors
     /// Out of memory.
     #[inline(always)]
-    pub(crate) fn of_current(&mut self, py: Python<'_>) -> PyResult<Chosen> {
+    pub(super) fn of_current(&mut self, py: Python<'_>) -> PyResult<Chosen> {
         if Layout::known(py).is_none() {
             return copy_current(py).map(Chosen::Own);
         }

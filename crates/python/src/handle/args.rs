@@ -1,4 +1,4 @@
-//! The positional arguments of a scheduled call: most callbacks take none or one, and no tuple is
+//! The positional arguments of a scheduled call. Most callbacks take none or one, and no tuple is
 //! made for them unless somebody asks to see it.
 
 use pyo3::Borrowed;

@@ -1,9 +1,9 @@
 //! The call that a handle stands for: how it is run, cancelled and shown. Both classes of handle
 //! have one.
 //!
-//! The fields that `cancel()` clears are behind the object's critical section, which is the GIL
-//! where there is one and a lock of the object's own where there is not. Nothing inside such a
-//! section runs Python code.
+//! The fields that `cancel()` clears are guarded by the object's critical section: the GIL where
+//! there is one, and otherwise a lock of the object's own. Nothing inside such a section runs
+//! Python code.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,13 +21,13 @@ use super::turn::{self, Turn};
 use crate::chains::End;
 use crate::context::{self, Chosen};
 use crate::counts::{Counted, Kind};
-use crate::loop_::{EventLoop, fork};
+use crate::loop_::{EventLoop, exception_handler, fork};
 use crate::names;
 
 /// The callback a handle stands for, and what is known about it.
 pub(super) struct Callback {
     pub(super) cancelled: AtomicBool,
-    /// Whether its end may be waited for: see `turn.rs`.
+    /// Whether another thread may wait for the callback's end: see `turn.rs`.
     takes_turns: AtomicBool,
     slots: UnsafeCell<Slots>,
     pub(super) event_loop: Py<EventLoop>,
@@ -36,7 +36,7 @@ pub(super) struct Callback {
 
 pub(super) struct Slots {
     pub(super) call: Option<(Py<PyAny>, Args)>,
-    /// Gone only while the handle waits to be used again.
+    /// `None` only while the handle waits to be reused.
     pub(super) context: Option<Chosen>,
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -45,7 +45,7 @@ pub(super) struct Slots {
 #[derive(Default)]
 pub(super) struct Rare {
     source_traceback: Option<Py<PyAny>>,
-    /// What the cancelled handle looks like, with the callback that it has no more.
+    /// The `repr` of the cancelled handle, with the callback that it no longer has.
     repr: Option<Py<PyString>>,
     /// While the callback runs, if others may wait for its end.
     pub(super) turn: Option<Turn>,
@@ -62,7 +62,7 @@ pub(super) trait HasCallback:
     fn callback(&self) -> &Callback;
     /// PyO3's deallocator of the class.
     fn freeing() -> &'static Freeing;
-    /// One that is empty, and that nobody else refers to.
+    /// Wraps a handle that is empty, and that nobody else refers to.
     fn used(handle: Bound<'_, Self>) -> Used;
     fn when(&self) -> Option<f64> {
         None
@@ -94,7 +94,7 @@ impl Callback {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// asyncio's handles do since 3.14.
+    /// Whether the handle's methods take turns (`turn.rs`), as asyncio's do since 3.14.
     #[inline]
     pub(super) fn takes_turns(&self) -> bool {
         cfg!(Py_3_14) && self.takes_turns.load(Ordering::Relaxed)
@@ -165,7 +165,7 @@ pub(super) fn cancel<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<bool> {
     } else {
         None
     };
-    // In one step: who comes to run it finds it cancelled, or has begun before.
+    // In one step: a thread that is about to run it finds it cancelled, or has begun before.
     let clear = |slots: &mut Slots| {
         // Inside the section nobody else writes it: no exchange, which would cost as much as the rest.
         if callback.is_cancelled() {
@@ -185,7 +185,7 @@ pub(super) fn cancel<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<bool> {
     Ok(cleared.is_some())
 }
 
-/// As a program asks for it.
+/// `handle.cancel()`.
 pub(super) fn cancelled<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<bool> {
     let callback = handle.get().callback();
     if callback.takes_turns() {
@@ -256,7 +256,7 @@ fn run_now<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<()> {
     }
 }
 
-/// The context that the callback runs in: from here on the handle has one of its own.
+/// The context that the callback runs in. From here on the handle has one of its own.
 ///
 /// # Errors
 /// Out of memory.
@@ -310,7 +310,7 @@ pub(super) fn report<H: HasCallback>(
     if let Some(stack) = source_traceback(handle) {
         context.set_item("source_traceback", stack)?;
     }
-    crate::errors::call_exception_handler(event_loop, &context)
+    exception_handler::call(event_loop, &context)
 }
 
 /// The callback as asyncio shows it, with its source line; its arguments only in debug mode where

@@ -1,12 +1,15 @@
-//! Handles and the cycle collector: who is known to the running loop alone need not be looked at.
+//! Handles and the cycle collector: a handle that only the running loop refers to need not be
+//! visited.
 //!
-//! A handle that waits in a running loop is alive, and so is all it refers to. Thousands of them wait
-//! when other threads schedule, and the collector would go through them again and again. So the loop
-//! hides its handles from the collector when they are scheduled, and shows those that somebody else
-//! refers to as soon as they have had their turn, and all that still wait when it stops running. A
-//! cycle through a handle is therefore found once the loop has let go of it, as it must be.
+//! A handle that waits in a running loop is alive, and so is all it refers to. When other threads
+//! schedule, thousands of them wait, and the collector would visit them again and again. So the
+//! loop hides its handles from the collector when they are scheduled. It reveals a handle that
+//! somebody else refers to as soon as it has run, and all that still wait when it stops running. A
+//! cycle through a handle is therefore found once the loop has let go of the handle, which is when
+//! it can be collected at all.
 //!
-//! Without a GIL nothing is hidden: a count of references that this thread sees proves nothing there.
+//! Without a GIL nothing is hidden: there, the reference count that this thread sees proves
+//! nothing.
 
 use pyo3::prelude::*;
 

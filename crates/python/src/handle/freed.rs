@@ -1,7 +1,8 @@
-//! A handle that nobody refers to any more goes back to its loop, empty, rather than to the allocator.
+//! A handle that is freed goes back to its loop, empty, rather than to the allocator.
 //!
-//! Those that have run, and that nobody kept, come back by `spare.rs`. These are the others: a program cancels most
-//! of its timers, and drops what it had of them before or after that, so that only the last reference tells.
+//! Handles that have run, and that nobody kept, come back by `spare.rs`. This file is for the
+//! others: a program cancels most of its timers, and drops its references to them before or after
+//! that, so only the end of the last reference tells that one can be reused.
 //!
 //! On any thread; only that of a running loop keeps anything.
 

@@ -1,4 +1,4 @@
-//! `Handle` and `TimerHandle`: what `call_soon` and `call_later` give back, and what a tick runs.
+//! `Handle` and `TimerHandle`: what `call_soon` and `call_later` return, and what a tick runs.
 
 mod args;
 mod callback;

@@ -1,4 +1,4 @@
-//! `Handle`, the result of `call_soon` and its kin.
+//! `Handle`, which `call_soon` and its kin return.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;

@@ -1,7 +1,8 @@
-//! Handles that have run and are used again: most are never looked at by who scheduled them, and an
-//! object that is there is cheaper than a new one.
+//! Handles that have run and are reused: whoever scheduled them mostly never looks at them, and an
+//! object that is there already is cheaper than a new one.
 //!
-//! On the thread of the loop, which keeps them, and lends them to other threads: as many as those bring.
+//! On the thread of the loop, which keeps them, and lends other threads as many as their bursts of
+//! calls need.
 
 use std::sync::atomic::Ordering;
 

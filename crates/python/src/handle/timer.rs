@@ -1,4 +1,4 @@
-//! `TimerHandle`, the result of `call_later` and `call_at`.
+//! `TimerHandle`, which `call_later` and `call_at` return.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};

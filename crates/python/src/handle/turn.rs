@@ -1,10 +1,10 @@
-//! A callback that runs, and other threads that must not overtake it: from Python 3.14 on, the
-//! methods of a handle of `call_soon_threadsafe` exclude each other. Once `cancel()` has returned on
-//! another thread, the callback does not run any more and never will, so what it uses can be freed.
+//! Running a callback while other threads must not overtake it: from Python 3.14 on, the methods of
+//! a handle of `call_soon_threadsafe` exclude each other. Once `cancel()` has returned on another
+//! thread, the callback is not running and never will, so what it uses can be freed.
 //!
-//! asyncio has a lock in each of these handles (`_ThreadSafeHandle`, with an `RLock`). Here the handle
-//! notes who runs it, and a lock is made by who has to wait, which is rare. It is Python's: signal
-//! handlers run meanwhile, and Ctrl-C ends the wait.
+//! asyncio has a lock in each of these handles (`_ThreadSafeHandle`, with an `RLock`). Here the
+//! handle notes which thread runs it, and whoever has to wait, which is rare, makes the lock. It is
+//! one of Python's: signal handlers run during the wait, and Ctrl-C ends it.
 //!
 //! Used by the two classes of handle, on any thread.
 

@@ -1,5 +1,6 @@
-//! The scheduling methods, and `create_task`, as CPython calls them fastest: `METH_FASTCALL`, no tuple of arguments
-//! where there are none, no look at the type of `self` that the method descriptor has had already.
+//! The scheduling methods and `create_task`, in CPython's fastest calling convention:
+//! `METH_FASTCALL` needs no tuple where there are no arguments, and no check of `self`, which the
+//! method descriptor has made already.
 //!
 //! `#[pymethods]` cannot say this, so these six are put on the class when the module is made.
 

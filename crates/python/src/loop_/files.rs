@@ -1,5 +1,5 @@
-//! Reads and writes of regular files that the driver does (`oxlip._files` asks for them). The bytes are
-//! the driver's until it answers, whatever becomes of the future.
+//! Reads and writes of regular files that the driver does (`oxlip._file_work` asks for them). The
+//! driver owns the bytes until it answers, whatever becomes of the future.
 //!
 //! On the loop's thread.
 

@@ -1,15 +1,16 @@
 //! What becomes of a loop when its process forks. Called by `oxlip._fork` around every `os.fork()`.
 //!
-//! The child has a copy of the loop, whose multiplexer and waker are not copies: they are shared
-//! with the parent, and what one tells them the other hears. So the child's loop gets its own and
-//! goes on, running or not, with everything that was scheduled and connected, as asyncio's does.
+//! The child has a copy of the loop, but its multiplexer and waker are not copies: they are shared
+//! with the parent, and what one process does to them affects the other. So the child's loop gets
+//! its own. Then it goes on, running or not, with everything that was scheduled and connected, as
+//! asyncio's does.
 //!
-//! It cannot if it was running in another thread: that thread is not in the child, and may have been
-//! in the middle of anything.
+//! It cannot go on if it was running in another thread: that thread is not in the child, and may
+//! have been in the middle of anything.
 //!
-//! To asyncio no loop runs in the child, so that what it calls there may run one of its own, such as
-//! `multiprocessing` with `asyncio.run`. If it returns into the loop that ran instead, the loop goes
-//! on, and is the running one again from the next handle on.
+//! As in asyncio, no loop counts as running in the child, so that code called there may run a loop
+//! of its own, such as `multiprocessing` with `asyncio.run`. If that code returns into the loop
+//! that was running, the loop goes on, and is the running one again from the next handle on.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;

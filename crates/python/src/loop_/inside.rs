@@ -1,10 +1,10 @@
-//! What libraries know of asyncio's own loop and use: one tick at a time, the queue of ready
-//! handles, the timers.
+//! The internals of asyncio's own loop that libraries know and use: one tick at a time, the queue
+//! of ready handles, the timers.
 //!
 //! asyncio keeps handles in a `deque` and a heap, `_ready` and `_scheduled`. Ours are not Python
-//! objects: `_ready` is a view (`oxlip/_inside.py`) over the functions here, `_scheduled` a copy. A
-//! part of what is ready has no handle (a connection has something to read): who looks at it gets a
-//! [`Pending`], which from then on lies in the queue in its place.
+//! objects: `_ready` is a view (`oxlip/_inside.py`) over the functions here, `_scheduled` a copy.
+//! Some of what is ready has no handle (a connection has something to read): whoever looks at it
+//! gets a [`Pending`], which from then on takes its place in the queue.
 //!
 //! Runs on the loop's thread.
 

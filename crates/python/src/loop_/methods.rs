@@ -1,6 +1,6 @@
-//! The loop's methods, one line each: where each is done is what this file says.
+//! The loop's methods, one line each: this file says where each of them is done.
 //!
-//! What asyncio defines as a coroutine, or as logic about sockets before they are connected, is in
+//! What asyncio defines as a coroutine, and the logic of sockets that are not connected yet, is in
 //! the Python part of the package.
 
 use std::sync::atomic::Ordering;

@@ -5,6 +5,7 @@
 //! `methods.rs` is the table of contents: one line per asyncio method, pointing to the file that
 //! does it.
 
+pub(crate) mod exception_handler;
 pub(crate) mod fastcall;
 pub(crate) mod files;
 pub(crate) mod fork;
@@ -58,7 +59,7 @@ pub(crate) struct EventLoop {
     driver_reason: &'static str,
     life: AtomicU8,
     running: AtomicBool,
-    /// The token of the thread that said so.
+    /// The token of the thread that has set `running`.
     running_thread: AtomicUsize,
     stopping: AtomicBool,
     /// Which methods are the program's own: `replaced.rs`.
@@ -109,7 +110,7 @@ pub(crate) struct State {
     spare: Spare,
     /// For handles that are scheduled on this thread.
     snapshot: Snapshot,
-    /// What debug mode runs, for messages about errors in it.
+    /// The handle that runs in debug mode, for messages about errors in it.
     current_handle: Option<Py<PyAny>>,
     /// The descriptors of `add_reader` and its kin.
     watched_fds: Descriptors,
@@ -134,7 +135,7 @@ pub(crate) enum Runnable {
     Step(Py<Task>),
     /// What a task of ours waits for is done.
     Wake(Py<Task>),
-    /// Who counts tasks of ours is told that this one has ended.
+    /// Those who count tasks of ours are told that this one has ended.
     Tell(Py<Task>),
     /// A connection has something to read.
     Readable(Id),
@@ -156,7 +157,7 @@ pub(crate) enum Runnable {
     End(Box<Ending>),
     /// Accepting goes on after the system had run out of descriptors.
     AcceptAgain(Id),
-    /// What a program has put into the queue itself, or has seen there (`inside.rs`): it has `_run`.
+    /// An object that a program has put into the queue, or has seen there (`inside.rs`); it has `_run`.
     Foreign(Py<PyAny>),
 }
 
@@ -167,7 +168,7 @@ impl State {
         self.driver.as_mut().expect("the loop is open")
     }
 
-    /// What was written on a connection waits for the end of the tick.
+    /// Notes that what was written on a connection waits for the end of the tick.
     pub(crate) fn hold(&mut self, id: Id) {
         let Self {
             driver, holding, ..

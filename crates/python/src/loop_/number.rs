@@ -1,4 +1,4 @@
-//! The number of a descriptor, given as an integer or as an object with `fileno()`.
+//! The number of a descriptor, which may be given as an integer or as an object with `fileno()`.
 
 use std::os::fd::RawFd;
 

@@ -1,10 +1,10 @@
-//! `time()`, `call_at()`, `create_future()`, `create_task()` and `call_soon()` that a program has put
-//! in the place of ours: set on the loop, or defined in a subclass.
+//! `time()`, `call_at()`, `create_future()`, `create_task()` and `call_soon()` where a program has
+//! replaced ours: by setting an attribute of the loop, or in a subclass.
 //!
-//! asyncio's loop calls these methods of its own: whoever replaces `time()` rules its timers, and
-//! `call_later()` goes through `call_at()`. Ours asks a flag, and calls them only where they are not
-//! its own. Who sets or deletes an attribute of a loop comes by here; what is set on a class is found
-//! when a loop is made, and each time it begins to run.
+//! asyncio's loop calls these methods itself, so a program that replaces `time()` controls its
+//! timers, and `call_later()` goes through `call_at()`. Ours looks at a flag, and calls them only
+//! where they are not its own. Setting or deleting an attribute of a loop updates the flag; what is
+//! set on a class is noticed when a loop is made, and each time it begins to run.
 
 use std::sync::atomic::Ordering;
 

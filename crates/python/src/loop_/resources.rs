@@ -1,4 +1,4 @@
-//! What stands behind each of the driver's ids.
+//! What each of the driver's ids stands for.
 
 use std::os::fd::RawFd;
 

@@ -75,7 +75,8 @@ pub(super) fn call_soon_threadsafe<'py>(
     this.schedule(event_loop, callback, args, context, Handle::take_turns)
 }
 
-/// As a call from another thread, whichever this one is: behind all that is scheduled when the next tick begins.
+/// Schedules as from another thread, even on the loop's own: behind everything that is scheduled when the next
+/// tick begins.
 pub(super) fn call_by_inbox(
     event_loop: &Bound<'_, EventLoop>,
     callback: Bound<'_, PyAny>,
@@ -87,7 +88,8 @@ pub(super) fn call_by_inbox(
         .map(drop)
 }
 
-/// Has the loop's thread call a method of `object`'s class: this thread may not, though with asyncio's object it might.
+/// Has the loop's thread call a method of `object`'s class, where this thread must not, although it could with
+/// asyncio's object.
 ///
 /// # Errors
 /// `RuntimeError` if the loop is closed.
@@ -97,7 +99,7 @@ pub(crate) fn pass_on(
     method: &str,
     more: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
-    // Not what a program has set on the object under this name: that has called already.
+    // Not what a program has set on the object under this name, which was called already.
     let function = object.get_type().getattr(method)?;
     let args = PyTuple::new(
         event_loop.py(),
@@ -177,8 +179,8 @@ fn schedule_at<'py>(
     Ok(handle)
 }
 
-/// asyncio's debug-mode check. Outside debug mode a call from another thread is made safe instead:
-/// it takes the way of `call_soon_threadsafe`.
+/// asyncio's debug-mode check. Outside debug mode a call from another thread is made safe instead: it is
+/// scheduled as by `call_soon_threadsafe`.
 fn check_thread(event_loop: &EventLoop) -> PyResult<()> {
     if event_loop.runs_elsewhere() {
         return Err(PyRuntimeError::new_err(
@@ -213,8 +215,8 @@ pub(super) fn check_callback(callback: &Bound<'_, PyAny>, method: &str) -> PyRes
 }
 
 impl EventLoop {
-    /// Makes a handle, or takes one that is spare, has it prepared, and queues it. `prepare` must not run
-    /// Python code.
+    /// Makes a handle, or takes a spare one, calls `prepare` with it, and queues it. `prepare` must not run Python
+    /// code.
     #[inline]
     fn schedule<'py>(
         &self,
@@ -416,8 +418,8 @@ impl EventLoop {
         given: Option<Bound<'_, PyAny>>,
         py: Python<'_>,
     ) -> PyResult<Chosen> {
-        // Copying a context may run the collector, and that any code, which may schedule, too: so not with
-        // the lock held. Who comes meanwhile does without.
+        // Copying a context may run the collector, and so any code, which may schedule in turn: so it is not done
+        // with the lock held. Threads that come meanwhile do without the shared copy.
         let mut snapshot = self.inbox.lend(|for_others| for_others.snapshot.take());
         let chosen = Chosen::new(given, &mut snapshot, py);
         let replaced = self
@@ -427,7 +429,7 @@ impl EventLoop {
         chosen
     }
 
-    /// As `call_soon()`, of what has no handle.
+    /// As `call_soon()`, for something that has no handle.
     ///
     /// # Errors
     /// `RuntimeError` if the loop is closed.

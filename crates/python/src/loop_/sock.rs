@@ -1,6 +1,6 @@
-//! One attempt on a socket that the program owns: the coroutines `sock_recv` and its kin try, wait
-//! (`watch.rs`) and try again. An attempt that would block gives what to wait for: a future, and what its
-//! watch is known by.
+//! One attempt on a socket that the program owns. The coroutines `sock_recv` and its kin try, wait
+//! (`watch.rs`) and try again. An attempt that would block returns what to wait for: a future, and
+//! the key of its watch.
 //!
 //! The socket object is asked for its descriptor at every attempt: a number that was kept over a
 //! wait might by then be somebody else's.
@@ -19,8 +19,8 @@ use super::watch::Side;
 use super::{EventLoop, watch};
 use crate::buffer::Data;
 use crate::errors::os_error;
-use crate::ffi::Buffer;
 use crate::names;
+use crate::py_buffer::Buffer;
 
 /// One read is at most this long, in bytes: stream sockets seldom hold more, and may always give
 /// less than was asked for.

@@ -1,4 +1,5 @@
-//! `create_future`, `create_task` and task factories: asyncio's own C classes come first.
+//! `create_future`, `create_task` and task factories, which use asyncio's own C classes unless told
+//! otherwise.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;

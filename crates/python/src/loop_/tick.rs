@@ -13,11 +13,11 @@ use oxlip_driver::Driver as _;
 use pyo3::prelude::*;
 
 use super::{EventLoop, Runnable, State, files, inside, replaced, watch};
-use crate::chains;
 use crate::context::Runner;
 use crate::handle::{Handle, TimerHandle, Used, collector};
 use crate::owner::Ownership;
 use crate::tasks::{Task, current, step, told};
+use crate::{chains, log};
 use crate::{names, transport};
 
 /// Runs one tick of a loop that this thread owns; `sleep` lets it wait for something to happen.
@@ -61,14 +61,15 @@ pub(super) fn tick(
     } else {
         None
     };
-    // What is written must leave before the loop may sleep. First what may call a program: it could
-    // fork, and the child would send what is staged once more; or raise KeyboardInterrupt, and the
-    // wait that answers would not follow. So staging is last, and in one piece with the wait.
+    // What is written must leave before the loop may sleep. Flushing that may call the program comes
+    // first: the program could fork, and the child would send what is staged once more; or raise
+    // KeyboardInterrupt, and the wait that answers would not follow. So staging is last, and in one
+    // piece with the wait.
     if poll || !owned.with(State::goes_on_holding) {
         transport::flush_before_wait(event_loop)?;
     }
-    // A signal of before the wait does not end it where the program has taken the descriptor that
-    // signals write to.
+    // A signal that came before the wait does not end it if the program has taken over the descriptor
+    // that signals write to.
     if sleeps {
         py.check_signals()?;
     }
@@ -85,9 +86,9 @@ pub(super) fn tick(
     }
     let settled = settled?;
     settle(event_loop, owned, settled)?;
-    // Python's own signal handlers run here, and Ctrl-C leaves from here. Also without a sleep: the
-    // interpreter looks only between its instructions, and callbacks may all be native. Between steps of
-    // tasks it looks in the next one, unless all coroutines are native, too: so here, now and then.
+    // Python's own signal handlers run here, and Ctrl-C is raised here. This is also done without a sleep: the
+    // interpreter checks only between its instructions, and callbacks may all be native. Between steps of tasks
+    // it checks in the next step, unless all coroutines are native, too: so it is done here now and then.
     if yielded {
         current::settle(event_loop)?;
     }
@@ -112,7 +113,7 @@ pub(super) fn tick(
             Next::Run(runnable) => run(event_loop, runnable)?,
             Next::Flush => transport::flush(event_loop)?,
             Next::Drop(over) => {
-                // Empty; but a program may have a weak reference to it.
+                // Empty, but a program may have a weak reference to it.
                 current::settle(event_loop)?;
                 drop(over);
             }
@@ -139,16 +140,16 @@ pub(super) fn settle(
     outcome
 }
 
-/// After this many polls in a row the GIL is let go once: if all callbacks are native, the interpreter
-/// never gets to do so, and other threads would wait for ever.
+/// After this many polls in a row the GIL is released once: if all callbacks are native, the interpreter never
+/// gets to do so, and other threads would wait for ever.
 const POLLS_BEFORE_YIELD: u32 = 128;
 
 /// What a tick does next.
 enum Next {
     Run(Runnable),
-    /// What the handles have written leaves.
+    /// Flush what the handles have written.
     Flush,
-    /// A used handle that is one too many.
+    /// Drop a used handle that is one too many.
     Drop(Used),
     Over,
 }
@@ -225,7 +226,7 @@ fn run_timed(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyResult<
             Err(_) => object.bind(py).repr()?.into_any(),
         };
         let took = pyo3::types::PyFloat::new(py, took).into_any();
-        crate::errors::log_warning(py, "Executing %s took %.3f seconds", &[what, took])?;
+        log::warning(py, "Executing %s took %.3f seconds", &[what, took])?;
     }
     result
 }
@@ -249,15 +250,14 @@ impl State {
         };
         let timeout = self.scheduler.timeout(now);
         if self.spare.is_raised() {
-            // To find out that nothing more came.
+            // A poll, to find out that nothing more came.
             return Some(timeout.map_or(bursts::MOMENT, |it| it.min(bursts::MOMENT)));
         }
         timeout
     }
 
-    /// Waits for I/O or a wake. The GIL is released if that may sleep, and now and then. False: what
-    /// happened is not queued yet, because sends have led to something that [`settle`] has to do
-    /// first.
+    /// Waits for I/O or a wake. The GIL is released if that may sleep, and otherwise now and then. `false`: what
+    /// has happened is not queued yet, because sends have led to something that [`settle`] has to do first.
     pub(super) fn wait(&mut self, py: Python<'_>, timeout: Option<Duration>) -> PyResult<bool> {
         let Self {
             driver,
@@ -299,7 +299,7 @@ impl State {
                 Completion::Watched(id, ready) => Runnable::Watched(id, ready),
                 Completion::File(transferred) => Runnable::Transferred(transferred),
                 Completion::Failed(id, error) => Runnable::Failed(Box::new((id, error))),
-                // Answers to ops that this embedder takes before, or at once, or does not use.
+                // These answer ops that this embedder has handled before, takes at once, or does not use.
                 Completion::Sent(..) | Completion::Connected(..) | Completion::Closed(_) => {
                     continue;
                 }
@@ -324,7 +324,7 @@ impl State {
         holding.begin(driver);
     }
 
-    /// Whether what waits to leave waits for the next tick too, which follows without a sleep.
+    /// Whether writes that are held back stay so until the next tick, which follows without a sleep.
     #[inline]
     fn goes_on_holding(&mut self) -> bool {
         let Self {
@@ -335,7 +335,7 @@ impl State {
             ..
         } = self;
         let driver = driver.as_ref().expect("a running loop is open");
-        // Not over a wait that lets the GIL go.
+        // Not across a wait that releases the GIL.
         *polls + 1 < POLLS_BEFORE_YIELD && scheduler.has_ready() && holding.goes_on(driver)
     }
 
@@ -402,7 +402,7 @@ impl Runnable {
     }
 }
 
-/// For debug mode, which was turned on after the step was queued.
+/// For a step that was queued before debug mode was turned on.
 fn as_handle(
     event_loop: &Bound<'_, EventLoop>,
     task: &Py<Task>,
@@ -413,7 +413,7 @@ fn as_handle(
 }
 
 impl EventLoop {
-    /// While the loop sleeps, it keeps no context alive, and other threads have their used handles.
+    /// Before a sleep: the loop keeps no context alive meanwhile, and other threads get their used handles.
     pub(super) fn drop_contexts(&self, owned: &Ownership<'_, State>) {
         let snapshots = owned.with(|state| {
             let queued = state.scheduler.ready_len();
@@ -426,7 +426,7 @@ impl EventLoop {
         drop(snapshots);
     }
 
-    /// Lends what bursts have left, and gives back what was kept for those that have ended, by and by.
+    /// Lends the used handles that bursts have left, and gradually frees those kept for bursts that have ended.
     #[cold]
     fn after_bursts(&self, owned: &Ownership<'_, State>) {
         let less = owned.with(|state| {
@@ -469,7 +469,7 @@ impl EventLoop {
 
     fn take_from_inbox(&self, py: Python<'_>) {
         let mut timers = Vec::new();
-        // Simulated time would pass while the loop looks whether bursts go on.
+        // Simulated time would pass while the loop checks whether bursts go on.
         let follow = self.driver_name != "sim";
         let _ = self.state.with(|state| {
             let mut calls = 0;

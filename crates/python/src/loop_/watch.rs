@@ -1,14 +1,16 @@
 //! `add_reader`, `add_writer` and the waits of the `sock_*` coroutines: descriptors that the
 //! program owns, and may close at any time.
 //!
-//! A program that calls `sock_recv` in a loop waits for the same descriptor again and again. So when a
-//! wait is over, its watch is kept until the task that was woken had its turn ([`Keeping`]): who waits
-//! then arms it anew, which is one question to the kernel in place of two, and none where there is
-//! something to read by then. It is watched for one report, so that nothing is heard of it meanwhile.
+//! A program that calls `sock_recv` in a loop waits for the same descriptor again and again. So
+//! when a wait is over, its watch is kept until the task that was woken has had its turn
+//! ([`Keeping`]). If that task waits again, arming the watch anew asks the kernel once instead of
+//! twice, and not at all if there is something to read by then. The watch is armed for one report
+//! only, so it stays silent meanwhile.
 //!
-//! Each of these questions can fail: the number is not open any more, or belongs to what cannot be
-//! watched. Then nothing will be heard of the descriptor at all, and whoever waits for its other side
-//! gets the error ([`Update::settle`]); with asyncio's selectors they would wait for ever.
+//! Each of these calls can fail: the number is not open any more, or belongs to something that
+//! cannot be watched. Then the descriptor will never be reported at all, and whoever waits for its
+//! other side gets the error ([`Update::settle`]); with asyncio's selectors they would wait for
+//! ever.
 
 use std::fmt::Debug;
 use std::io;
@@ -31,11 +33,11 @@ use crate::context::{self, Chosen};
 use crate::errors::os_error;
 use crate::handle::{Args, Handle};
 
-/// One watched descriptor: who wants to know what about it.
+/// One watched descriptor, and those who wait for it.
 pub(crate) struct Watched {
     fd: RawFd,
-    /// Whose descriptor it is, as given to `add_reader` or `add_writer`: not dropped, and so not closed,
-    /// while it is watched, and found again when it was closed and so has no number any more.
+    /// The object that was given to `add_reader` or `add_writer`. It is kept so that it is not closed while it is
+    /// watched, and that it is found again after it was closed and has no number any more.
     object: Option<Py<PyAny>>,
     read: Watchers,
     write: Watchers,
@@ -43,13 +45,13 @@ pub(crate) struct Watched {
 
 #[derive(Default)]
 struct Watchers {
-    /// Of `add_reader` or `add_writer`: called in every tick in which the descriptor is ready.
+    /// From `add_reader` or `add_writer`: called in every tick in which the descriptor is ready.
     handle: Option<Py<Handle>>,
-    /// Of `_wait_readable` or `_wait_writable`: set once, all of them.
+    /// From `_wait_readable` or `_wait_writable`: all of them are set, once.
     futures: Vec<Py<PyAny>>,
 }
 
-/// Who begins to wait for a descriptor.
+/// Someone who begins to wait for a descriptor.
 enum Watcher<'a, 'py> {
     Callback(&'a Bound<'py, Handle>),
     Future(&'a Bound<'py, PyAny>),
@@ -58,9 +60,9 @@ enum Watcher<'a, 'py> {
 /// Watches that nobody waits for at the moment.
 #[derive(Default)]
 pub(super) struct Keeping {
-    /// Those whose wait was over in this tick.
+    /// Those whose wait ended in this tick.
     fresh: Vec<Id>,
-    /// Those of the tick before: what they woke has its turn in this one.
+    /// Those of the tick before: the tasks that they woke run in this one.
     old: Vec<Id>,
 }
 
@@ -85,7 +87,7 @@ impl Watchers {
         self.handle.is_none() && self.futures.is_empty()
     }
 
-    /// Lets one more wait; the callback whose place it takes.
+    /// Adds a watcher. Returns the callback that it replaces.
     fn put(&mut self, watcher: &Watcher<'_, '_>) -> Option<Py<Handle>> {
         match *watcher {
             Watcher::Callback(handle) => self.handle.replace(handle.clone().unbind()),
@@ -132,7 +134,7 @@ impl Watched {
         interest
     }
 
-    /// What tells the driver: a future is set once, a callback is called as long as it is ready.
+    /// What to ask of the driver: a future is set once, a callback is called for as long as the descriptor is ready.
     fn op(&self, id: Id) -> Op<'static> {
         let interest = self.interest();
         if self.read.handle.is_none() && self.write.handle.is_none() {
@@ -142,8 +144,8 @@ impl Watched {
         }
     }
 
-    /// Nothing will be heard of it any more: all who wait get the error, but the one who hears of it
-    /// by other means. Callbacks are dropped, as when asyncio's selector loses a closed descriptor.
+    /// The descriptor will never be reported again: all who wait get the error, except the one who learns of it by
+    /// other means. Callbacks are dropped, as when asyncio's selector loses a closed descriptor.
     ///
     /// # Errors
     /// `SystemExit` and `KeyboardInterrupt` of a future's callback.
@@ -201,7 +203,7 @@ pub(super) fn add<'py>(
 /// `remove_reader` / `remove_writer`: whether there was a callback. A closed loop has none.
 ///
 /// # Errors
-/// Also if the other side is watched, and cannot be any more.
+/// Those of finding the number; the driver's, if the other side is watched and cannot be any more.
 pub(super) fn remove(
     event_loop: &Bound<'_, EventLoop>,
     object: &Bound<'_, PyAny>,
@@ -227,7 +229,7 @@ pub(super) fn remove(
     update.settle(py, None)?.map_or(Ok(true), Err)
 }
 
-/// Under which number an object is watched, if it is.
+/// The number under which an object is watched, if it is.
 fn number_of_watched(
     event_loop: &Bound<'_, EventLoop>,
     object: &Bound<'_, PyAny>,
@@ -246,8 +248,8 @@ fn number_of_watched(
     Ok(number)
 }
 
-/// A future that is set once the descriptor is ready, and what [`unwait`] knows its watch by. Any
-/// number may wait for the same one.
+/// A future that is set once the descriptor is ready, and the key of its watch for [`unwait`]. Any number of
+/// futures may wait for the same descriptor.
 pub(super) fn wait<'py>(
     event_loop: &Bound<'py, EventLoop>,
     fd: &Bound<'py, PyAny>,
@@ -280,8 +282,8 @@ pub(super) fn only_wakes(this: &EventLoop, fd: RawFd) -> PyResult<()> {
     Ok(())
 }
 
-/// Takes a future of [`wait`] out, if it is still there: it was cancelled. Whoever waits for the other
-/// side, which cannot be watched any more, gets the error; this one has been told already.
+/// Removes a future of [`wait`] that was cancelled, if it is still there. If the other side cannot be watched any
+/// more, those who wait for it get the error.
 pub(super) fn unwait(
     event_loop: &Bound<'_, EventLoop>,
     future: &Bound<'_, PyAny>,
@@ -298,7 +300,7 @@ pub(super) fn unwait(
         Some((removed, state.update_watch(id)))
     })?;
     if let Some((_, update)) = removed {
-        // What is wrong with the descriptor is no affair of who leaves.
+        // An error of the descriptor does not concern the one who leaves.
         update.settle(event_loop.py(), None)?;
     }
     Ok(())
@@ -339,7 +341,7 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
         }
     }
     if let Some(update) = update {
-        // Those of this side find out by themselves.
+        // The waiters of this side find out by themselves.
         update.settle(py, None)?;
     }
     for (handle, side) in handles.into_iter().zip([Side::Read, Side::Write]) {
@@ -387,7 +389,7 @@ fn forget_handle(
         Some((forgotten, state.update_watch(id)))
     })?;
     if let Some((_, update)) = forgotten {
-        // Nobody has asked for this: only who waits for the other side is concerned.
+        // Nobody has asked for this, so the error concerns only those who wait for the other side.
         update.settle(event_loop.py(), None)?;
     }
     Ok(())
@@ -415,7 +417,7 @@ pub(super) fn describe(
     })?)
 }
 
-/// Lets one more wait for a descriptor; the watch, and the callback whose place it takes.
+/// Adds a watcher of a descriptor. Returns the watch, and the callback that the watcher replaces.
 fn watch(
     event_loop: &Bound<'_, EventLoop>,
     fd: RawFd,
@@ -433,7 +435,7 @@ fn watch(
             // a transport's that has come and gone since then has taken it from the watch.
             update => update.settle(event_loop.py(), Some(watcher))?,
         };
-        // Whoever was told may have closed the loop.
+        // Code that was called meanwhile may have closed the loop.
         this.check_open()?;
     }
     let (replaced, update) = this.state.with(|state| match state.driver().borrow(fd) {
@@ -466,8 +468,7 @@ enum Update {
 }
 
 impl Update {
-    /// If the driver refuses, everybody who waits gets the error, but the one who hears of it by other
-    /// means: by what this returns.
+    /// If the driver refuses, all who wait get the error, except `but`, who gets it from what this returns.
     ///
     /// # Errors
     /// `SystemExit` and `KeyboardInterrupt` of a future's callback.
@@ -484,7 +485,7 @@ impl Update {
 }
 
 impl super::State {
-    /// Lets one more wait for a descriptor that has a watch.
+    /// Adds a watcher of a descriptor that has a watch.
     fn watch(
         &mut self,
         id: Id,
@@ -519,8 +520,8 @@ impl super::State {
         gone
     }
 
-    /// Tells the driver what a descriptor is watched for now; forgets it if that is nothing, or if
-    /// the driver refuses.
+    /// Tells the driver what a descriptor is watched for now. Removes the watch if that is nothing, or if the driver
+    /// refuses.
     fn update_watch(&mut self, id: Id) -> Update {
         let Some(watched) = self.resources.watched(id) else {
             return Update::Ended(None);
@@ -537,7 +538,7 @@ impl super::State {
         }
     }
 
-    /// To be dropped outside the borrow.
+    /// Removes a watch. To be dropped outside the borrow.
     fn forget_watch(&mut self, id: Id) -> Option<Resource> {
         let gone = self.resources.remove(id)?;
         if let Resource::Watched(watched) = &gone {

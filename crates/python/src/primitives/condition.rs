@@ -1,7 +1,7 @@
-//! `Condition`: who waits until somebody says that something has changed, and the lock that goes with it.
+//! `Condition`: the tasks that wait to be notified, and the lock that goes with it.
 //!
-//! What is undone and said when a wait is disturbed differs between the releases of Python, and is asyncio's to
-//! do. On the thread of the running loop.
+//! What is undone, and what is raised, when a wait is disturbed differs between the releases of
+//! Python, and is left to asyncio. On the thread of the running loop.
 
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};

@@ -1,4 +1,4 @@
-//! `Timeout`: until when, and what becomes of the task then. Of Python 3.11 and later.
+//! `Timeout`: when it expires, and what happens to the task then. For Python 3.11 and later.
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};

@@ -1,4 +1,4 @@
-//! `Event`: whether it has happened, and who waits for it.
+//! `Event`: whether it is set, and who waits for it.
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::{PyTraverseError, PyVisit};

@@ -1,6 +1,7 @@
-//! `gather()`: makes futures of what it is given, counts those that have ended, and collects what has come of them.
+//! `gather()`: makes futures of its arguments, counts those that are done, and collects their
+//! results.
 //!
-//! What it returns is asyncio's `_GatheringFuture`, whose `cancel()` is asyncio's, too. The children may be any
+//! It returns asyncio's `_GatheringFuture`, with asyncio's `cancel()`. The children may be any
 //! futures; those of ours are counted without Python code.
 
 use pyo3::gc::{PyTraverseError, PyVisit};

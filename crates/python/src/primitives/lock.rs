@@ -1,4 +1,4 @@
-//! `Lock`: whether it is taken, and who waits for it.
+//! `Lock`: whether it is held, and who waits for it.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};

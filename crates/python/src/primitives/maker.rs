@@ -1,4 +1,4 @@
-//! The `__new__` that asyncio's classes get by `oxlip.install()`: it makes an object of ours.
+//! The `__new__` that `oxlip.install()` gives asyncio's classes: it makes an object of ours.
 //!
 //! On any thread, whenever a program makes a lock, a queue or another of these.
 

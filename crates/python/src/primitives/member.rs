@@ -1,7 +1,9 @@
-//! A field that programs read and write without any function of ours: the interpreter has instructions for that.
+//! A field that programs read and write without calling a function: the interpreter has
+//! instructions for that.
 //!
-//! Its descriptor is that of `__slots__` (`PyMemberDef` of type `Py_T_OBJECT_EX`). Whoever holds the
-//! object may change it at any time; here it is looked at inside the object's critical section.
+//! Its descriptor is that of `__slots__` (`PyMemberDef` of type `Py_T_OBJECT_EX`). Whoever holds
+//! the object may change it at any time; the functions here look at it inside the object's critical
+//! section.
 
 use std::ffi::CStr;
 use std::ptr;

@@ -1,10 +1,11 @@
-//! asyncio's locks, queues, timeouts and groups of tasks with a native half: what they do over and over while nobody
-//! has to wait, and the waking of those who do.
+//! asyncio's locks, queues, timeouts and task groups with a native half: what they do over and over
+//! while nobody has to wait, and waking those who do.
 //!
-//! The native classes hold what asyncio's keep in attributes, under the same names, and are mixed into
-//! subclasses of asyncio's (`_locks.py`, `_queues.py`, `_timeouts.py` and `_groups.py` of `python/oxlip`), which
-//! `_switch.py` puts behind asyncio's names. What differs between the releases of Python is asyncio's to do, from the
-//! same state, and so is everything that an object of a derived class does.
+//! The native classes hold what asyncio's keep in attributes, under the same names, and are mixed
+//! into subclasses of asyncio's (`_locks.py`, `_queues.py`, `_timeouts.py` and `_groups.py` of
+//! `python/oxlip`), which `_switch.py` puts behind asyncio's names. What differs between the
+//! releases of Python is left to asyncio's code, working on the same state; so is everything that
+//! objects of derived classes do.
 //!
 //! All of it runs on the thread of the running loop, as asyncio's must, on any loop.
 

@@ -1,4 +1,4 @@
-//! `Queue`: what is in it, who waits for items and who for room.
+//! `Queue`: its items, who waits for one, and who waits for room.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -19,7 +19,7 @@ pub(crate) struct Queue {
 }
 
 pub(crate) struct QueueFields {
-    /// A deque, unless the program knows better.
+    /// A deque, unless the program has set something else.
     items: Slot,
     /// Deques of futures.
     getters: Slot,
@@ -29,7 +29,7 @@ pub(crate) struct QueueFields {
     event_loop: Slot,
     /// As the program gave it.
     maxsize: Slot,
-    /// How many items it may hold, if that is said by an `int` of usual size.
+    /// How many items it may hold, if that is an `int` of usual size.
     capacity: Option<usize>,
     unfinished: i64,
     shut_down: bool,
@@ -37,12 +37,12 @@ pub(crate) struct QueueFields {
 
 has_fields!(Queue, QueueFields);
 
-/// What the native methods answer with for asyncio's to do.
+/// Why a native method leaves the call to asyncio's.
 enum Outcome<T> {
     Done(T),
     /// It is full, or empty.
     NotNow,
-    /// Another class, capacity or container than asyncio's `Queue` has, or it is shut down.
+    /// Its class, capacity or container is not as in asyncio's `Queue`, or it is shut down.
     Stock,
 }
 
@@ -95,7 +95,7 @@ impl Queue {
         }
     }
 
-    /// Says that an item that was taken out has been dealt with.
+    /// Notes that an item that was taken out has been processed.
     fn task_done(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         if !is_exactly(slf, &names::OUR_QUEUE)? {
@@ -123,7 +123,7 @@ impl Queue {
         Ok(matches!(Self::put_in(slf, item)?, Outcome::Done(())))
     }
 
-    /// An item, or else the object that stands for none.
+    /// An item, or the object that stands for "no item".
     fn _get_soon<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
         match Self::take_out(slf)? {
             Outcome::Done(item) => Ok(item),
@@ -131,12 +131,12 @@ impl Queue {
         }
     }
 
-    /// A future that is the last of those who wait for room, `None` if that is asyncio's affair.
+    /// Appends a future to those that wait for room; `None` if that is left to asyncio.
     fn _putter<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
         Self::arrival(slf, |this| &this.putters)
     }
 
-    /// The same among those who wait for an item.
+    /// The same for those that wait for an item.
     fn _getter<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
         Self::arrival(slf, |this| &this.getters)
     }
@@ -262,7 +262,7 @@ impl Queue {
 }
 
 impl Queue {
-    /// The items, if the native methods can answer for them.
+    /// The items, if the native methods may handle this queue.
     #[inline]
     fn ours<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
         let py = slf.py();

@@ -1,4 +1,4 @@
-//! `Semaphore` and `BoundedSemaphore`: how many may come in.
+//! `Semaphore` and `BoundedSemaphore`: their counter, and who waits for it.
 
 use pyo3::exceptions::{PyAttributeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};

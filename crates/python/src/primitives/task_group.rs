@@ -1,5 +1,5 @@
-//! `TaskGroup`: makes a task, and notes that it has ended without an exception. All else is asyncio's, from the same
-//! attributes.
+//! `TaskGroup`: makes a task, and notes that it has ended without an exception. The rest is
+//! asyncio's code, on the same attributes.
 
 use std::ffi::CStr;
 

@@ -1,9 +1,9 @@
-//! The set behind `asyncio.all_tasks()`: what every task is put into when it is made, and leaves when
-//! it is freed.
+//! The set behind `asyncio.all_tasks()`, which every task enters when it is made and leaves when it
+//! is freed.
 //!
-//! Before Python 3.14 that is a [`WeakSet`] with methods in Python, and a fifth of what a short task
-//! costs. The set stays asyncio's own, and so do its data; `python/oxlip/_task_set.py` gives it
-//! these two functions in place of its class's. They do what those do.
+//! Before Python 3.14 it is a [`WeakSet`] with methods in Python, which make up a fifth of what a
+//! short task costs. The set stays asyncio's own, and so do its data; `python/oxlip/_task_set.py`
+//! replaces two of its class's methods with the functions here, which do the same.
 //!
 //! [`WeakSet`]: https://docs.python.org/3/library/weakref.html#weakref.WeakSet
 

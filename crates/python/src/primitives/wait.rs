@@ -1,7 +1,8 @@
-//! `wait()`: counts futures of ours that have ended, and wakes who waits for enough of them.
+//! `wait()`: counts futures of ours that are done, and wakes the task that waits for enough of
+//! them.
 //!
-//! The coroutine is in `python/oxlip/_groups.py`. Other futures, and arguments that are an error, are asyncio's to
-//! deal with.
+//! The coroutine is in `python/oxlip/_groups.py`. Other futures, and invalid arguments, are left to
+//! asyncio.
 
 use std::mem;
 

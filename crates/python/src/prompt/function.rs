@@ -1,4 +1,4 @@
-//! The function: makes the coroutines, and passes for the one in Python that it wraps.
+//! The function: makes the coroutines, and passes for the Python function that it wraps.
 
 use std::ffi::c_ulong;
 use std::ptr;

@@ -1,8 +1,9 @@
-//! Whether coroutines are to know where they were made, as asyncio's debug mode wants it.
+//! Whether coroutines are to record where they were made, as asyncio's debug mode wants it.
 //!
-//! `sys.get_coroutine_origin_tracking_depth()` says so, for a tenth of what an `async with` costs. The number is a
-//! field of the thread's state, whose place differs between releases: it is found by setting it to two numbers. Where
-//! it can't be, the function is asked.
+//! `sys.get_coroutine_origin_tracking_depth()` says so, but costs a tenth of an `async with`. The
+//! number is a field of the thread's state, at a place that differs between releases: it is found
+//! by setting the depth to two numbers and looking for them. Where that fails, the function is
+//! called.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 

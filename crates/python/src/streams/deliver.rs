@@ -1,9 +1,9 @@
-//! From a transport to a stream's reader, past the protocol between them.
+//! From a transport to a stream's reader, bypassing the protocol between them.
 //!
-//! `StreamReaderProtocol.data_received()` does nothing but look up its reader and feed it. Where that
-//! method is asyncio's own, in the instance, its class and the class's bases, what it does is done here.
-//! Whether it is gets asked once the protocol has its transport: one that is replaced later on a
-//! living connection is replaced too late.
+//! `StreamReaderProtocol.data_received()` only looks up its reader and feeds it. Where that method
+//! is asyncio's own, in the instance, its class and the class's bases, the same is done here. This
+//! is checked once the protocol has its transport: replacing the method later, on a living
+//! connection, has no effect.
 
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -1,10 +1,11 @@
-//! asyncio's streams with a native half: what a busy connection does over and over, and the shortest
-//! path from a transport to any reader.
+//! asyncio's streams with a native half: what a busy connection does over and over, and the
+//! shortest path from a transport to any reader.
 //!
-//! The native classes hold what asyncio's keep in attributes, under the same names, and are mixed into
-//! subclasses of asyncio's (`python/oxlip/_streams.py`), whose coroutines ask here first. What is rare
-//! is answered with `NotImplemented`, and then asyncio's own coroutine goes on from the same state, so
-//! that there is one meaning. An object of a class that the program has derived is always rare.
+//! The native classes hold what asyncio's keep in attributes, under the same names, and are mixed
+//! into subclasses of asyncio's (`python/oxlip/_streams.py`), whose coroutines ask here first.
+//! Whatever is rare is answered with `NotImplemented`; then asyncio's own coroutine goes on from
+//! the same state, so that the meaning is defined once. Objects of classes that a program has
+//! derived always take that path.
 //!
 //! All of it runs on the thread of the stream's loop, as asyncio's streams must.
 

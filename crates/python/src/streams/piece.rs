@@ -1,15 +1,15 @@
-//! What arrives while there is nothing else stays the object that it has come as, and is given as that to a call that
-//! wants all of it, which is what a request or a line mostly is: nothing is copied into the buffer and out of it.
-//! Whoever looks at the buffer finds it there, and from then on all goes there.
+//! Data that arrive while the buffer is empty stay the object that they came as. A call that wants
+//! all of it, which is what a request or a line mostly is, returns that object: nothing is copied
+//! into the buffer and out again. If somebody looks at the buffer, the data are there, and from
+//! then on all go there.
 //!
 //! On the thread of the stream's loop, as all of a reader.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 
-use super::StreamReader;
 use super::slots::{Slot, put};
-use crate::ffi;
+use super::{StreamReader, bytes};
 use crate::fields::hold;
 
 impl StreamReader {
@@ -50,7 +50,7 @@ impl StreamReader {
             (clone(&this.buffer), piece)
         };
         if let (Some(buffer), Some(piece)) = (buffer, piece) {
-            ffi::append(buffer.cast::<PyByteArray>()?, piece.as_bytes(py))?;
+            bytes::append(buffer.cast::<PyByteArray>()?, piece.as_bytes(py))?;
         }
         let over = hold(slf).piece.take();
         drop(over);

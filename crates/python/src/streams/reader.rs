@@ -1,7 +1,7 @@
-//! `StreamReader`: what has arrived and was not read, and who waits for more.
+//! `StreamReader`: what has arrived and has not been read, and who waits for more.
 //!
-//! Its attributes are asyncio's and may be set from outside, by asyncio's own methods above all. None
-//! is borrowed while Python code runs, which includes the end of an object.
+//! Its attributes are asyncio's and may be set from outside, by asyncio's own methods above all.
+//! None is borrowed while Python code runs, which includes the finalizers of objects.
 
 use std::ops::ControlFlow;
 
@@ -28,11 +28,11 @@ pub(crate) struct StreamReader {
 }
 
 pub(crate) struct StreamReaderFields {
-    /// A `bytearray`, unless the program knows better.
+    /// A `bytearray`, unless the program has set something else.
     pub(super) buffer: Slot,
-    /// Nobody else refers to it.
+    /// Nobody else refers to the buffer.
     pub(super) private: bool,
-    /// All that there is, in the place of the buffer, which is private and empty.
+    /// All that has arrived, in place of the buffer, which is then private and empty (`piece.rs`).
     pub(super) piece: Option<Py<PyBytes>>,
     pub(super) waiter: Slot,
     pub(super) exception: Slot,
@@ -44,14 +44,14 @@ pub(crate) struct StreamReaderFields {
     pub(super) limit_size: Option<usize>,
     pub(super) eof: bool,
     pub(super) paused: bool,
-    /// How far calls had searched that wait now, by the addresses of what they wait on. Nothing of those that had
-    /// nothing to search, which are nearly all; and of some that were given up.
+    /// How far the waiting calls have searched, by the addresses of what they wait on. Calls that had nothing to
+    /// search, which are nearly all, have no entry; some that were given up still have one.
     searched: Vec<(usize, usize)>,
 }
 
 has_fields!(StreamReader, StreamReaderFields);
 
-/// Of so many calls that have waited at once it is known how far they had searched: there should be one.
+/// For how many waiting calls it is remembered how far they have searched. There should be only one.
 const CALLS: usize = 16;
 
 /// What the native reading methods work on.
@@ -104,8 +104,8 @@ impl StreamReader {
         Ok(())
     }
 
-    // The reading methods give bytes; or what to wait on, and to come back with; or `NotImplemented`, where it is
-    // asyncio's to answer. Who does not come back sets `_waiter` to `None`.
+    // The reading methods return bytes; or an object to wait on, and to pass to the next call; or
+    // `NotImplemented`, where asyncio's method has to answer. A caller that gives up sets `_waiter` to `None`.
 
     /// Up to `n` bytes.
     fn _some<'py>(
@@ -145,7 +145,7 @@ impl StreamReader {
         }
     }
 
-    /// What there is up to the separator.
+    /// The data up to and including the separator.
     ///
     /// # Errors
     /// `IncompleteReadError` at an early end, `LimitOverrunError` if it comes too late.
@@ -175,7 +175,7 @@ impl StreamReader {
         }
     }
 
-    /// As `_until` a newline; at the end what is left is a line.
+    /// As `_until` with a newline; at the end of the stream the rest is a line.
     ///
     /// # Errors
     /// `LimitOverrunError` if it is too long.
@@ -334,8 +334,8 @@ impl StreamReader {
         classes.is_some_and(|classes| slf.get_type().is(&classes.reader))
     }
 
-    /// What is there, or `None` if the reader is not what asyncio makes of it: of a derived class,
-    /// with another buffer or limit.
+    /// The data that are there, or `None` if the reader is not as asyncio makes it: if it is of a derived class, or
+    /// has another kind of buffer or limit.
     ///
     /// # Errors
     /// Out of memory.
@@ -357,7 +357,7 @@ impl StreamReader {
         }))
     }
 
-    /// Appends to the buffer: how much there is then, and the limit; nothing if there is no more to be done.
+    /// Appends to the buffer. Returns its length and the limit, or `None` if there is nothing more to do.
     fn append(slf: &Bound<'_, Self>, data: &Any<'_>) -> PyResult<Option<(usize, usize)>> {
         let held = Self::held(slf)?.filter(|held| !held.eof);
         let (Some(held), Ok(bytes)) = (held, data.cast_exact::<PyBytes>()) else {
@@ -369,7 +369,7 @@ impl StreamReader {
         if data.is_empty() {
             return Ok(None);
         }
-        ffi::append(&held.buffer, data)?;
+        bytes::append(&held.buffer, data)?;
         Ok(Some((held.buffer.len(), held.limit)))
     }
 
@@ -384,7 +384,7 @@ impl StreamReader {
         Self::held(slf)
     }
 
-    /// What to wait on for data or the end, of which there is none before `searched`.
+    /// An object to wait on for more data or the end. Everything before `searched` has been searched.
     ///
     /// # Errors
     /// asyncio's `RuntimeError` if another call waits already.
@@ -398,7 +398,7 @@ impl StreamReader {
                 "{caller}() called while another coroutine is already waiting for incoming data"
             )));
         }
-        // Who waits while nothing comes in waits for ever: readexactly() of more than the limit.
+        // A call that waits while reading is paused would wait for ever: readexactly() of more than the limit.
         if paused {
             Self::resume(slf)?;
         }
@@ -416,7 +416,7 @@ impl StreamReader {
         Ok(waiter)
     }
 
-    /// How far the call had searched that has waited on this.
+    /// How far the call that has waited on this object had searched.
     #[inline]
     fn searched(slf: &Bound<'_, Self>, waited: Option<&Any<'_>>) -> usize {
         waited.map_or(0, |waited| Self::forget_searched(slf, waited))
@@ -453,12 +453,12 @@ impl StreamReader {
         })
     }
 
-    /// Whether a `drain()` has nothing to ask this reader about.
+    /// Whether `drain()` has nothing to learn from this reader.
     pub(super) fn is_fine(slf: &Bound<'_, Self>) -> bool {
         Self::is_plain(slf) && hold(slf).exception.is_none()
     }
 
-    /// The first `n` bytes, or what there is; the transport goes on if that leaves little.
+    /// The first `n` bytes, or all there are. The transport resumes if that leaves few.
     fn take<'py>(slf: &Bound<'py, Self>, held: &Held<'py>, n: usize) -> PyResult<Any<'py>> {
         let data = bytes::take(&held.buffer, n)?;
         let low = hold(slf).paused && held.buffer.len() <= held.limit;
@@ -484,7 +484,7 @@ impl StreamReader {
         Ok(())
     }
 
-    /// There is too much: the transport waits, if it can.
+    /// There is too much: pauses the transport, if it can be paused.
     fn pause(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let transport = look(slf, |this| &this.transport);
@@ -494,7 +494,7 @@ impl StreamReader {
         }
         match transport.call_method0(intern!(py, "pause_reading")) {
             Ok(_) => hold(slf).paused = true,
-            // It can't, and is not asked again.
+            // It cannot, and is not asked again.
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {
                 put(slf, |this| &mut this.transport, None);
             }
@@ -516,7 +516,7 @@ fn not_ours<'py>(slf: &Bound<'py, StreamReader>) -> PyResult<Any<'py>> {
     Ok(PyNotImplemented::get(slf.py()).to_owned().into_any())
 }
 
-/// A size that is worth a native call.
+/// A size that the native methods can handle.
 fn positive(n: &Any<'_>) -> Option<usize> {
     let n = n.cast_exact::<PyInt>().ok()?;
     n.extract().ok().filter(|n: &usize| *n > 0)
@@ -557,7 +557,7 @@ fn search(held: &Held<'_>, separator: &[u8], searched: usize) -> Search {
     Search::Missing(searched)
 }
 
-/// The stream has ended too early: what was there is in the error.
+/// The error for a stream that has ended too early, with the data that were there.
 fn incomplete(held: &Held<'_>, expected: Option<usize>) -> PyResult<PyErr> {
     let partial = bytes::take(&held.buffer, held.size)?;
     let error = names::INCOMPLETE_READ_ERROR.get(held.buffer.py())?;

@@ -1,4 +1,4 @@
-//! Attributes of asyncio's names, which a program may set: how they are read and written.
+//! Attributes with asyncio's names, which a program may set: how they are read and written.
 //!
 //! None is borrowed while Python code runs.
 

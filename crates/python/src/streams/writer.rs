@@ -1,4 +1,4 @@
-//! `StreamWriter`: the transport as a stream's program sees it.
+//! `StreamWriter`: a program's view of a stream's transport.
 
 use pyo3::exceptions::PyAttributeError;
 use pyo3::gc::{PyTraverseError, PyVisit};

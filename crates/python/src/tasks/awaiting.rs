@@ -1,4 +1,5 @@
-//! What `await` iterates: it gives the future once, which the task above takes, and then its result.
+//! The iterator of a future's `await`: it yields the future once, for the task above to wait for,
+//! and then returns its result.
 
 use std::cell::UnsafeCell;
 

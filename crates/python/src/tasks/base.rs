@@ -1,9 +1,10 @@
 //! The native types that stand between asyncio's `Future` and `Task` in C and ours.
 //!
-//! `isinstance(task, asyncio.Task)` must hold, so our classes derive from asyncio's; of what an instance of
-//! those has, nothing is used but what part.rs says: it stays zeroed, or None, which asyncio's functions take for
-//! an object that was never initialised. To PyO3 such a type is a native base of known size. It differs from asyncio's in how
-//! instances are made, which PyO3 does, and how they are finalized and freed: as transport/base.rs says.
+//! `isinstance(task, asyncio.Task)` must hold, so our classes derive from asyncio's. Nothing of
+//! asyncio's part of an instance is used except what part.rs says: it stays zeroed, or None, which
+//! asyncio's functions take for an object that was never initialised. To PyO3 such a type is a
+//! native base of known size. It differs from asyncio's in how instances are made, which PyO3 does,
+//! and in how they are finalized and freed, for the reason that transport/base.rs gives.
 
 use std::ffi::{CStr, c_void};
 

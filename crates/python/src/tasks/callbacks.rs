@@ -1,5 +1,5 @@
-//! What is called when a future is done: asyncio's list of callables with their contexts, and between them, as
-//! themselves, tasks of ours that wait.
+//! What is called when a future is done: asyncio's list of callables with their contexts, and among
+//! them, without a callable, the tasks of ours that wait for it.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;

@@ -1,6 +1,8 @@
-//! `done()`, `cancelled()` and `set_result()` as CPython calls them fastest: what wakes others calls them most.
+//! `done()`, `cancelled()` and `set_result()` in CPython's fastest calling conventions: code that
+//! wakes others calls them most.
 //!
-//! `#[pymethods]` has them too; these take their places when the module is made, as in loop_/fastcall.rs.
+//! `#[pymethods]` has them too; these replace those when the module is made, as in
+//! loop_/fastcall.rs.
 
 use std::ffi::CStr;
 

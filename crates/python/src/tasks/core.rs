@@ -1,8 +1,9 @@
-//! What futures and tasks have in common: state, outcome, callbacks. Each class is a Python type over one
-//! [`Core`].
+//! What futures and tasks have in common: state, outcome, callbacks. Each class is a Python type
+//! over one [`Core`].
 //!
-//! Used on the thread of the future's loop, as asyncio's must be. What changes is behind the object's critical
-//! section, which is the GIL where there is one; nothing inside it runs Python code or drops an object.
+//! Used on the thread of the future's loop, as asyncio's must be. The mutable part is guarded by
+//! the object's critical section, which is the GIL where there is one; nothing inside it runs
+//! Python code or drops an object.
 
 use std::cell::UnsafeCell;
 
@@ -29,13 +30,13 @@ pub(super) enum Life {
     Finished,
 }
 
-/// What a future that is done and not cancelled has ended with.
+/// The outcome of a future that is done and not cancelled.
 pub(super) enum Outcome<'py> {
     Result(Any<'py>),
     Exception(Bound<'py, PyBaseException>),
 }
 
-/// The changing part of a future.
+/// The mutable part of a future.
 pub(super) struct Slots {
     /// None before `__init__()`.
     pub(super) event_loop: Option<Py<PyAny>>,
@@ -50,7 +51,7 @@ pub(super) struct Slots {
     pub(super) rare: Option<Box<Rare>>,
 }
 
-/// What most futures never have.
+/// Fields that most futures never use.
 #[derive(Default)]
 pub(super) struct Rare {
     pub(super) exception: Option<Py<PyBaseException>>,
@@ -71,7 +72,7 @@ pub(crate) struct Core {
 unsafe impl Sync for Core {}
 
 impl Life {
-    /// As asyncio calls it.
+    /// The state's name in asyncio.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Pending => "PENDING",
@@ -133,16 +134,16 @@ pub(super) trait Ours: PyClass<Frozen = True> + Sync {
     /// Gives up all references.
     fn release(&mut self, end: &End<'_>);
     fn core(&self) -> &Core;
-    /// Nobody is to find it any more.
+    /// Removes the object from where others could find it.
     fn is_gone(&self, _py: Python<'_>) {}
-    /// Before its end, and after what it said: nothing may find it any more.
+    /// Called before the object is freed, after its finalizer: from here on nothing may find it.
     ///
     /// # Safety
     /// `object` is an instance of this class, or a derived one.
     unsafe fn is_no_more(object: *mut ffi::PyObject) {
         let _ = object;
     }
-    /// Whether there is anything to say now.
+    /// Whether the finalizer has anything to say.
     fn speaks(object: &Bound<'_, Self>) -> bool;
 }
 
@@ -154,7 +155,7 @@ pub(super) struct Native<'a, 'py> {
 }
 
 impl<'a, 'py> Native<'a, 'py> {
-    /// Of an object of one of our classes, or a derived one.
+    /// For an object of one of our classes, or of a derived one.
     #[inline]
     pub(super) fn of<T: Ours>(object: &'a Bound<'py, T>) -> Self {
         Self {
@@ -174,7 +175,7 @@ impl<'a, 'py> Native<'a, 'py> {
         Some(Self { object, core })
     }
 
-    /// The same of an object of a derived class, too.
+    /// As [`Native::exact`], for objects of derived classes too.
     #[inline]
     pub(super) fn derived(object: &'a Any<'py>) -> Option<Self> {
         if let Some(native) = Self::exact(object) {
@@ -197,7 +198,7 @@ impl<'a, 'py> Native<'a, 'py> {
         })
     }
 
-    /// What the future has of that which most have not.
+    /// The fields that most futures never use.
     pub(super) fn rare(
         self,
         choose: impl FnOnce(&mut Rare) -> &mut Option<Py<PyAny>>,
@@ -287,7 +288,7 @@ impl<'a, 'py> Native<'a, 'py> {
         }
     }
 
-    /// The same with an exception that is not raised yet.
+    /// As `result()`, with an exception that is returned and not raised.
     ///
     /// # Errors
     /// The future's cancellation, `InvalidStateError`.
@@ -328,7 +329,7 @@ impl<'a, 'py> Native<'a, 'py> {
             // The collector has cleared it.
             return Err(invalid_state(py, "Result is not set."));
         };
-        // Not what was added to it by who has raised it since.
+        // Not what was added by those who have raised it since.
         crate::ffi::set_traceback(&exception, traceback.as_ref())?;
         Ok(exception)
     }
@@ -387,7 +388,7 @@ impl<'a, 'py> Native<'a, 'py> {
         let exception = self.valid(exception)?;
         let traceback = crate::ffi::traceback(&exception).map(Bound::unbind);
         let exception = exception.unbind();
-        // Its class was called: that may have ended the future.
+        // The exception's class was called, and that may have ended the future.
         let outcome = self.with(|slots| {
             if slots.life != Life::Pending {
                 return Err((exception, traceback));
@@ -406,7 +407,7 @@ impl<'a, 'py> Native<'a, 'py> {
         Ok(())
     }
 
-    /// The instance of an exception that a future can have.
+    /// The exception to store, as an instance.
     fn valid(self, exception: Any<'py>) -> PyResult<Bound<'py, PyBaseException>> {
         let py = self.object.py();
         let exception = match exception.cast::<pyo3::types::PyType>() {
@@ -419,7 +420,7 @@ impl<'a, 'py> Native<'a, 'py> {
             ));
         };
         if exception.is_instance_of::<pyo3::exceptions::PyStopIteration>() {
-            // The releases of Python differ here: what asyncio's future in Python makes of it.
+            // The releases of Python differ here, so asyncio's future in Python decides.
             let keywords = PyDict::new(py);
             keywords.set_item(intern!(py, "loop"), self.event_loop()?)?;
             let stock = names::PYTHON_FUTURE.get(py)?.call((), Some(&keywords))?;
@@ -496,7 +497,7 @@ impl<'a, 'py> Native<'a, 'py> {
 }
 
 impl Core {
-    /// Gives up what it holds while the interpreter is attached, which `Py` would have to find out each time.
+    /// Drops what it holds. The interpreter is attached, which `Py` would have to find out each time.
     pub(super) fn release(&mut self, end: &End<'_>) {
         let slots = self.slots.get_mut();
         let release = |held: Option<Py<PyAny>>| {

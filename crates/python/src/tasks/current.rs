@@ -1,4 +1,5 @@
-//! Which task a loop runs: what `asyncio.current_task()` reads, and its tasks in C check.
+//! Which task a loop is running: what `asyncio.current_task()` reads, and asyncio's tasks in C
+//! check.
 
 use std::sync::atomic::Ordering;
 

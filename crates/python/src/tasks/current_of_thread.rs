@@ -1,6 +1,6 @@
-//! Which task a thread runs, as CPython 3.14 and later know it: what `asyncio.current_task()` reads, and asyncio's tasks
-//! in C check. In the place of `current.rs`, whose functions it has; a thread's state costs nothing to change, so there
-//! is nothing to [`settle`].
+//! Which task a thread is running, as CPython 3.14 and later know it: what `asyncio.current_task()`
+//! reads, and asyncio's tasks in C check. It replaces `current.rs`, and has its functions. A
+//! thread's state costs nothing to change, so there is nothing to [`settle`].
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::{ffi, prelude::*};

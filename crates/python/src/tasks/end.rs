@@ -1,7 +1,9 @@
-//! The end of a future: what is said when nobody has looked at its exception, or a task was still pending.
+//! What is said when a future is freed although nobody has looked at its exception, or a task
+//! although it was still pending.
 //!
-//! PyO3 knows no finalizers. The class over asyncio's has one, which ours inherit; the interpreter calls it for
-//! objects of derived classes, and our deallocator for those of exactly our class, if there is anything to say.
+//! PyO3 knows no finalizers. Our class over asyncio's has one, which the others inherit. For
+//! objects of derived classes the interpreter calls it; for those of exactly our class our
+//! deallocator does, if there is anything to say.
 
 use pyo3::impl_::trampoline::get_trampoline_function;
 use pyo3::types::PyDict;

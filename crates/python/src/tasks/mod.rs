@@ -1,11 +1,19 @@
-//! `Future` and `Task` in the place of asyncio's own in C, for loops of ours: what they do over and over is
-//! native to the loop's end, without objects that only carry a step from the one to the other (ADR 12).
+//! `Future` and `Task` in place of asyncio's own in C, for loops of ours: what they do over and
+//! over is native from end to end, without objects whose only purpose is to carry a step to the
+//! loop (ADR 12).
 //!
-//! `core.rs` is what both have: state and outcome; `callbacks.rs` who is told. `awaiting.rs` is what `await` iterates,
-//! `step.rs` how a task goes on, `told.rs` how `gather()` and others count those that have ended, `current.rs` (from 3.14
-//! on `current_of_thread.rs`) what `asyncio.current_task()` reads, `part.rs` what else asyncio reads of ours,
-//! `registered.rs` where it finds our tasks, `unlisted.rs` those that its set does not have yet, `end.rs` what is said of
-//! those that nobody has looked at. All of it is asyncio's in meaning, and runs on the thread of the future's loop, of any
+//! * `core.rs`: what both have, state and outcome;
+//! * `callbacks.rs`: who is told when they are done; `told.rs`: how `gather()` and others count
+//!   those;
+//! * `awaiting.rs`: what `await` iterates;
+//! * `step.rs`: how a task goes on;
+//! * `current.rs`, from 3.14 on `current_of_thread.rs`: what `asyncio.current_task()` reads;
+//! * `part.rs`: what else asyncio reads of ours;
+//! * `registered.rs`: where asyncio finds our tasks; `unlisted.rs`: those that its set does not
+//!   have yet;
+//! * `end.rs`: what is said about those that nobody has looked at.
+//!
+//! All of it has asyncio's meaning, and runs on the thread of the future's loop, whatever its
 //! class.
 
 mod awaiting;

@@ -1,9 +1,11 @@
-//! What CPython 3.14 and later read of a future or a task in the part of the instance that is asyncio's: who
-//! waits for it (`asyncio.capture_call_graph()`), its place in the list of its thread's tasks
-//! (`asyncio.all_tasks()`), and a task's coroutine and name (`python -m asyncio ps`, in another process).
+//! What CPython 3.14 and later read from asyncio's part of a future or a task: who waits for it
+//! (`asyncio.capture_call_graph()`), its place in the list of its thread's tasks
+//! (`asyncio.all_tasks()`), and a task's coroutine and name (`python -m asyncio ps`, in another
+//! process).
 //!
-//! All of it is asyncio's own fields, so that its functions find what they would have put there. For the rest of this
-//! folder, on the thread of the future's loop. Before 3.14, and without a GIL, nothing of it is done.
+//! These are asyncio's own fields, filled in so that its functions find what they would have put
+//! there. For the rest of this folder, on the thread of the future's loop. Before 3.14, and without
+//! a GIL, none of this is done.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

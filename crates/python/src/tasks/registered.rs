@@ -1,5 +1,6 @@
-//! Where `asyncio.all_tasks()` finds a task of ours: in asyncio's set, or in the list of `unlisted.rs` until somebody
-//! looks into that; from Python 3.14 on in the interpreter's own list (`part.rs`).
+//! Where `asyncio.all_tasks()` finds a task of ours: in asyncio's set, or in the list of
+//! `unlisted.rs` until somebody looks into the set; from Python 3.14 on, in the interpreter's own
+//! list (`part.rs`).
 
 use pyo3::intern;
 use pyo3::prelude::*;

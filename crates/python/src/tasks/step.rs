@@ -1,7 +1,8 @@
 //! How a task goes on: it runs its coroutine up to the next future, and waits for that.
 //!
-//! In a loop of ours a step lies in the queue as itself: no handle, no callable. Where the program could have put
-//! something between, or in debug mode, it goes through `call_soon()`, as asyncio's does.
+//! In a loop of ours a step is queued as itself, without a handle or a callable. In debug mode, and
+//! where the program may have put something in between, it goes through `call_soon()`, as asyncio's
+//! does.
 
 use std::ffi::CStr;
 
@@ -20,7 +21,7 @@ use crate::handle::{Args, Handle};
 use crate::loop_::{EventLoop, Runnable, fastcall};
 use crate::names;
 
-/// Has the loop begin the task, or go on after a bare `yield`.
+/// Schedules the first step of a task, or the one after a bare `yield`.
 ///
 /// # Errors
 /// What `call_soon()` raises.
@@ -33,7 +34,7 @@ pub(super) fn queue_first(event_loop: &Any<'_>, task: &Bound<'_, Task>) -> PyRes
     fastcall::soon(event_loop, step, None, task.get().context(task))
 }
 
-/// Has the loop wake the task, since what it waits for is done.
+/// Schedules the step of a task after what it waits for is done.
 ///
 /// # Errors
 /// What `call_soon()` raises.
@@ -50,7 +51,7 @@ pub(super) fn queue_wake(
     fastcall::soon(event_loop, wakeup_of(&task)?, Some(future), context)
 }
 
-/// Has the loop throw an exception into the coroutine.
+/// Schedules a step that throws an exception into the coroutine.
 #[cold]
 fn queue_error(event_loop: &Any<'_>, task: &Bound<'_, Task>, message: String) -> PyResult<()> {
     let py = task.py();
@@ -60,7 +61,7 @@ fn queue_error(event_loop: &Any<'_>, task: &Bound<'_, Task>, message: String) ->
     fastcall::soon(event_loop, step, Some(error.bind(py)), context)
 }
 
-/// The callable that a future has for a task which waits for it.
+/// The callback that a future has for a task which waits for it.
 ///
 /// # Errors
 /// Out of memory.
@@ -68,12 +69,12 @@ pub(super) fn wakeup_of<'py>(task: &Bound<'py, Task>) -> PyResult<Any<'py>> {
     of_task(task, &WAKEUP)
 }
 
-/// The callable that is scheduled where a step cannot lie in the queue as itself.
+/// The callable that is scheduled where a step cannot be queued as itself.
 fn step_of<'py>(task: &Bound<'py, Task>) -> PyResult<Any<'py>> {
     of_task(task, &STEP)
 }
 
-/// Two functions in C, as asyncio's: what is bound to the same task is equal, and shows where it belongs.
+/// Two C functions, as asyncio has them: those bound to the same task are equal, and their `repr` shows the task.
 struct Function(ffi::PyMethodDef);
 
 // SAFETY: never written to; the pointers in it are to static data.
@@ -108,7 +109,7 @@ fn of_task<'py>(task: &Bound<'py, Task>, function: &'static Function) -> PyResul
     }
 }
 
-/// Defines one of them around what it does with the task and the argument.
+/// Defines one of them, given what it does with the task and the argument.
 macro_rules! entry {
     ($name:ident, $body:expr) => {
         unsafe fn $name(
@@ -177,7 +178,7 @@ pub(crate) fn run(
         let waits_for = slots.waits_for.as_ref().filter(|_| wakes);
         (context, waits_for.map(|it| it.bind(py).clone()))
     });
-    // Only the collector takes it away.
+    // It is `None` only after the collector has cleared it.
     let Some(context) = context else {
         return Ok(());
     };
@@ -194,7 +195,7 @@ pub(crate) fn run(
     }
 }
 
-/// As a handle does it whose callback has raised.
+/// Reports an error as a handle does whose callback has raised.
 #[cold]
 fn report(
     event_loop: &Bound<'_, EventLoop>,
@@ -260,7 +261,8 @@ fn wakeup<'py>(
         Ok(Outcome::Exception(exception)) => Some(exception.into_any()),
         Err(error) => Some(error.into_value(task.py()).into_bound(task.py()).into_any()),
     };
-    // These two not after the step: what frees them is the program's, and `current::settle` has not been.
+    // The result and the future are dropped before the step: freeing them may run code of the program, which must
+    // not happen after it and before `current::settle`.
     drop(future);
     step(task, error, queue)
 }
@@ -268,8 +270,8 @@ fn wakeup<'py>(
 /// As asyncio calls it.
 const STEP_NAME: &str = if cfg!(Py_3_14) { "__step" } else { "_step" };
 
-/// Runs the coroutine up to its next future, or its end; `queue` is the task's loop, if the step was in its
-/// queue as itself.
+/// Runs the coroutine up to its next future, or its end. `queue` is the task's loop, if the step was queued there
+/// as itself.
 ///
 /// # Errors
 /// `InvalidStateError` if the task is done, `RuntimeError` if another one runs; `SystemExit` and
@@ -304,7 +306,7 @@ pub(super) fn step<'py>(
     result.and(left)
 }
 
-/// The step itself, of a task that is the current one.
+/// The step itself, once the task is the current one.
 ///
 /// # Errors
 /// As [`step`].
@@ -357,7 +359,7 @@ pub(super) fn go_on<'py>(
     }
 }
 
-/// What has become of a coroutine.
+/// What a step of a coroutine has led to.
 enum Sent<'py> {
     Yielded(Any<'py>),
     Returned(Any<'py>),
@@ -392,12 +394,12 @@ fn raised(task: &Bound<'_, Task>, error: PyErr) -> PyResult<()> {
     let native = Native::of(task);
     let ends_the_loop = errors::ends_the_loop(py, &error);
     let error = error.into_value(py).into_bound(py).into_any();
-    // By its class, whatever that says of itself.
+    // By its type, whatever its `__class__` says.
     if error
         .get_type()
         .is_subclass(names::CANCELLED_ERROR.get(py)?)?
     {
-        // The very one is raised for who waits.
+        // The same object is raised for those who wait.
         let error = error.unbind();
         let before = native.with(|slots| slots.rare().cancelled_error.replace(error));
         drop(before);
@@ -410,7 +412,7 @@ fn raised(task: &Bound<'_, Task>, error: PyErr) -> PyResult<()> {
     Ok(())
 }
 
-/// The coroutine waits for what it has yielded.
+/// Waits for what the coroutine has yielded.
 #[inline]
 fn wait_for<'py>(
     task: &Bound<'py, Task>,
@@ -439,7 +441,7 @@ fn wait_for<'py>(
     now_waits_for(task, result)
 }
 
-/// The same for a future that is not of our classes.
+/// Waits for a future that is not of our classes.
 fn wait_for_other<'py>(
     task: &Bound<'py, Task>,
     event_loop: &Any<'py>,
@@ -479,7 +481,7 @@ fn wait_for_other<'py>(
     now_waits_for(task, result)
 }
 
-/// The task waits; if it was cancelled meanwhile, that is cancelled.
+/// Notes what the task waits for; if the task was cancelled meanwhile, cancels that.
 #[inline]
 fn now_waits_for<'py>(task: &Bound<'py, Task>, future: &Any<'py>) -> PyResult<()> {
     let kept = future.clone().unbind();
@@ -510,13 +512,13 @@ pub(super) fn cancel_future(future: &Any<'_>, message: Option<&Any<'_>>) -> PyRe
             Err(_) => native.cancel(message.cloned()),
         };
     }
-    // By its place, as asyncio in C does it: a class of the program's may name it otherwise.
+    // By position, as asyncio's C code does: a class of the program's may name it differently.
     let nothing = py.None().into_bound(py);
     let message = message.unwrap_or(&nothing);
     crate::ffi::call_method(intern!(py, "cancel"), [future, message])?.is_truthy()
 }
 
-/// What a coroutine has yielded cannot be waited for.
+/// The error for something a coroutine has yielded that cannot be waited for.
 #[cold]
 fn refuse<'py>(
     task: &Bound<'py, Task>,

@@ -1,4 +1,5 @@
-//! `Task`: what it knows of its coroutine, and how it is asked to end. How it goes on is in `step.rs`.
+//! `Task`: its coroutine, its name and context, and how it is cancelled. How it goes on is in
+//! `step.rs`.
 
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicU64, Ordering};

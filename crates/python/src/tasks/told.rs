@@ -1,8 +1,8 @@
-//! Who is told natively that a future has ended: `gather()`, `wait()` and `TaskGroup`, which as a rule only count.
+//! Native callbacks of futures: `gather()`, `wait()` and `TaskGroup`, which usually only count.
 //!
-//! What they do then is theirs (`primitives/`). Here is how they are called: as asyncio's callbacks are, or, when a task of
-//! ours has ended in a loop of ours and nothing of the program's will run, from the queue without a handle. On the thread of
-//! the future's loop.
+//! What they do is theirs (`primitives/`). This file says how they are called: as asyncio's
+//! callbacks are; or from the queue without a handle, when a task of ours has ended in a loop of
+//! ours and nothing of the program's will run. On the thread of the future's loop.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};

@@ -1,11 +1,14 @@
-//! Living tasks that the set behind `asyncio.all_tasks()` does not have yet: it gets them when somebody looks.
+//! Living tasks that the set behind `asyncio.all_tasks()` does not have yet: it gets them when
+//! somebody looks.
 //!
-//! In that set each task is a weak reference with a callback, made and called for nothing where nobody asks which
-//! tasks there are: a sixth of what a short task costs. Here it is one place in a list, which the task knows.
-//! `_TaskSet` of `python/oxlip/_task_set.py` has the set filled before its data are read, and before a collection.
+//! In that set each task is a weak reference with a callback, a sixth of what a short task costs,
+//! and all in vain where nobody asks which tasks there are. Here it is one place in a list, which
+//! the task knows. `_TaskSet` of `python/oxlip/_task_set.py` has the set filled before its data are
+//! read, and before a collection.
 //!
-//! Only with a GIL, which whoever is here holds. The references are not counted: a task leaves the list before it is
-//! freed, and before the callbacks of weak references to it could look for it here.
+//! Only with a GIL, which every caller holds. The references are not counted: a task leaves the
+//! list before it is freed, and before the callbacks of weak references to it could look for it
+//! here.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};

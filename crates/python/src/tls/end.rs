@@ -10,7 +10,8 @@ use pyo3::prelude::*;
 
 use super::read::{self, Received};
 use super::{TlsProtocol, handshake, socket, write};
-use crate::{errors, ffi, names};
+use crate::loop_::exception_handler;
+use crate::{errors, ffi, log, names};
 
 /// The program is done with the connection, or the peer has said farewell.
 pub(super) fn close(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
@@ -76,7 +77,7 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
         if this.event_loop.get().is_debug() {
             let what = format!("%r: {message}: %s");
             let value = error.value(py).clone().into_any();
-            errors::log_debug(py, &what, &[slf.as_any().clone(), value])?;
+            log::debug(py, &what, &[slf.as_any().clone(), value])?;
         }
         return Ok(());
     }
@@ -84,7 +85,7 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
         return Ok(());
     }
     let lower = lower.into_pyobject(py)?;
-    errors::report(
+    exception_handler::report(
         this.event_loop.bind(py),
         message,
         error,
@@ -92,7 +93,7 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
     )
 }
 
-/// An error on the way ends the connection, not the caller.
+/// Has an error on the way end the connection, and not reach the caller.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt`.
@@ -128,7 +129,7 @@ pub(super) fn shutdown(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         Shutdown::Unwrap => {}
     }
     if let Some(parted) = this.with(|inner| inner.parted)? {
-        return finish(slf, parted); // OpenSSL is not asked twice.
+        return finish(slf, parted); // OpenSSL must not be asked twice.
     }
     match this.with_socket(py, |codec| codec.unwrap(py))? {
         None => Ok(()),
@@ -169,8 +170,8 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     if socket::is_kernel_sending(this)?
         && this.with(|inner| !mem::replace(&mut inner.left, true))?
     {
-        // The kernel has taken the last record, and forgets at close(2) what of it TCP has not: there is room again
-        // when it has left.
+        // The kernel has taken the last record, but at close(2) it forgets what it has not given to TCP. Once there
+        // is room again, the record has left.
         finish_later(slf, parted)?;
         let sent = write::send(slf);
         let waits = sent.and_then(|()| socket::start_to_wait(slf));
@@ -187,7 +188,7 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     let Some(lower) = this.lower(py) else {
         return Ok(());
     };
-    // What was written leaves first, for which a peer that does not read can make it wait for ever.
+    // What was written leaves first. A peer that does not read can make that take for ever.
     if this.with(|inner| inner.timer.is_none())? {
         TlsProtocol::start_timer(slf, &this.shutdown_timeout)?;
     }
@@ -225,7 +226,7 @@ pub(super) fn tell_eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let keep_open = ffi::call_method(intern!(py, "eof_received"), [&protocol]);
     match keep_open.and_then(|keep_open| keep_open.is_truthy()) {
         Ok(false) => Ok(()),
-        Ok(true) => errors::log_warning(
+        Ok(true) => log::warning(
             py,
             "returning true from eof_received() has no effect when using ssl",
             &[],
@@ -239,7 +240,7 @@ pub(super) fn eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<bool> {
     let py = slf.py();
     let this = slf.get();
     if this.event_loop.get().is_debug() {
-        errors::log_debug(py, "%r received EOF", &[slf.as_any().clone()])?;
+        log::debug(py, "%r received EOF", &[slf.as_any().clone()])?;
     }
     match this.with(|inner| inner.machine.end())? {
         EndPlan::Nothing => Ok(false),
@@ -282,7 +283,7 @@ pub(super) fn timed_out(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     }
 }
 
-/// The lower transport is gone: the program's protocol is told, and everything is let go of.
+/// The lower transport is gone: tells the program's protocol, and lets go of everything.
 pub(super) fn lost(slf: &Bound<'_, TlsProtocol>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();

@@ -7,7 +7,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat};
 
 use super::{TlsProtocol, end, socket, write};
-use crate::{errors, ffi, names};
+use crate::loop_::exception_handler;
+use crate::{ffi, log, names};
 
 pub(super) fn begin(slf: &Bound<'_, TlsProtocol>, lower: Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
@@ -17,7 +18,7 @@ pub(super) fn begin(slf: &Bound<'_, TlsProtocol>, lower: Bound<'_, PyAny>) -> Py
         Begin::Handshake => {
             socket::allow_kernel(this, py)?;
             if this.event_loop.get().is_debug() {
-                errors::log_debug(py, "%r starts SSL handshake", &[slf.as_any().clone()])?;
+                log::debug(py, "%r starts SSL handshake", &[slf.as_any().clone()])?;
                 let now = now(this, py)?;
                 this.with(|inner| inner.began = Some(now))?;
             }
@@ -57,7 +58,7 @@ fn complete(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         let took = (now(this, py)? - began) * 1000.0;
         let took = PyFloat::new(py, took).into_any();
         let shown = slf.as_any().clone();
-        errors::log_debug(py, "%r: SSL handshake took %.1f ms", &[shown, took])?;
+        log::debug(py, "%r: SSL handshake took %.1f ms", &[shown, took])?;
     }
     let (protocol, transport) = this.with(|inner| {
         let tell = inner.machine.tell_made();
@@ -180,7 +181,7 @@ fn report_accepted(slf: &Bound<'_, TlsProtocol>, error: Bound<'_, PyAny>) -> PyR
     if let Some(transport) = transport {
         context.set_item("transport", transport)?;
     }
-    errors::call_exception_handler(this.event_loop.bind(py), &context)
+    exception_handler::call(this.event_loop.bind(py), &context)
 }
 
 fn now(this: &TlsProtocol, py: Python<'_>) -> PyResult<f64> {

@@ -1,26 +1,21 @@
-//! TLS over any transport: `TlsProtocol` sits on a lower transport as its protocol, `TlsTransport`
-//! is what the program's protocol gets.
+//! TLS over any transport: a `TlsProtocol` sits on a lower transport as its protocol, and the
+//! program's protocol gets a `TlsTransport`.
 //!
 //! What a connection may do next is decided by `oxlip_core::tls`; records are made and opened by
-//! the program's own `ssl.SSLContext` (`codec.rs`); these files carry bytes between the two
-//! transports and call the protocol. The lower transport is asked as any program would ask it, so
-//! that it may be ours, another TLS connection, or somebody else's.
+//! the program's own `ssl.SSLContext` (`codec`); these files carry bytes between the two transports
+//! and call the protocol. The lower transport is used as any program would use it, so it may be
+//! ours, another TLS connection, or somebody else's.
 //!
 //! All of it runs on the loop's thread. Each entry owns the connection while it runs
-//! (`ThreadBound`), so another thread gets an error instead of a torn connection.
+//! (`ThreadBound`), so another thread gets an error instead of corrupting the connection.
 
 mod codec;
 mod end;
 mod handshake;
-mod kernel;
-mod libssl;
-mod object;
 mod protocol;
 mod read;
 mod socket;
-mod symbols;
 mod transport;
-mod wire;
 mod write;
 
 pub(crate) use codec::describe;

@@ -1,4 +1,5 @@
-//! `TlsProtocol`: what the lower transport sees, and the owner of everything a TLS connection has.
+//! `TlsProtocol`: the protocol that the lower transport sees, and the owner of everything that a
+//! TLS connection has.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

@@ -1,5 +1,6 @@
-//! The socket below a connection, where it is that of a stream of ours: for the records that the kernel's half sends
-//! past the transport (`kernel.rs`), for the wait until it has room for them, and for files that the kernel encrypts.
+//! The socket below a connection, where it is that of a stream of ours: for the records that bypass
+//! the transport when the kernel encrypts (`codec/kernel.rs`), for the wait until the socket has
+//! room for them, and for files that the kernel encrypts.
 //!
 //! On the loop's thread, by the connection's owner.
 

@@ -6,17 +6,18 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::codec::Due;
-use super::{TlsProtocol, end, socket, wire};
+use super::codec::{self, Due};
+use super::{TlsProtocol, end, socket};
 use crate::buffer::{Chunk, Data};
+use crate::loop_::exception_handler;
 use crate::transport::{self, StreamTransport};
-use crate::{errors, ffi};
+use crate::{ffi, log};
 
-/// asyncio warns about a write when so many were dropped before it.
+/// asyncio warns about a write when this many were dropped before it.
 const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 
-/// What is encrypted before the records are handed over, in bytes: seven full records, which with
-/// all that TLS adds are not yet so large that the C library maps memory for them.
+/// How much is encrypted before the records are handed over, in bytes: seven full records. With all that TLS
+/// adds, they are still small enough for the C library not to map memory for them.
 const PART: usize = 7 * 16 * 1024;
 
 /// Encrypts what a program writes, or keeps it until that is possible.
@@ -35,7 +36,7 @@ pub(super) fn write(
     })?;
     if let WritePlan::Late(before) = plan {
         if before >= LATE_WRITES_BEFORE_WARNING {
-            errors::log_warning(slf.py(), "SSL connection is closed", &[])?;
+            log::warning(slf.py(), "SSL connection is closed", &[])?;
         }
         return Ok(());
     }
@@ -49,7 +50,7 @@ pub(super) fn write(
     end::survive(slf, written)
 }
 
-/// Encrypts a piece after the other while the lower transport has room, and queues the rest.
+/// Encrypts one piece after the other while the lower transport has room, and queues the rest.
 fn encrypt(
     slf: &Bound<'_, TlsProtocol>,
     object: &Bound<'_, PyAny>,
@@ -95,7 +96,7 @@ pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     send(slf)
 }
 
-/// The same without regard to the lower transport's room, which keeps what it cannot send.
+/// The same, even if the lower transport has no room: it keeps what it cannot send.
 pub(super) fn write_everything(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     encrypt_queued(slf, true)?;
     hand_over(slf.get(), slf.py())?;
@@ -178,7 +179,7 @@ pub(super) fn hand_over(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
             ffi::call_method(intern!(py, "write"), [&lower, records.as_any()]).map(drop)
         }
     };
-    wire::give_back(memory);
+    codec::give_back(memory);
     handed
 }
 
@@ -207,7 +208,7 @@ pub(super) fn control(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         return Ok(());
     };
     let transport = transport.into_pyobject(py)?;
-    errors::report(
+    exception_handler::report(
         this.event_loop.bind(py),
         message,
         error,

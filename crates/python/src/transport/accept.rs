@@ -1,4 +1,5 @@
-//! Listening sockets: connections are accepted natively, the protocol factory is the program's.
+//! Listening sockets: connections are accepted natively, and their protocols made by the program's
+//! factory.
 
 use std::os::fd::RawFd;
 use std::task::Poll;
@@ -18,8 +19,8 @@ use super::begin::{self, Origin};
 use super::extra::{self, Addresses, Sockets};
 use crate::errors::{self, os_error};
 use crate::loop_::replaced::clock;
-use crate::loop_::{EventLoop, Resource, Runnable};
-use crate::{context, names};
+use crate::loop_::{EventLoop, Resource, Runnable, exception_handler};
+use crate::{context, log, names};
 
 /// A listening socket and what its connections are made with.
 pub(crate) struct Accepting {
@@ -127,7 +128,12 @@ pub(crate) fn accept(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> 
                 AcceptOutcome::Exhausted
             }
             Err(error) => {
-                errors::report(event_loop, "socket.accept() failed", os_error(error), &[])?;
+                exception_handler::report(
+                    event_loop,
+                    "socket.accept() failed",
+                    os_error(error),
+                    &[],
+                )?;
                 AcceptOutcome::Failed
             }
         };
@@ -229,9 +235,9 @@ fn welcome(
             let message = "Error on transport creation for incoming connection";
             match &protocol {
                 Some(protocol) => {
-                    errors::report(event_loop, message, error, &[("protocol", protocol)])
+                    exception_handler::report(event_loop, message, error, &[("protocol", protocol)])
                 }
-                None => errors::report(event_loop, message, error, &[]),
+                None => exception_handler::report(event_loop, message, error, &[]),
             }
         }
         Err(_) => Ok(()),
@@ -257,7 +263,7 @@ fn log(
     let shown = sock.repr()?.into_any();
     sock.call_method0("close")?;
     let what = [server.clone().into_any(), peer, shown];
-    errors::log_debug(py, "%r got a new connection from %r: %s", &what)
+    log::debug(py, "%r got a new connection from %r: %s", &what)
 }
 
 fn report_shortage(
@@ -274,5 +280,5 @@ fn report_shortage(
     context.set_item("message", "socket.accept() out of system resource")?;
     context.set_item("exception", os_error(error).into_value(py))?;
     context.set_item("socket", names::TRANSPORT_SOCKET.get(py)?.call1((sock,))?)?;
-    errors::call_exception_handler(event_loop, &context)
+    exception_handler::call(event_loop, &context)
 }

@@ -1,4 +1,4 @@
-//! Socket addresses as Python's `socket` module shows and takes them.
+//! Socket addresses, in the form in which Python's `socket` module returns and takes them.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};

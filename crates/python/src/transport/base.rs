@@ -3,7 +3,7 @@
 //!
 //! `isinstance(transport, asyncio.Transport)` must hold, but a `#[pyclass]` cannot extend a class
 //! written in Python: the deallocator and the traversal of such a class (`subtype_dealloc`,
-//! `subtype_traverse` in CPython's typeobject.c) look for the next base below `type(self)` and
+//! `subtype_traverse` in CPython's typeobject.c) look for the next base below `type(self)`. They
 //! would find ours, which calls them, and so on for ever. So there is one more type in between,
 //! made from a `PyType_Spec`, which adds nothing but a `tp_new`, a deallocator, a traversal and a
 //! `tp_clear` of its own. To PyO3 it is a native base type of known layout.

@@ -1,4 +1,5 @@
-//! How a connection begins: adopted by the driver, `connection_made`, then reading.
+//! How a connection begins: the driver adopts the socket, `connection_made` is called, reading
+//! starts.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
@@ -41,7 +42,7 @@ impl Beginning {
 pub(super) struct Origin<'py> {
     pub(super) socket: AnySocket,
     pub(super) role: Role,
-    /// The number under which the program knows it.
+    /// The number by which the program knows it.
     pub(super) fd: RawFd,
     pub(super) addresses: Option<Addresses>,
     pub(super) extra: Option<Bound<'py, PyDict>>,
@@ -88,18 +89,18 @@ pub(crate) fn wrap<'py>(
     connect(event_loop, origin, protocol)
 }
 
-/// A socket object's descriptor, and what is to be known about it.
+/// A socket object's descriptor, and what a connection needs to know about it.
 pub(super) struct Claim<'py> {
     pub(super) descriptor: OwnedFd,
-    /// The number under which the program knows it.
+    /// The number by which the program knows it.
     pub(super) fd: RawFd,
     /// `sockname` and `peername`.
     pub(super) extra: Bound<'py, PyDict>,
     pub(super) sockets: Sockets,
 }
 
-/// Takes the descriptor out of `sock` (`owned`) or duplicates it. If this fails it still is whose
-/// it was.
+/// Takes the descriptor out of `sock` (`owned`) or duplicates it. If this fails, its owner stays the
+/// same.
 pub(super) fn claim<'py>(
     event_loop: &Bound<'py, EventLoop>,
     sock: &Bound<'py, PyAny>,
@@ -108,7 +109,7 @@ pub(super) fn claim<'py>(
     owned: bool,
 ) -> PyResult<Claim<'py>> {
     let py = event_loop.py();
-    // Before the descriptor changes hands: who gave it closes it.
+    // Before the descriptor changes hands: on an error the caller still closes it.
     event_loop.get().check_open()?;
     check_protocol(protocol)?;
     let extra = PyDict::new(py);
@@ -173,7 +174,7 @@ pub(super) fn set_nodelay(sock: &Bound<'_, PyAny>, descriptor: &OwnedFd) -> PyRe
     Ok(())
 }
 
-/// What no protocol can be without is missed now, not when the connection is up.
+/// Fails now, and not once the connection is up, if the protocol lacks what every protocol must have.
 pub(super) fn check_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<()> {
     if usual::is_usual(protocol) {
         return Ok(());
@@ -246,11 +247,11 @@ pub(super) fn connect<'py>(
     Ok(transport)
 }
 
-/// What any transport begins with.
+/// What every transport is made from.
 pub(super) struct Start<'py> {
     pub(super) socket: AnySocket,
     pub(super) role: Role,
-    /// The number under which the program knows it.
+    /// The number by which the program knows it.
     pub(super) fd: RawFd,
     pub(super) slots: Slots,
     pub(super) waiter: Option<Bound<'py, PyAny>>,
@@ -367,7 +368,7 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
             waiter.call_method1(intern!(py, "set_result"), (py.None(),))?;
         }
     }
-    // A KeyboardInterrupt leaves last: the connection has begun.
+    // A KeyboardInterrupt is raised last: the connection has begun.
     result
 }
 

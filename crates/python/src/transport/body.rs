@@ -1,7 +1,7 @@
-//! What the transports have in common: the loop, the driver's id, the protocol, and
-//! how far the end has come. Each class is a Python type over one [`Body`].
+//! What all transports have in common: the loop, the driver's id, the protocol, and how far closing
+//! has come. Each class is a Python type over one [`Body`].
 //!
-//! The body itself may be looked at by any thread; the machine behind its id belongs to the loop's.
+//! Any thread may look at the body; the machine behind its id belongs to the loop's thread.
 
 use std::cell::UnsafeCell;
 use std::os::fd::RawFd;

@@ -1,4 +1,5 @@
-//! `write()` of a connection, which programs call most.
+//! `write()` of a connection, the method that programs call most, in CPython's fastest calling
+//! convention.
 
 use pyo3::impl_::trampoline::get_trampoline_function;
 use pyo3::{Borrowed, ffi, prelude::*};

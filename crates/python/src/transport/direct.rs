@@ -1,8 +1,8 @@
-//! Receiving: a large piece straight into the `bytes` that the protocol gets, a small one by way of the
-//! driver's buffer. Which it is going to be `oxlip_core::bulk` guesses.
+//! Receiving: a large piece straight into the `bytes` that the protocol gets, a small one by way of
+//! the driver's buffer. `oxlip_core::bulk` guesses which it is going to be.
 //!
-//! Called under the borrow of the loop's state: a `bytes` object is not one that the cycle collector
-//! follows, so making and dropping it runs no Python code.
+//! Called while the loop's state is borrowed: the cycle collector does not follow `bytes` objects,
+//! so making and dropping one runs no Python code.
 
 use std::io;
 

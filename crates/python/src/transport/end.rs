@@ -16,10 +16,10 @@ use super::link::{AnyTransport, Link};
 use super::{Server, datagram, extra, reserve};
 use crate::context::{self, Chosen};
 use crate::errors::{self, os_error};
-use crate::ffi;
 use crate::handle::{Args, Handle};
-use crate::loop_::{self, EventLoop, Runnable, State, watch};
+use crate::loop_::{self, EventLoop, Runnable, State, exception_handler, watch};
 use crate::owner::{Ownership, WrongThread};
+use crate::{ffi, log};
 
 /// A `connection_lost` that is due.
 pub(crate) struct Ending {
@@ -36,7 +36,7 @@ impl Ending {
     }
 }
 
-/// What a program may ask for in any thread.
+/// How a program may end a connection, from any thread.
 #[derive(Clone, Copy)]
 pub(super) enum Wish<'a> {
     Close,
@@ -44,7 +44,7 @@ pub(super) enum Wish<'a> {
     Abort(&'a Option<Py<PyAny>>),
 }
 
-/// The loop's state, with which to go on; `None` where this is not the loop's thread, which is asked instead.
+/// The loop's state, if the caller may go on with it; `None` on another thread, after asking the loop's.
 ///
 /// Whoever collects a stream closes it, so in debug mode, too, where this is refused as asyncio's `call_soon` refuses
 /// it, the connection ends all the same: nobody may be left to close it again.
@@ -115,7 +115,7 @@ pub(super) fn abort(transport: Link<'_, '_>, error: Option<Py<PyAny>>) -> PyResu
         return Ok(());
     };
     if error.is_none() {
-        // What asyncio would have sent inside `write()` is not lost by the gathering.
+        // What was gathered, asyncio would have sent inside `write()`: it must not be lost.
         flush_one(transport)?;
     }
     let aborted = this.with_state(|state| {
@@ -148,11 +148,11 @@ pub(super) fn fatal(transport: Link<'_, '_>, error: PyErr, message: &str) -> PyR
         if event_loop.get().is_debug() {
             let what = format!("%r: {message}: %s");
             let value = error.value(py).clone().into_any();
-            errors::log_debug(py, &what, &[transport.as_any().clone(), value])?;
+            log::debug(py, &what, &[transport.as_any().clone(), value])?;
         }
     } else {
         let protocol = transport.protocol().into_pyobject(py)?;
-        errors::report(
+        exception_handler::report(
             event_loop,
             message,
             error,
@@ -262,7 +262,7 @@ fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResu
     for result in [closed, detached] {
         if let Err(error) = result {
             let details = [("transport", transport.as_any())];
-            errors::report(event_loop, "Error on closing a transport", error, &details)?;
+            exception_handler::report(event_loop, "Error on closing a transport", error, &details)?;
         }
     }
     Ok(())
@@ -281,9 +281,9 @@ pub(super) fn report_callback(
     if errors::ends_the_loop(py, &error) {
         return Err(error);
     }
-    // A protocol that lacks the method: there is no callback to show.
+    // The protocol lacks the method, so there is no callback to show.
     let Ok(callback) = protocol.getattr(method) else {
-        return errors::report(
+        return exception_handler::report(
             event_loop,
             &format!("Exception in callback {method}()"),
             error,
@@ -301,5 +301,5 @@ pub(super) fn report_callback(
     if !source_traceback.is_none() {
         context.set_item("source_traceback", source_traceback)?;
     }
-    errors::call_exception_handler(event_loop, &context)
+    exception_handler::call(event_loop, &context)
 }

@@ -1,4 +1,5 @@
-//! The marks of the write buffer, and telling the protocol that it is too full, or has room again.
+//! The water marks of the write buffer, and telling the protocol that it is above them, or below
+//! again.
 
 use oxlip_core::write_queue::Flow;
 use pyo3::exceptions::PyValueError;
@@ -7,7 +8,7 @@ use pyo3::prelude::*;
 
 use super::flush::flush_one;
 use super::link::Link;
-use crate::errors;
+use crate::loop_::exception_handler;
 
 /// The low and the high mark of a new transport, in bytes.
 const DEFAULT_LIMITS: (usize, usize) = (16 * 1024, 64 * 1024);
@@ -67,7 +68,7 @@ pub(super) fn tell(transport: Link<'_, '_>, flow: Option<Flow>) -> PyResult<()> 
     };
     match called {
         Ok(_) => Ok(()),
-        Err(error) => errors::report(
+        Err(error) => exception_handler::report(
             transport.get().event_loop.bind(py),
             message,
             error,

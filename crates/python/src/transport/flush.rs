@@ -1,5 +1,6 @@
-//! When what is queued leaves: before a call that would show it, after the tick, with the driver's wait, and
-//! when the system has room again. What follows once it is gone, such as the end of the connection, follows here.
+//! When queued bytes leave: before a call that would show them, after the tick, with the driver's
+//! wait, and when the system has room again. What follows once they are gone, such as the end of
+//! the connection, is also done here.
 
 use std::io;
 use std::mem;
@@ -18,11 +19,11 @@ use crate::buffer::Chunk;
 use crate::loop_::{EventLoop, Runnable, State};
 use crate::{context, tasks};
 
-/// With more than this gathered on a connection, in bytes, nothing is won by waiting.
+/// With more than this gathered on a connection, in bytes, waiting gains nothing.
 const GATHER_AT_MOST: usize = 32 * 1024;
 
-/// Sends what is only gathered for the end of the tick: before anything that would show
-/// the program that it was not sent inside `write()`, as asyncio does.
+/// Sends what was gathered for the end of the tick, before a call that would show the program that it was not
+/// sent inside `write()`, as it is with asyncio.
 pub(super) fn flush_one(transport: Link<'_, '_>) -> PyResult<()> {
     let id = transport.get().id;
     let outcome = transport.get().with_state(|state| state.flush(id, None))?;
@@ -39,8 +40,7 @@ pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     flush_all(event_loop, State::flush_held)
 }
 
-/// As [`flush`] when the next thing is to wait, except for what can leave with the wait: that is left
-/// to [`stage_for_wait`].
+/// As [`flush`], just before a wait, except that what can leave with the wait is left to [`stage_for_wait`].
 ///
 /// # Errors
 /// As [`flush`].
@@ -81,7 +81,7 @@ pub(crate) fn stage_for_wait(state: &mut State) {
         let outcome = if can_leave_with_wait(&connection.stream) {
             flush_connection(driver, connection, id, None, Pace::WithWait)
         } else {
-            // Since it was looked at, a program has done something to it.
+            // A program has done something to it since it was popped.
             Outcome::Tell(Flow::Resume)
         };
         match outcome {
@@ -93,8 +93,8 @@ pub(crate) fn stage_for_wait(state: &mut State) {
     state.holding.put_back(list);
 }
 
-/// The answers of a wait to sends. Nearly always all was sent, and nothing else is to be done; the
-/// others are left for [`settle_sent`].
+/// Takes a wait's answers to sends. Nearly always everything was sent, and nothing else is to be done; the others
+/// are left for [`settle_sent`].
 pub(crate) fn note_sent(state: &mut State) {
     let State {
         completions,
@@ -125,7 +125,7 @@ pub(crate) fn note_sent(state: &mut State) {
     });
 }
 
-/// Goes on with the sends that have come to something else: more is to be sent, or they failed.
+/// Goes on with the other sends: those after which more is to be sent, and those that have failed.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a protocol; what is left is then still there.
@@ -159,7 +159,7 @@ pub(crate) fn settle_sent(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     }
 }
 
-/// The system has room again for a connection that it had turned away.
+/// The system has room again for a connection whose send it had refused.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of the protocol.

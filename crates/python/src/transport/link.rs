@@ -1,5 +1,5 @@
 //! Any transport, where it does not matter which: owned ([`AnyTransport`]) or borrowed ([`Link`]),
-//! and the few words in which they differ.
+//! and the few texts in which they differ.
 
 use std::os::fd::RawFd;
 

@@ -1,5 +1,5 @@
-//! What a write or a flush led to, and acting on it once nothing is borrowed: the protocol is told, an error
-//! raised, the connection ended.
+//! What a write or a flush has led to, and acting on it once nothing is borrowed: telling the
+//! protocol, raising an error, ending the connection.
 
 use std::io;
 
@@ -10,13 +10,14 @@ use pyo3::prelude::*;
 use super::body::{Body, LATE_WRITES_BEFORE_WARNING};
 use super::link::Link;
 use super::{end, flow};
-use crate::errors::{self, os_error};
+use crate::errors::os_error;
+use crate::log;
 
 /// What a write or a flush led to, to be acted on outside the borrow.
 pub(super) enum Outcome {
     Nothing,
     Tell(Flow),
-    /// By this method.
+    /// The method that was called.
     Refused(&'static str),
     /// The connection is lost; this is the nth write since.
     Late(u32),
@@ -52,7 +53,7 @@ pub(super) fn act(transport: Link<'_, '_>, outcome: Outcome) -> PyResult<()> {
         Outcome::Refused(method) => Err(refusal(transport, method)),
         Outcome::Late(nth) => {
             if nth >= LATE_WRITES_BEFORE_WARNING {
-                errors::log_warning(transport.py(), transport.late_write_warning(), &[])?;
+                log::warning(transport.py(), transport.late_write_warning(), &[])?;
             }
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! From `Readable` to the protocol: bytes are taken when the handle runs, not when the wait ends,
+//! From `Readable` to the protocol. Bytes are taken when the handle runs, not when the wait ends,
 //! so that a `pause_reading()` earlier in the same tick is honoured.
 
 use std::cell::Cell;
@@ -14,10 +14,11 @@ use pyo3::types::PyBytes;
 
 use super::link::{AnyTransport, Link};
 use super::{direct, end, read_pipe, write_pipe};
-use crate::errors::{self, os_error};
+use crate::errors::os_error;
 use crate::loop_::{EventLoop, Receiver};
+use crate::py_buffer::Buffer;
 use crate::tls::TlsProtocol;
-use crate::{context, ffi};
+use crate::{context, ffi, log};
 
 /// `pause_reading()`.
 pub(super) fn pause(transport: Link<'_, '_>) -> PyResult<()> {
@@ -57,16 +58,16 @@ pub(super) fn resume(transport: Link<'_, '_>) -> PyResult<()> {
     log(transport, changed, "%r resumes reading")
 }
 
-/// Debug mode's word about a change.
+/// Logs a change in debug mode.
 fn log(transport: Link<'_, '_>, changed: Option<bool>, format: &str) -> PyResult<()> {
     if changed == Some(true) && transport.get().event_loop.get().is_debug() {
-        errors::log_debug(transport.py(), format, &[transport.as_any().clone()])?;
+        log::debug(transport.py(), format, &[transport.as_any().clone()])?;
     }
     Ok(())
 }
 
-/// As much is read of TLS at a time: eight records. What they hold is not yet so large that the C library
-/// maps memory for it.
+/// How much is read at a time with TLS: eight records. What they contain is still small enough for the C library
+/// not to map memory for it.
 const RECORDS_SIZE: usize = 120 * 1024;
 
 thread_local! {
@@ -74,7 +75,7 @@ thread_local! {
     static RECORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// What reading came to.
+/// The outcome of one read.
 enum Got<'py> {
     Data(Bound<'py, PyBytes>),
     Eof,
@@ -82,7 +83,7 @@ enum Got<'py> {
     IntoBuffer,
     /// They are records of TLS.
     IntoRecords,
-    /// Who read what is written here.
+    /// Those who are to read what is written here.
     ReaderLeft,
     Failed(std::io::Error),
 }
@@ -124,7 +125,7 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
     let Some(protocol) = transport.protocol() else {
         return Ok(());
     };
-    // The whole of it: an end or an error that reading led to is told in the same context.
+    // All of it: an end or an error that reading led to is reported in the same context.
     context::run(py, &transport.get().context, || match got {
         Got::Data(data) if matches!(transport, Link::ReadPipe(_)) => {
             read_pipe::received(transport, &protocol, data)
@@ -170,7 +171,7 @@ fn read_into(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<(
             );
         }
     };
-    let received = match ffi::Buffer::writable(&buffer, "recv_into() argument 1") {
+    let received = match Buffer::writable(&buffer, "recv_into() argument 1") {
         Ok(mut view) => {
             let received = this.with_state(|state| {
                 let (driver, resources) = state.parts();
@@ -216,7 +217,7 @@ fn read_records(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResul
         Some(Ok(Some(0))) => read_eof(transport, protocol),
         Some(Ok(Some(n))) => match protocol.cast_exact::<TlsProtocol>() {
             Ok(tls) => TlsProtocol::receive(tls, &records[..n]),
-            // Since it was asked who receives, another protocol has come.
+            // Meanwhile another protocol was set.
             Err(_) => {
                 let data = PyBytes::new(transport.py(), &records[..n]);
                 Receiver::Protocol.give(protocol, &data)
@@ -240,12 +241,12 @@ fn read_eof(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()
     let py = transport.py();
     let this = transport.get();
     if this.event_loop.get().is_debug() {
-        errors::log_debug(py, "%r received EOF", &[transport.as_any().clone()])?;
+        log::debug(py, "%r received EOF", &[transport.as_any().clone()])?;
     }
     let keep_open = ffi::call_method(intern!(py, "eof_received"), [protocol]);
     match keep_open.and_then(|keep_open| keep_open.is_truthy()) {
         Ok(true) => {
-            // The driver has nothing to report any more: it reports the end until it is taken.
+            // The driver need not be told: it reports the end only until it is taken.
             this.with_state(|state| {
                 if let Some(connection) = state.resources.connection(this.id) {
                     connection.stream.end_reading();

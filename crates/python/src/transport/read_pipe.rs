@@ -1,5 +1,5 @@
 //! `ReadPipeTransport`: asyncio's transport for the reading end of a pipe, a FIFO, a socket or a
-//! character device, and what its protocol is told.
+//! character device, and what it tells its protocol.
 
 use std::fmt::Write as _;
 use std::ops::Deref;
@@ -18,7 +18,7 @@ use crate::context::{self, Chosen};
 use crate::counts::Kind;
 use crate::handle::{Args, Handle};
 use crate::loop_::{EventLoop, Runnable};
-use crate::{errors, ffi};
+use crate::{ffi, log};
 
 /// Bytes that come in; as `asyncio.ReadTransport`.
 #[pyclass(frozen, weakref, dict, extends = ReadTransportBase, module = "oxlip")]
@@ -152,7 +152,7 @@ pub(super) fn ended<'py>(transport: Link<'_, 'py>, protocol: &Bound<'py, PyAny>)
     let this = transport.get();
     let event_loop = this.event_loop.bind(py);
     if event_loop.get().is_debug() {
-        errors::log_info(py, "%r was closed by peer", &[transport.as_any().clone()])?;
+        log::info(py, "%r was closed by peer", &[transport.as_any().clone()])?;
     }
     this.with_state(|state| {
         if let Some(connection) = state.resources.connection(this.id) {

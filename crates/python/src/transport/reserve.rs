@@ -1,8 +1,9 @@
-//! A transport whose socket is lent: while a file is sent past the write buffer, nothing else may be.
+//! A transport whose socket is lent: while a file is sent past the write buffer, nothing else may
+//! be sent.
 //!
 //! The sender is an object of `oxlip._sendfile`, called on the loop's thread: `begin()` once the
-//! write buffer is empty, `lost(error)` when the connection ends under it. What is sent in one call needs no
-//! reservation ([`duplicate_if_idle`]).
+//! write buffer is empty, `lost(error)` when the connection ends meanwhile. What is sent in one
+//! call needs no reservation ([`duplicate_if_idle`]).
 
 use std::os::fd::OwnedFd;
 
@@ -13,7 +14,7 @@ use pyo3::prelude::*;
 use super::flush::flush_one;
 use super::link::Link;
 use super::{StreamTransport, write};
-use crate::errors;
+use crate::loop_::exception_handler;
 
 /// Refuses writes from now on, and lets `sender` begin when everything written has been sent.
 ///
@@ -113,7 +114,7 @@ pub(super) fn lost(transport: Link<'_, '_>, error: &Bound<'_, PyAny>) -> PyResul
     };
     match sender.bind(py).call_method1(intern!(py, "lost"), (error,)) {
         Ok(_) => Ok(()),
-        Err(raised) => errors::report(
+        Err(raised) => exception_handler::report(
             transport.get().event_loop.bind(py),
             "Error on ending sendfile",
             raised,

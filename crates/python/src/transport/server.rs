@@ -1,8 +1,8 @@
-//! The native half of `oxlip`'s `Server`: how many connections have come through it and are not over, and which.
+//! The native half of `oxlip`'s `Server`: how many of its connections are open, and which.
 //!
-//! They are counted by the loop's thread, when a transport is made and when it lets go of its descriptor. Which
-//! they are is seldom asked, and found among all of the loop: so nothing refers to them that an abandoned one
-//! would have to be spared by.
+//! They are counted by the loop's thread, when a transport is made and when it lets go of its
+//! descriptor. Which they are is rarely asked, and is found by searching all of the loop's
+//! connections: so no list holds them, from which abandoned ones would have to be removed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

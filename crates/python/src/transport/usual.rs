@@ -1,9 +1,10 @@
-//! Classes of protocols that have nothing special about them, so that nothing has to be asked for each
-//! connection: their objects get data by `data_received()`, and have a `connection_made()`.
+//! Classes of protocols that have nothing special about them, so that nothing need be asked for
+//! each connection: their objects get data through `data_received()`, and have a
+//! `connection_made()`.
 //!
-//! A class is known by its version, a number that no other class ever has, and that it loses when it or one of
-//! its bases changes: so nothing here keeps a class alive. Any thread may ask; without a GIL no class has a
-//! version, and none is known.
+//! A class is known by its version, a number that no other class ever has, and that it loses when
+//! it or one of its bases changes: so nothing here keeps a class alive. Any thread may ask; without
+//! a GIL no class has a version, and none is known.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,5 +1,5 @@
 //! What a program writes: sent at once, queued until the tick is over, or kept until there is room.
-//! The decision is `oxlip_core::stream`'s; `flush.rs` sends what is queued.
+//! `oxlip_core::stream` decides; `flush.rs` sends what is queued.
 
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,7 @@ use crate::errors::os_error;
 /// the C library grow and trim its heap in every tick.
 const HOLD_AT_MOST: usize = 4 * 1024;
 
-/// What `writelines()` calls itself in errors: before 3.12 it is asyncio's `write()`.
+/// The name of `writelines()` in errors: before 3.12 asyncio's calls `write()`.
 const WRITELINES: &str = if cfg!(Py_3_12) { "writelines" } else { "write" };
 
 #[inline(always)]

@@ -1,8 +1,8 @@
 //! `WritePipeTransport`: asyncio's transport for the writing end of a pipe, a FIFO, a socket or a
 //! character device.
 //!
-//! Writes are not gathered: they leave inside `write()`. Somebody may wait for them who is no client
-//! of the loop, such as the same program at the other end.
+//! Writes are not gathered: they leave inside `write()`. Whoever waits for them may not be a client
+//! of the loop, but the same program at the other end, for example.
 
 use std::ops::Deref;
 
@@ -17,7 +17,7 @@ use super::link::Link;
 use super::{end, flow, read_pipe, write};
 use crate::buffer::Data;
 use crate::counts::Kind;
-use crate::errors;
+use crate::log;
 use crate::loop_::EventLoop;
 
 /// Bytes that go out; as `asyncio.WriteTransport`. An `asyncio.Transport`, too, since asyncio's is.
@@ -142,7 +142,7 @@ pub(super) fn reader_left(transport: Link<'_, '_>) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
     if this.event_loop.get().is_debug() {
-        errors::log_info(py, "%r was closed by peer", &[transport.as_any().clone()])?;
+        log::info(py, "%r was closed by peer", &[transport.as_any().clone()])?;
     }
     let unsent = write::buffered(transport)?;
     let error = (unsent > 0).then(|| PyBrokenPipeError::new_err(()).into_value(py).into_any());

@@ -17,14 +17,15 @@ use oxlip_core::op::{Completion, Op};
 use oxlip_core::time::Time;
 use oxlip_driver::{Driver, Role};
 
-use super::stream::{TcpStream, wake};
+use super::wake;
 use crate::local::{Loop, Resource};
 
 /// The "Connection Attempt Delay" that RFC 8305, section 8, recommends.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// The winner of a race to these addresses. Dropped midway, it closes every attempt.
-pub(super) async fn race(lp: &Loop, addrs: &[SocketAddr]) -> io::Result<TcpStream> {
+/// The first of these addresses to connect: the driver's id of its socket, which nobody is told about yet.
+/// Dropped midway, it closes every attempt.
+pub(super) async fn race(lp: &Loop, addrs: &[SocketAddr]) -> io::Result<Id> {
     let mut race = Race {
         lp: lp.clone(),
         machine: Connect::new(interleave(addrs, 1), Some(ATTEMPT_DELAY)),
@@ -43,7 +44,7 @@ pub(super) async fn race(lp: &Loop, addrs: &[SocketAddr]) -> io::Result<TcpStrea
                 let id = race.attempts[attempt]
                     .take()
                     .expect("only the winner's is kept");
-                return Ok(TcpStream::connected(lp, id));
+                return Ok(id);
             }
             ConnectStep::Over => return Err(race.error()),
         }

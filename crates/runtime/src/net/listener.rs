@@ -15,7 +15,8 @@ use oxlip_core::listener::{AcceptOutcome, AcceptStep, Listener};
 use oxlip_core::op::{Completion, Op};
 use oxlip_driver::{Driver, Role, is_shortage};
 
-use super::stream::{TcpStream, wake};
+use super::stream::TcpStream;
+use super::wake;
 use crate::local::{Loop, Resource};
 
 /// A listening TCP socket. Dropping it closes it, and the connections that nobody accepted.

@@ -13,3 +13,17 @@ pub use listener::TcpListener;
 pub use stream::TcpStream;
 
 pub(crate) use stream::Connection;
+
+use std::cell::Cell;
+use std::task::Waker;
+
+/// Whether there was somebody to wake.
+fn wake(waiting: &Cell<Option<Waker>>) -> bool {
+    match waiting.take() {
+        Some(waker) => {
+            waker.wake();
+            true
+        }
+        None => false,
+    }
+}

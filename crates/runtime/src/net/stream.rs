@@ -1,8 +1,8 @@
 //! A connected stream.
 //!
-//! What is written leaves with the handle that has written it. `Op::SendSoon` is not used: it is for an
-//! embedder that holds all writes back until its next call is the wait, and here `write_all` tells the
-//! error of its own send, and a future that goes on to compute keeps no peer waiting.
+//! What is written leaves at the end of the handle that wrote it. `Op::SendSoon` is not used: it is
+//! for an embedder that holds all writes back until its next call is the wait. Here `write_all`
+//! reports the error of its own send, and a future that goes on to compute keeps no peer waiting.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -18,7 +18,7 @@ use oxlip_core::stream::{ClosePlan, EofPlan, Progress, Stream, Then, WritePlan};
 use oxlip_core::write_queue::Flow;
 use oxlip_driver::{AnySocket, Driver, Role, net};
 
-use super::connect;
+use super::{connect, wake};
 use crate::local::{Loop, Resource};
 
 /// A TCP connection. Nagle's algorithm is off.
@@ -43,7 +43,8 @@ impl TcpStream {
     /// That of the only address; or one that names every address with its error, of the kind of
     /// the first. `InvalidInput` without addresses.
     pub async fn connect_any(lp: &Loop, addrs: &[SocketAddr]) -> io::Result<Self> {
-        connect::race(lp, addrs).await
+        let id = connect::race(lp, addrs).await?;
+        Ok(Self::connected(lp, id))
     }
 
     pub(super) fn adopt(lp: &Loop, socket: AnySocket, role: Role) -> io::Result<Self> {
@@ -52,7 +53,7 @@ impl TcpStream {
     }
 
     /// Over a stream that the driver has connected.
-    pub(super) fn connected(lp: &Loop, id: Id) -> Self {
+    fn connected(lp: &Loop, id: Id) -> Self {
         let mut machine = Stream::new();
         machine.start();
         // Nobody reads yet.
@@ -349,16 +350,5 @@ impl Resource for Connection {
             Completion::Failed(_, error) => self.fail(error),
             _ => {}
         }
-    }
-}
-
-/// Whether there was somebody to wake.
-pub(super) fn wake(waiting: &Cell<Option<Waker>>) -> bool {
-    match waiting.take() {
-        Some(waker) => {
-            waker.wake();
-            true
-        }
-        None => false,
     }
 }

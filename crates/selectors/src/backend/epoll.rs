@@ -1,9 +1,9 @@
 //! epoll(7), level-triggered, and edge-triggered for those who ask for it.
 //!
 //! The kernel keeps the set, and it keeps *open files*, not numbers. A descriptor that is closed
-//! leaves the set by itself, unless the file lives on through a duplicate (dup, fork): then the
-//! kernel reports it with its old token, and since no number names it any more, nothing can take it
-//! out. Hence: delete before closing.
+//! leaves the set by itself, unless the file lives on through a duplicate (dup, fork). Then the
+//! kernel goes on reporting it with its old token, and since no number names it any more, nothing
+//! can take it out. Hence: delete before closing.
 
 #![allow(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! poll(2).
 //!
-//! The set is ours: a dense array for the kernel, and beside it where in it each number stands. It
-//! holds numbers, so a descriptor that is closed while watched is reported as
+//! The set is ours: a dense array for the kernel, and beside it an index from numbers to places in
+//! it. It holds numbers, so a descriptor that is closed while watched is reported as
 //! [`Readiness::ERROR`] in every wait until it is deleted, and whoever gets the number next is
 //! watched in its place. Hence: delete before closing.
 

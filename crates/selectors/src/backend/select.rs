@@ -1,11 +1,11 @@
 //! select(2).
 //!
 //! The sets are ours and hold numbers below [`FD_SETSIZE`]. A descriptor that is closed while
-//! watched fails the whole call with `EBADF`; here it is reported as [`Readiness::ERROR`], as
+//! watched makes the whole call fail with `EBADF`. Here it is reported as [`Readiness::ERROR`], as
 //! poll(2) does, beside what else is ready, in every wait until it is deleted. Whoever gets the
 //! number next is watched in its place. Hence: delete before closing.
 //!
-//! select tells no hang-up and no error from readiness: both are readable, an error is writable
+//! select cannot tell a hang-up or an error from readiness: both are readable, an error is writable
 //! too. The third set, exceptional conditions, is not used: on Unix it is out-of-band data only.
 
 #![allow(unsafe_code)]

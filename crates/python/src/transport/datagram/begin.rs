@@ -1,4 +1,4 @@
-//! A datagram socket becomes a transport.
+//! Making a transport of a datagram socket.
 
 use std::collections::VecDeque;
 

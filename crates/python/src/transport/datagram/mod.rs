@@ -1,7 +1,7 @@
 //! `DatagramTransport`: asyncio's transport for a datagram socket.
 //!
 //! What comes next is decided by `oxlip_core::datagram`. The addresses of the Internet and of Unix
-//! sockets go to the driver as they are; everything else that Python's sockets know (host names,
+//! sockets go to the driver as they are. Everything else that Python's sockets accept (host names,
 //! other families) goes through the socket object, one datagram at a time.
 
 mod begin;

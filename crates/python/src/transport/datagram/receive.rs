@@ -1,8 +1,9 @@
 //! From `Receivable` to the protocol.
 //!
-//! asyncio takes one datagram in each tick. A flood is taken in batches here, but handed over one
-//! by one: what `datagram_received` does to the transport (close, pause, another protocol) holds
-//! for the next one already. A protocol with `datagrams_received` gets each batch in one call.
+//! asyncio takes one datagram in each tick. Here a flood is taken in batches, but handed over one
+//! by one: whatever `datagram_received` does to the transport (close, pause, another protocol)
+//! already applies to the next one. A protocol with `datagrams_received` gets each batch in one
+//! call.
 
 use oxlip_core::address::Address;
 use oxlip_core::id::Id;

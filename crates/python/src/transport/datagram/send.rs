@@ -1,4 +1,5 @@
-//! From the program to the driver: a datagram is sent at once unless others wait for room, or kept.
+//! From the program to the driver: a datagram is sent at once, or kept if others already wait for
+//! room.
 
 use std::io;
 use std::task::Poll;
@@ -16,12 +17,12 @@ use pyo3::types::PyBytes;
 use super::receive::tell_error;
 use super::{DatagramTransport, Peer, Target};
 use crate::buffer::{Chunk, Data};
-use crate::errors::{self, os_error};
+use crate::errors::os_error;
 use crate::loop_::{EventLoop, State};
 use crate::transport::body::LATE_WRITES_BEFORE_WARNING;
 use crate::transport::link::Link;
 use crate::transport::{address, end, extra, flow};
-use crate::{context, ffi};
+use crate::{context, ffi, log};
 
 /// What the loop's state says to a datagram, to be acted on outside the borrow.
 enum Outcome {
@@ -67,7 +68,7 @@ pub(super) fn sendto(
         },
         Outcome::Late => {
             if this.count_late_write() >= LATE_WRITES_BEFORE_WARNING {
-                errors::log_warning(py, Link::Datagram(transport).late_write_warning(), &[])?;
+                log::warning(py, Link::Datagram(transport).late_write_warning(), &[])?;
             }
             Ok(())
         }

@@ -1,12 +1,16 @@
-//! The half of a connection that the kernel may take over (kTLS): it makes the records of what is sent. If the program's
-//! context says so (`ssl.OP_ENABLE_KTLS`), OpenSSL and the kernel can, and the transport below is a stream of ours.
+//! The half of a connection that the kernel may take over (kTLS): making the records of what is
+//! sent. This happens if the program's context asks for it (`ssl.OP_ENABLE_KTLS`), OpenSSL and the
+//! kernel can do it, and the transport below is a stream of ours.
 //!
-//! OpenSSL gives its keys to the BIO as it would to a socket's (`BIO_set_ktls` in openssl/bio.h), and plain data from then on,
-//! which go the way of records: to the lower transport. What is no data, such as a farewell or a ticket, must reach the
-//! socket with its type, behind everything that was written before. So it goes past the transport, when the
-//! socket is lent because nothing waits to be sent; until then it is kept, and so are data behind it.
+//! OpenSSL gives its keys to the BIO as it would to a socket's (`BIO_set_ktls` in openssl/bio.h),
+//! and plain data from then on, which take the same path as records: to the lower transport.
+//! Anything that is not data, such as a farewell or a ticket, must reach the socket with its type,
+//! behind everything that was written before. So it bypasses the transport while the socket is
+//! lent, which it is when nothing waits to be sent. Until then it is kept, and so are data behind
+//! it.
 //!
-//! Used under the lock of the connection's records (`wire.rs`), on whatever thread OpenSSL's functions run.
+//! Used under the lock of the connection's records (`wire.rs`), on whatever thread OpenSSL's
+//! functions run.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,8 +1,8 @@
-//! The quick codec: the interpreter's libssl on the `SSL` of an `SSLObject`, for the bytes between
-//! handshake and farewell. Several records a call, and no Python object for each.
+//! The fast codec: the interpreter's libssl, on the `SSL` of an `SSLObject`, for the bytes between
+//! handshake and farewell. It takes several records a call, and makes no Python object for each.
 //!
-//! Its callers hold the connection (`TlsProtocol::with_codec`), so nothing else is inside the `SSL`;
-//! callbacks of the context run Python code, as under `SSLObject`.
+//! Its callers hold the connection (`TlsProtocol::with_codec`), so nothing else is inside the
+//! `SSL`. The context's callbacks run Python code, as they do under `SSLObject`.
 
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -11,11 +11,11 @@ use oxlip_core::bulk::{LARGE, ROOM};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::codec::{End, Filled, Read};
 use super::object::Object;
 use super::symbols::{Pointers, Symbols, WANT_READ};
 use super::wire::Wire;
-use crate::ffi::Buffer;
+use super::{End, Filled, Read};
+use crate::py_buffer::Buffer;
 use crate::room::Room;
 
 /// OpenSSL's `SSL_ERROR_WANT_WRITE`, `SSL_ERROR_SYSCALL` and `SSL_ERROR_ZERO_RETURN`.

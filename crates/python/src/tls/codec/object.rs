@@ -5,7 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView};
 
-use super::codec::{End, Filled, Read};
+use super::{End, Filled, Read};
 use crate::names;
 
 /// No record holds more (RFC 8446, 5.1).

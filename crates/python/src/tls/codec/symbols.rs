@@ -1,11 +1,11 @@
-//! The interpreter's own libssl: where its functions are, and whether the objects of `_ssl` are laid
-//! out as they must be to use them. Found and checked once for a process.
+//! The interpreter's own libssl: where its functions are, and whether the objects of `_ssl` have
+//! the layout that using them requires. Found and checked once for a process.
 //!
 //! The functions are looked up through the extension module `_ssl`, so they come from the library
 //! that this module uses and no other. Where that library is linked into the module or into the
-//! interpreter there are none, and the codec is `SSLObject` (`object.rs`). Layouts are not believed
-//! but tried: pointers have to be where a known relation says, and a connection made for the purpose
-//! has to behave.
+//! interpreter, none are found, and the codec is `SSLObject` (`object.rs`). Layouts are not assumed
+//! but tried: pointers have to be where a known relation says, and a connection made for the
+//! purpose has to behave.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
@@ -15,14 +15,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 
 use super::object::Object;
-use super::wire::{self, BioSymbols, Wire};
-
-/// OpenSSL's `SSL`.
-#[repr(C)]
-pub(super) struct Ssl([u8; 0]);
-/// OpenSSL's `BIO`.
-#[repr(C)]
-pub(super) struct Bio([u8; 0]);
+use super::wire::{self, Bio, BioSymbols, Ssl, Wire};
 
 type Read = unsafe extern "C" fn(*mut Ssl, *mut c_void, usize, *mut usize) -> c_int;
 type Write = unsafe extern "C" fn(*mut Ssl, *const c_void, usize, *mut usize) -> c_int;

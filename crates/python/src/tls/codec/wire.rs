@@ -1,13 +1,13 @@
-//! What lies below an `SSL`: a BIO of ours in the place of two `MemoryBIO`s. Records are read where the
-//! socket has left them, and written where the socket takes them from.
+//! What lies below an `SSL`: a BIO of ours in place of two `MemoryBIO`s. Records are read where the
+//! socket has left them, and written to where the socket takes them from.
 //!
-//! OpenSSL's memory BIO clears and copies what it is given, and copies it once more when it is asked
-//! for it. This one lends: the records of one receive are read in place, and only what is left of them
-//! at the end is kept. One BIO serves both directions, as a socket's does.
+//! OpenSSL's memory BIO clears its memory and copies what it is given, and copies it once more when
+//! it is asked for it. This one borrows: the records of one receive are read in place, and only
+//! what is left of them at the end is kept. One BIO serves both directions, as a socket's does.
 //!
-//! Used by the owner of the connection, and by OpenSSL from within its own functions, on whatever thread
-//! calls them: `get_extra_info("ssl_object")` gives the `SSLObject` to everybody. So the records have a
-//! lock, held for the time of a copy.
+//! Used by the owner of the connection, and by OpenSSL from within its own functions, on whatever
+//! thread calls them: `get_extra_info("ssl_object")` gives the `SSLObject` to everybody. So the
+//! records have a lock, held for the time of a copy.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
@@ -21,8 +21,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use oxlip_driver::kernel_tls;
 
 use super::kernel::{Kernel, Written};
-use super::symbols::{Bio, Ssl};
 
+/// OpenSSL's `SSL`.
+#[repr(C)]
+pub(super) struct Ssl([u8; 0]);
+/// OpenSSL's `BIO`.
+#[repr(C)]
+pub(super) struct Bio([u8; 0]);
 /// OpenSSL's `BIO_METHOD`.
 #[repr(C)]
 pub(super) struct BioMethod([u8; 0]);
@@ -107,7 +112,7 @@ unsafe impl Send for Records {}
 pub(super) struct Wire(NonNull<Mutex<Records>>);
 
 /// Records that are lent to a connection. When it goes, what was not read is kept.
-pub(super) struct Lent<'a>(&'a Wire);
+pub(in crate::tls) struct Lent<'a>(&'a Wire);
 
 /// Makes ready for [`Wire::attach`]. `false`: out of memory, or of kinds of BIO.
 pub(super) fn prepare(symbols: BioSymbols) -> bool {
@@ -239,7 +244,7 @@ impl Drop for Lent<'_> {
 }
 
 /// The memory of records that were sent, for others.
-pub(super) fn give_back(mut memory: Vec<u8>) {
+pub(in crate::tls) fn give_back(mut memory: Vec<u8>) {
     if memory.capacity() <= SPARE {
         memory.clear();
         SPARE_RECORDS.set(memory);

@@ -1,9 +1,15 @@
-//! Bytes into records and back, with the program's own `ssl.SSLContext`.
+//! Plain bytes into TLS records and back, with the program's own `ssl.SSLContext`.
 //!
-//! Handshake and farewell are `SSLObject`'s: the context's callbacks run there, and what is raised
-//! is the interpreter's own. What lies between goes to libssl directly where that can be done
-//! (`libssl.rs`), and through `SSLObject` where it cannot (`object.rs`); both share one `SSL`. None
-//! of these methods may be called while anything is borrowed: they run Python code.
+//! Handshake and farewell are left to `SSLObject`: the context's callbacks run there, and what is
+//! raised is the interpreter's own. What lies between goes to libssl directly where that is
+//! possible (`libssl.rs`), and otherwise through `SSLObject` (`object.rs`); both share one `SSL`.
+//! None of these methods may be called while anything is borrowed: they run Python code.
+
+mod kernel;
+mod libssl;
+mod object;
+mod symbols;
+mod wire;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,12 +19,14 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use super::kernel::Kernel;
-use super::libssl::Libssl;
-use super::object::Object;
-use super::symbols::{self, Symbols};
-use super::wire::{Lent, Wire};
+use self::kernel::Kernel;
+use self::libssl::Libssl;
+use self::object::Object;
+use self::symbols::Symbols;
+use self::wire::{Lent, Wire};
 use crate::buffer::Data;
+
+pub(super) use self::wire::give_back;
 
 /// What makes and opens the records of one connection.
 pub(super) struct Codec {
@@ -43,7 +51,7 @@ pub(super) struct Read<'py> {
 
 /// Records for the lower transport.
 pub(super) enum Due<'py> {
-    /// To be given back to [`give_back`](super::wire::give_back).
+    /// To be given back to [`give_back`].
     Memory(Vec<u8>),
     Bytes(Bound<'py, PyBytes>),
 }
