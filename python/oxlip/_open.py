@@ -1,7 +1,7 @@
 """`oxlip.open`, and what it returns: a file that is opened once somebody waits for it.
 
 Opening may block, so it is done in a thread (`_file_threads.py`). What the arguments mean is in
-`_file_open.py`, what the file can do in `_files.py`.
+`_file_layers.py`, what the file can do in `_files.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from ._file_open import Opening
+from ._file_layers import Opening
 from ._file_raw import RawFile
 from ._file_threads import threads_of
 from ._files import AsyncFile, BufferedFile, TextFile, UnbufferedFile
