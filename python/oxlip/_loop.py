@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     _Base = asyncio.AbstractEventLoop
 else:
     # Libraries ask for this class. It comes last, and is not initialised: nothing of it runs but
-    # private methods that ours does not know (docs/compatibility.md).
+    # what makes children (`_subprocess.py`), and private methods that ours does not know
+    # (docs/compatibility.md).
     _Base = asyncio.BaseEventLoop
 
 

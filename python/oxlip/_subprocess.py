@@ -1,4 +1,7 @@
-"""`subprocess_exec` and `subprocess_shell`.
+"""Child processes: what asyncio's `subprocess_exec` and `subprocess_shell` ask of the loop.
+
+These two are `BaseEventLoop`'s own: who watches for calls that block, such as blockbuster, knows by
+their frames that asyncio may read here what the child says of its start.
 
 The child is made by `subprocess.Popen`. Over native pipes, the running Python's own asyncio
 class decides what the transport tells the protocol, and in which order. A pidfd tells that a
@@ -24,17 +27,12 @@ import threading
 import warnings
 from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.log import logger
-from collections.abc import Callable
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import IO, Any, TypeAlias
 
 from ._pipes import Pipes
 from ._popen import popen
 
-if TYPE_CHECKING:
-    from _typeshed import StrOrBytesPath
-
-_ProtocolT = TypeVar("_ProtocolT", bound=asyncio.BaseProtocol)
 _File: TypeAlias = "int | IO[Any] | None"
 
 _NOTHING: contextlib.nullcontext[None] = contextlib.nullcontext()
@@ -177,70 +175,11 @@ class Subprocesses(Pipes):
         # Children by their pidfds.
         self._children: dict[int, SubprocessTransport] = {}
 
-    async def subprocess_shell(
-        self,
-        protocol_factory: Callable[[], _ProtocolT],
-        cmd: bytes | str,
-        *,
-        stdin: _File = subprocess.PIPE,
-        stdout: _File = subprocess.PIPE,
-        stderr: _File = subprocess.PIPE,
-        universal_newlines: Literal[False] = False,
-        shell: Literal[True] = True,
-        bufsize: Literal[0] = 0,
-        encoding: None = None,
-        errors: None = None,
-        text: Literal[False] | None = None,
-        **kwargs: Any,
-    ) -> tuple[SubprocessTransport, _ProtocolT]:
-        """Runs a command line of the shell; `kwargs` are those of `subprocess.Popen`."""
-        if not isinstance(cmd, (bytes, str)):
-            raise ValueError("cmd must be a string")
-        if universal_newlines:
-            raise ValueError("universal_newlines must be False")
-        if not shell:
-            raise ValueError("shell must be True")
-        _check_binary(bufsize, text, encoding, errors)
-        protocol = protocol_factory()
-        what = f"run shell command {cmd!r}"
-        transport = await self._spawn(
-            what, protocol, cmd, True, stdin, stdout, stderr, bufsize, kwargs
-        )
-        return transport, protocol
+    subprocess_exec = asyncio.BaseEventLoop.subprocess_exec
+    subprocess_shell = asyncio.BaseEventLoop.subprocess_shell
 
-    async def subprocess_exec(
+    async def _make_subprocess_transport(
         self,
-        protocol_factory: Callable[[], _ProtocolT],
-        program: StrOrBytesPath,
-        *args: StrOrBytesPath,
-        stdin: _File = subprocess.PIPE,
-        stdout: _File = subprocess.PIPE,
-        stderr: _File = subprocess.PIPE,
-        universal_newlines: Literal[False] = False,
-        shell: Literal[False] = False,
-        bufsize: Literal[0] = 0,
-        encoding: None = None,
-        errors: None = None,
-        text: Literal[False] | None = None,
-        **kwargs: Any,
-    ) -> tuple[SubprocessTransport, _ProtocolT]:
-        """Runs a program; `kwargs` are those of `subprocess.Popen`."""
-        if universal_newlines:
-            raise ValueError("universal_newlines must be False")
-        if shell:
-            raise ValueError("shell must be False")
-        _check_binary(bufsize, text, encoding, errors)
-        protocol = protocol_factory()
-        # Not with its arguments, which may be secret.
-        what = f"execute program {program!r}"
-        transport = await self._spawn(
-            what, protocol, (program, *args), False, stdin, stdout, stderr, bufsize, kwargs
-        )
-        return transport, protocol
-
-    async def _spawn(
-        self,
-        what: str,
         protocol: Any,
         args: Any,
         shell: bool,
@@ -248,11 +187,8 @@ class Subprocesses(Pipes):
         stdout: _File,
         stderr: _File,
         bufsize: int,
-        options: dict[str, Any],
+        **options: Any,
     ) -> SubprocessTransport:
-        debug = self.get_debug()
-        if debug:
-            logger.debug("%s", " ".join([what, *_describe(stdin, stdout, stderr)]))
         watcher = _chosen_watcher()
         with _NOTHING if watcher is None else watcher as entered:
             if sys.version_info < (3, 12):
@@ -289,8 +225,6 @@ class Subprocesses(Pipes):
                     transport._exited = self.create_future()
                     await transport._exited
                 raise
-        if debug:
-            logger.info("%s: %r", what, transport)
         return transport
 
     def close(self) -> None:
@@ -415,35 +349,3 @@ def _chosen_watcher() -> Any:
     ):
         return None
     return watcher
-
-
-def _check_binary(bufsize: int, text: object, encoding: object, errors: object) -> None:
-    if bufsize != 0:
-        raise ValueError("bufsize must be 0")
-    if text:
-        raise ValueError("text must be False")
-    if encoding is not None:
-        raise ValueError("encoding must be None")
-    if errors is not None:
-        raise ValueError("errors must be None")
-
-
-def _describe(stdin: _File, stdout: _File, stderr: _File) -> list[str]:
-    """The child's files, for debug mode."""
-    shown = []
-    if stdin is not None:
-        shown.append(f"stdin={_describe_file(stdin)}")
-    if stdout is not None and stderr == subprocess.STDOUT:
-        shown.append(f"stdout=stderr={_describe_file(stdout)}")
-        return shown
-    if stdout is not None:
-        shown.append(f"stdout={_describe_file(stdout)}")
-    if stderr is not None:
-        shown.append(f"stderr={_describe_file(stderr)}")
-    return shown
-
-
-def _describe_file(file: _File) -> str:
-    if file == subprocess.PIPE:
-        return "<pipe>"
-    return "<stdout>" if file == subprocess.STDOUT else repr(file)

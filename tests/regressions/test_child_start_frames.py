@@ -1,0 +1,59 @@
+"""Children under blockbuster: their start was taken for a call that blocks, and refused.
+
+Until the child has started, or said why not, asyncio reads from a pipe. Who replaces `os.read` to
+find what blocks a loop lets this one pass by the frames it comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+Loop = asyncio.AbstractEventLoop
+
+
+def _comes_from(method: str) -> bool:
+    frame = sys._getframe()
+    while frame := frame.f_back:  # type: ignore[assignment]
+        code = frame.f_code
+        if code.co_name == method and code.co_filename.endswith("asyncio/base_events.py"):
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("method", "start"),
+    [
+        ("subprocess_exec", lambda **options: asyncio.create_subprocess_exec("true", **options)),
+        ("subprocess_shell", lambda **options: asyncio.create_subprocess_shell("true", **options)),
+    ],
+)
+@pytest.mark.parametrize("options", [{"cwd": "/"}, {"umask": 0o77}], ids=["short", "by the class"])
+def test_start_is_read_in_asyncios_method(
+    loop: Loop,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    start: Callable[..., Any],
+    options: dict[str, Any],
+) -> None:
+    stock, allowed = os.read, []
+
+    def read(fd: int, size: int) -> bytes:
+        if asyncio._get_running_loop() is not None:
+            allowed.append(_comes_from(method))
+        return stock(fd, size)
+
+    async def main() -> int:
+        process = await start(**options)
+        monkeypatch.setattr(os, "read", stock)
+        return int(await process.wait())
+
+    monkeypatch.setattr(os, "read", read)
+    assert loop.run_until_complete(main()) == 0
+    assert allowed
+    assert all(allowed)
