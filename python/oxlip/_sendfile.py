@@ -59,42 +59,13 @@ class Sendfile(SocketCalls):
                 raise
         return await self._send_by_reading(sock, file, offset, count)
 
-    async def sendfile(
-        self,
-        transport: asyncio.WriteTransport,
-        file: IO[bytes],
-        offset: int = 0,
-        count: int | None = None,
-        *,
-        fallback: bool = True,
-    ) -> int:
-        """As `sock_sendfile`, over a transport: behind what was written before.
-
-        Until it is over, `transport.write()` raises `RuntimeError` and nothing is received.
-        """
-        if transport.is_closing():
-            raise RuntimeError("Transport is closing")
-        unsupported = constants._SendfileMode.UNSUPPORTED
-        mode = getattr(transport, "_sendfile_compatible", unsupported)
-        if mode is unsupported:
-            raise RuntimeError(f"sendfile is not supported for transport {transport!r}")
-        if mode is constants._SendfileMode.TRY_NATIVE:
-            try:
-                return await self._sendfile_native(transport, file, offset, count)
-            except asyncio.SendfileNotAvailableError:
-                if not fallback:
-                    raise
-        if not fallback:
-            raise RuntimeError(
-                "fallback is disabled and native sendfile is not "
-                f"supported for transport {transport!r}"
-            )
-        return await self._write_file(transport, file, offset, count)
+    # By its frame, those who watch for calls that block (blockbuster) know that asyncio may call
+    # `os.sendfile` here. It asks for the two ways below.
+    sendfile = asyncio.BaseEventLoop.sendfile
 
     async def _sendfile_native(
         self, transport: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
-        # The name is asyncio's: its tests replace the method to force the fallback.
         lent: StreamTransport = transport
         shown: socket.socket = lent.get_extra_info("socket")
         with socket.socket(
@@ -178,7 +149,7 @@ class Sendfile(SocketCalls):
             blocks.leave_position()
         return blocks.sent
 
-    async def _write_file(
+    async def _sendfile_fallback(
         self, transport: Any, file: IO[bytes], offset: int, count: int | None
     ) -> int:
         blocks = _Blocks(self, file, offset, count, _BLOCK_OF_A_TRANSPORT)

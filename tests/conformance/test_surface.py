@@ -41,7 +41,8 @@ def test_every_method_is_there(loop: Loop) -> None:
 def test_nothing_public_comes_from_asyncios_own_loops(loop: Loop) -> None:
     """They are a base for the sake of `isinstance`: they know nothing of our state.
 
-    What makes children asks nothing of it, and its name is known to others (`_subprocess.py`).
+    What makes children and sends files asks nothing of it, and is known to others by its frames
+    (`_subprocess.py`, `_sendfile.py`).
     """
     bases = (asyncio.BaseEventLoop, asyncio.SelectorEventLoop)
     inherited = {
@@ -51,7 +52,7 @@ def test_nothing_public_comes_from_asyncios_own_loops(loop: Loop) -> None:
         if (not name.startswith("_") or name in ("__init__", "__repr__", "__del__"))
         and getattr(type(loop), name, None) is getattr(base, name)
     }
-    assert inherited == {"subprocess_exec", "subprocess_shell"}
+    assert inherited == {"sendfile", "subprocess_exec", "subprocess_shell"}
 
 
 def test_the_same_methods_are_coroutines(loop: Loop) -> None:

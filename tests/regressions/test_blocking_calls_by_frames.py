@@ -1,7 +1,8 @@
-"""Children under blockbuster: their start was taken for a call that blocks, and refused.
+"""Under blockbuster, starting a child and sending a file were refused as calls that block.
 
-Until the child has started, or said why not, asyncio reads from a pipe. Who replaces `os.read` to
-find what blocks a loop lets this one pass by the frames it comes from.
+Until a child has started, or said why not, asyncio reads from a pipe; and it calls `os.sendfile`.
+Who replaces these functions to find what blocks a loop lets asyncio's own calls pass, which it
+knows by their frames.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.protocols import Recorder, connection
 
 Loop = asyncio.AbstractEventLoop
 
@@ -55,5 +58,26 @@ def test_start_is_read_in_asyncios_method(
 
     monkeypatch.setattr(os, "read", read)
     assert loop.run_until_complete(main()) == 0
+    assert allowed
+    assert all(allowed)
+
+
+@pytest.mark.skipif(not hasattr(os, "sendfile"), reason="the system has none")
+async def test_file_is_sent_in_asyncios_method(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stock, allowed = os.sendfile, []
+
+    def sendfile(*args: Any) -> int:
+        allowed.append(_comes_from("sendfile"))
+        return stock(*args)
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    async with connection(Recorder()) as (transport, _, peer):
+        with path.open("rb") as file:
+            assert await loop.sendfile(transport, file) == 7
+        assert await peer.exactly(7) == b"content"
     assert allowed
     assert all(allowed)
