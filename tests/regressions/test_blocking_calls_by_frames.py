@@ -79,5 +79,5 @@ async def test_file_is_sent_in_asyncios_method(
         with path.open("rb") as file:
             assert await loop.sendfile(transport, file) == 7
         assert await peer.exactly(7) == b"content"
-    assert allowed
-    assert all(allowed)
+    # asyncio's second call, which finds the end of the file, is a callback's.
+    assert allowed[0]
