@@ -23,8 +23,8 @@ pub(super) fn allow_kernel(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     let Some(context) = this.extra.bind(py).get_item("sslcontext")? else {
         return Ok(());
     };
-    // Not `SSLContext.options`, which converts the number into an enum object. A context class of the program's has
-    // no such member.
+    // Not `SSLContext.options`, which makes an object of a class of its own from the number. A context of a foreign
+    // class has no options.
     let options = names::SSL_CONTEXT
         .get(py)?
         .getattr(intern!(py, "options"))
