@@ -37,9 +37,9 @@ pub(super) struct Batch {
 /// How much one call received.
 #[derive(Debug, Default)]
 pub(super) struct Received {
-    /// Messages: at most as many as were asked for.
+    /// At most as many as were asked for.
     pub(super) messages: usize,
-    /// Datagrams: more than messages if some were joined.
+    /// More than messages, if some were joined.
     pub(super) datagrams: usize,
 }
 
