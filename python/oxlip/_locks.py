@@ -83,9 +83,10 @@ class Lock(Copied, _native.Lock, _Lock):
 
 
 async def wait_for_lock(lock: Any, waiter: asyncio.Future[None], awaited: Any) -> None:
-    """Waits until `lock` is handed to `waiter`; what is `awaited` stands for that.
+    """Waits until `lock` is handed to `waiter`, by awaiting `awaited` in place of `waiter`.
 
-    The native coroutine of `async with` becomes this one when somebody looks closer at it.
+    The native coroutine of `async with` delegates to this one when code asks it for more than an
+    `await` does.
     """
     try:
         try:
@@ -93,14 +94,14 @@ async def wait_for_lock(lock: Any, waiter: asyncio.Future[None], awaited: Any) -
         finally:
             lock._waiters.remove(waiter)
     except asyncio.CancelledError:
-        # Who waits behind has been passed over for this one.
+        # Those who wait behind this one were passed over in its favour.
         if not lock._locked:
             lock._wake_up_first()
         raise
     lock._locked = True
 
 
-# What a condition's lock does directly when it is free.
+# A condition acquires a lock that has this method natively while the lock is free.
 LOCK_ACQUIRE = Lock.acquire
 
 
@@ -144,7 +145,7 @@ class Condition(Copied, _native.Condition, _Condition):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        # A copy has those of its own lock, and `copy` makes none of a native one's.
+        # A copy gets the methods of its own lock; `copy` cannot copy those of a native lock.
         for name in self._OF_THE_LOCK:
             method = getattr(self, name, None)
             if method is not None and method != getattr(self._lock, name, None):
@@ -162,10 +163,10 @@ _stock_wait: Any = inspect.unwrap(_Condition.wait)
 
 
 class _Disturbed:
-    """What asyncio's own `wait()` runs on to the end when an exception has come into ours.
+    """The object on which asyncio's own `wait()` finishes ours after an exception.
 
-    It does again what was done, which is nothing here, finds the same exception where that came,
-    and does what the running Python does then.
+    asyncio's code repeats the steps that were done, which do nothing here, meets the same exception
+    at the same step, and goes on as the running Python does.
     """
 
     def __init__(
@@ -176,9 +177,10 @@ class _Disturbed:
         acquired: Sequence[BaseException] = (),
     ) -> None:
         self._condition = condition
-        # `None`: it does not wait any more.
+        # `None` if it does not wait any more.
         self._waiter = waiter
-        # Of what the future or the lock has raised; gone when it is raised, as it will know this.
+        # What the future or the lock has raised. It is removed when it is raised, because its
+        # traceback will refer to this object.
         self._waited = list(waited)
         self._acquired = list(acquired)
 

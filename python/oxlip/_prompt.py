@@ -17,10 +17,10 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def prompt(function: _Function) -> _Function:
-    """A native function for this one, which is called only when something has to be waited for.
+    """Wraps `function` in a native one, which calls it only where it cannot do the work itself.
 
-    Before Python 3.12, `inspect` would not take it for a coroutine function, and without a GIL it
-    would not be faster: there, this one itself is returned.
+    Before Python 3.12, `inspect` would not take the native one for a coroutine function, and
+    without a GIL it would not be faster. In both cases `function` itself is returned.
     """
     if sys.version_info < (3, 12) or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return function
@@ -32,6 +32,6 @@ def prompt(function: _Function) -> _Function:
 
 @types.coroutine
 def given(future: Future[Any]) -> Generator[Any, Any, Any]:
-    """Goes on with an `await` of this future, which has been given to the task already."""
+    """Awaits a future that has been given to the task before. The first step repeats that."""
     yield future
     return (yield from future)

@@ -27,8 +27,8 @@ def is_of(function: Any, modules: set[str]) -> bool:
     return type(function) is FunctionType and function.__globals__["__name__"] in modules
 
 
-# `super(Class, self)` by a name that means nothing to the compiler: where it sees `super`, every
-# call of the function copies a cell with the class, also if it does not get there.
+# `super` under a name that the compiler does not know: in a function that mentions `super`, every
+# call copies a cell with the class, even if it never reaches the mention.
 beyond: Any = super
 
 

@@ -12,8 +12,8 @@ from support.observing import Program
 
 asyncpg = pytest.importorskip("asyncpg")
 
-# asyncpg does not wait for the end of TLS. A connection that is still ending when the loop is closed
-# is left open, by asyncio's loop, too.
+# asyncpg does not wait for the end of TLS. A connection that is still ending when the loop is
+# closed is left open, also by asyncio's loop.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed (transport|<socket):ResourceWarning")
 
 Same = Callable[[Program], Any]

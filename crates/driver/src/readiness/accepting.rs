@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Readiness, transfer};
 
-/// Behind so many connections one looks: together that costs what it can save.
+/// Up to so many connections in a row are checked for: together that costs as much as it can save.
 const LOOKS: u8 = 8;
 
 /// What has been accepted since the last hint.
@@ -27,7 +27,7 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// There is something to accept: no need to look.
+    /// There is something to accept, so no check is needed.
     pub(super) fn begin(&mut self) {
         *self = Self::default();
     }
@@ -65,7 +65,7 @@ impl<B: Backend> Readiness<B> {
     }
 }
 
-/// An error is for accept(2) to tell.
+/// An error is left for accept(2) to report.
 fn nobody_waits(listener: BorrowedFd<'_>) -> bool {
     let mut watched = [PollFd::from_borrowed_fd(listener, PollFlags::IN)];
     let at_once = Timespec {

@@ -1,4 +1,4 @@
-//! Bringing the backend in line with what is wanted.
+//! Updating the backend to what is wanted.
 //!
 //! The backend's picture of a borrowed descriptor may be stale: its number may have been closed,
 //! and opened again as something else. So a change that finds nothing becomes an addition, and an
@@ -17,10 +17,10 @@ use super::BELL;
 use super::resource::{Resource, lost};
 use crate::wake::WakeDescriptor;
 
-/// The multiplexer, and what is known of its contents.
+/// The multiplexer, and what is known about its contents.
 pub(super) struct Watching<B> {
     pub(super) backend: B,
-    /// How many resources it watches; the waker is none, nor is what has the same purpose.
+    /// How many resources it watches, without the waker and others of the same purpose.
     resources: usize,
 }
 
@@ -38,7 +38,7 @@ impl<B: Backend> Watching<B> {
         self.resources == 0
     }
 
-    /// It watches the waker from here on, for edges where it can: then nobody has to read what wakes it.
+    /// Watches the waker from here on, edge-triggered if possible: then the waker need not be read.
     pub(super) fn hear(&mut self, bell: &WakeDescriptor) -> io::Result<()> {
         self.backend.add_edge(bell.number(), BELL, Watched::READ)
     }
@@ -52,14 +52,14 @@ impl<B: Backend> Watching<B> {
         }
     }
 
-    /// What it watches the resource for has changed.
+    /// Notes that the interest that is watched for has changed.
     fn rearmed(&mut self, resource: &mut Resource, armed: Interest) {
         self.resources -= Self::counts(resource);
         resource.rearmed(armed);
         self.resources += Self::counts(resource);
     }
 
-    /// From here on the resource does not count.
+    /// From here on the resource is not counted.
     pub(super) fn leave_out(&mut self, resource: &mut Resource) {
         self.resources -= Self::counts(resource);
         resource.set_only_wakes();
@@ -70,8 +70,8 @@ impl<B: Backend> Watching<B> {
     }
 }
 
-/// Tells the backend what to watch for, if that is not what it does already. After an error it
-/// watches for nothing.
+/// Tells the backend what to watch for, unless it does so already. After an error it watches for
+/// nothing.
 pub(super) fn change<B: Backend>(
     watching: &mut Watching<B>,
     id: Id,
@@ -131,8 +131,8 @@ pub(super) fn arm<B: Backend>(
     outcome
 }
 
-/// The backend watches the resource no more. Errors say that it did not any longer: the number was
-/// closed by its owner.
+/// Removes the resource from the backend. Errors mean that it was no longer there, because the
+/// owner has closed the number.
 pub(super) fn forget<B: Backend>(watching: &mut Watching<B>, resource: &mut Resource) {
     if !resource.is_armed() {
         return;
@@ -143,7 +143,7 @@ pub(super) fn forget<B: Backend>(watching: &mut Watching<B>, resource: &mut Reso
     }
 }
 
-/// What of the armed interest an event answers.
+/// The part of the armed interest that an event satisfies.
 #[inline]
 pub(super) fn armed_part(event: &Event, resource: &Resource) -> Interest {
     let answered = event.readiness.answers(translate(resource.armed));
@@ -157,7 +157,7 @@ pub(super) fn armed_part(event: &Event, resource: &Resource) -> Interest {
     ready
 }
 
-/// The core's word for what the backend calls the same: neither crate knows the other.
+/// Converts between the core's type and the backend's: neither crate knows the other.
 #[inline]
 fn translate(interest: Interest) -> Watched {
     match (interest.reads(), interest.writes()) {

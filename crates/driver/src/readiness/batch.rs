@@ -13,16 +13,16 @@ use std::{ptr, slice};
 use oxlip_core::address::Address;
 use oxlip_core::op::MAX_DATAGRAMS;
 
-/// What is longer is cut: the size that asyncio's transports ask for. Pages that no datagram
-/// reaches are never touched.
+/// Longer datagrams are truncated. It is the size that asyncio's transports ask for. Pages that no
+/// datagram reaches are never touched.
 const LONGEST: usize = 256 * 1024;
 
-/// From one datagram's place to the next one's. Not a power of two: the beginnings of short
-/// datagrams would all share one set of the processor's cache.
+/// The distance from one datagram's place to the next. It is not a power of two, because then the
+/// beginnings of short datagrams would all share one set of the processor's cache.
 const STRIDE: usize = LONGEST + 64;
 
-/// Room for control messages, in words: the size of a joined packet's parts, behind all that the
-/// program may have asked the socket for and that comes before it (time stamps, drops, marks).
+/// Room for control messages, in words: for the size of a joined packet's parts, and for everything
+/// before it that the program may have enabled on the socket (time stamps, drops, marks).
 const CONTROL: usize = 32;
 
 /// `sizeof(struct sockaddr_storage)`: no address is longer.
@@ -34,12 +34,12 @@ pub(super) struct Batch {
     controls: Box<[[u64; CONTROL]]>,
 }
 
-/// How much came in one call.
+/// How much one call received.
 #[derive(Debug, Default)]
 pub(super) struct Received {
     /// At most as many as were asked for.
     pub(super) messages: usize,
-    /// More, if some came joined.
+    /// More than messages, if some were joined.
     pub(super) datagrams: usize,
 }
 
@@ -52,8 +52,8 @@ impl Batch {
         }
     }
 
-    /// Shows each datagram of one `recvmmsg(2)` and where it came from (`None`: the system does not
-    /// say, as with an unbound Unix socket). Nothing is no error.
+    /// Passes on each datagram of one `recvmmsg(2)` and its sender (`None` if the system does not
+    /// tell, as with an unbound Unix socket). It is no error if there is none.
     pub(super) fn receive(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -111,7 +111,7 @@ impl Batch {
             let length = (header.msg_hdr.msg_namelen as usize).min(LONGEST_NAME);
             let from = parse(&name[..length]);
             let part = part_size(&header.msg_hdr).unwrap_or(0);
-            // Also what is empty is a datagram.
+            // An empty message is a datagram too.
             if part == 0 || part >= bytes.len() {
                 each(bytes, from);
                 datagrams += 1;
@@ -129,8 +129,8 @@ impl Batch {
     }
 }
 
-/// How long the datagrams are that have been joined to one message; the last may be shorter. `None`:
-/// it is one.
+/// The length of the datagrams that were joined into one message; the last may be shorter. `None`
+/// if it is a single one.
 fn part_size(header: &libc::msghdr) -> Option<usize> {
     // SAFETY: the kernel has filled in the control messages of this header, and its length; the
     // memory belongs to the batch that made the header and still lends it.
@@ -143,7 +143,7 @@ fn part_size(header: &libc::msghdr) -> Option<usize> {
             // SAFETY: CMSG_LEN is arithmetic.
             let whole = unsafe { libc::CMSG_LEN(size_of::<libc::c_int>() as u32) };
             if (found.cmsg_len as usize) < whole as usize {
-                // Cut: there was no room for all of it.
+                // It was truncated: there was no room for all of it.
                 return None;
             }
             // SAFETY: the kernel gives this message an int, and it is there; it need not be aligned.
@@ -165,7 +165,7 @@ const NAME_SPACE: libc::socklen_t = {
     LONGEST_NAME as libc::socklen_t
 };
 
-/// The address in a `sockaddr`. Families of which the core has no word give `None`.
+/// The address in a `sockaddr`; `None` for families that the core does not know.
 fn parse(name: &[u8]) -> Option<Address> {
     let (family, rest) = name.split_first_chunk::<2>()?;
     match i32::from(u16::from_ne_bytes(*family)) {

@@ -1,8 +1,9 @@
 //! Datagram sockets of the readiness driver: their operations and system calls.
 //!
-//! One datagram leaves by `sendto(2)`, several by `sendmmsg(2)`; they arrive by `recvmmsg(2)`
-//! (`batch.rs`). Where the kernel can do it, UDP datagrams of one length to one peer leave as one
-//! message, and in a flood they also arrive as one (`offload.rs`). The embedder notices neither.
+//! One datagram is sent with `sendto(2)`, several with `sendmmsg(2)`; they are received with
+//! `recvmmsg(2)` (`batch.rs`). Where the kernel supports it, UDP datagrams of one length to one
+//! peer leave as one message, and in a flood they also arrive as one (`offload.rs`). The embedder
+//! notices neither.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -24,8 +25,8 @@ use super::resource::{Kind, Resource};
 use super::{Readiness, dead, misuse, offload};
 use crate::is_shortage;
 
-/// A resource is let go of: the kernel joins nothing any more for who else has the descriptor. Not in
-/// a forked child, whose parent may still read what has been joined.
+/// The resource is released: makes the kernel stop joining, for others who have the descriptor. Not
+/// in a forked child, because the parent may still read what has been joined.
 pub(super) fn let_go(resource: &Resource, maker: u32) {
     if resource.joining.is_on()
         && std::process::id() == maker
@@ -102,7 +103,7 @@ impl<B: Backend> Readiness<B> {
         let batch = self.batch.get_or_insert_with(Batch::new);
         let received = batch.receive(socket.owned()?, limit, each)?;
         let joined = received.datagrams > received.messages;
-        // More than was asked for may wait: then it is not the moment.
+        // If more than was asked for may be waiting, it is not the moment.
         let is_moment = received.messages < limit || limit <= 1;
         if received.messages > 0
             && socket.joining.ends(joined)
@@ -128,14 +129,14 @@ fn send_one(fd: BorrowedFd<'_>, datagram: Outgoing<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// How many the system took, with the error only if it is that of the first.
+/// Returns how many the system took, and an error only if it concerns the first.
 fn send_several(socket: &mut Resource, datagrams: &[Outgoing<'_>]) -> io::Result<usize> {
     let mut addresses = Vec::with_capacity(datagrams.len().min(MAX_DATAGRAMS));
     for datagram in datagrams.iter().take(MAX_DATAGRAMS) {
         match datagram.to.map(any_address).transpose() {
             Ok(address) => addresses.push(address),
             Err(error) if addresses.is_empty() => return Err(error.into()),
-            // It is the first of the next call, which then says so.
+            // It is the first one of the next call, which then reports the error.
             Err(_) => break,
         }
     }
@@ -143,8 +144,8 @@ fn send_several(socket: &mut Resource, datagrams: &[Outgoing<'_>]) -> io::Result
     if joins_any(datagrams) && may_join(socket)? {
         match offload::send(socket.owned()?, datagrams, &addresses) {
             Err(error) if offload::run(datagrams) > 1 && refuses_joined(&error) => {
-                // The way there takes shorter ones only, or its device cannot cut: from now on this
-                // socket's datagrams leave as they are, and errors are about one.
+                // The route takes only shorter ones, or its device cannot split. From now on this
+                // socket's datagrams are sent one by one, and an error concerns one of them.
                 if !is_shortage(&error) {
                     socket.set_cutting(false);
                 }
@@ -168,7 +169,7 @@ fn may_join(socket: &mut Resource) -> io::Result<bool> {
     Ok(cuts)
 }
 
-/// Whether the datagrams of a joined message might leave one by one.
+/// Whether the datagrams of a joined message might be sent one by one.
 fn refuses_joined(error: &io::Error) -> bool {
     let refusals = [Errno::INVAL, Errno::MSGSIZE, Errno::IO, Errno::OPNOTSUPP];
     is_shortage(error) || Errno::from_io_error(error).is_some_and(|it| refusals.contains(&it))

@@ -1,4 +1,4 @@
-//! What the io_uring driver, which is built on this one, asks it and tells it.
+//! The interface for the io_uring driver, which is built on this one.
 //!
 //! The ring receives and sends for streams. Waiting for room to send, connecting, pipes and
 //! descriptors of others stay with the multiplexer, and so does the ownership of every descriptor.
@@ -17,18 +17,18 @@ impl<B> Readiness<B> {
         &self.bell
     }
 
-    /// Who holds a descriptor number.
+    /// The resource that holds a descriptor number.
     pub(crate) fn holder(&self, number: RawFd) -> Option<Id> {
         self.holders.get(number)
     }
 
-    /// The number of a descriptor that is ours.
+    /// The number of a descriptor that we own.
     pub(crate) fn number(&self, id: Id) -> Option<RawFd> {
         Some(self.resources.get(id)?.owned().ok()?.as_raw_fd())
     }
 
-    /// The number of a connected stream, or of what else is ours: receiving would not fail for want
-    /// of a connection that is being made.
+    /// The number of a connected stream, or of another descriptor that we own. Receiving does not
+    /// fail there because a connection is still being made.
     pub(crate) fn receiver(&self, id: Id) -> Option<RawFd> {
         let resource = self.resources.get(id)?;
         if resource.is_connecting() {
@@ -51,7 +51,7 @@ impl<B> Readiness<B> {
         self.resources.get(id).is_some_and(Resource::has_edges)
     }
 
-    /// A send took less than it was given: the next one will wait for room.
+    /// A send was short: the next one will wait for room.
     pub(crate) fn set_full(&mut self, id: Id) {
         if let Some(stream) = self.resources.get_mut(id) {
             stream.set_full(true);

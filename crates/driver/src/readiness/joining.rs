@@ -1,11 +1,11 @@
 //! When the kernel is to join the datagrams that arrive at a UDP socket (`UDP_GRO`).
 //!
-//! Where a sender or a network card sends them joined, a flood costs a third of what it costs
-//! otherwise. Where nobody does, the kernel looks for joined datagrams in vain, and a flood costs a
-//! tenth more. So joining is tried once there is a flood, given up after some batches without a
-//! joined one, and tried again after a rest, which grows each time. Giving up needs an empty queue
-//! (`offload.rs`), so a flood that never lets up keeps the setting it has. Pure: `datagram.rs`
-//! asks, and acts.
+//! If the sender or a network card joins them, a flood costs a third of what it costs otherwise. If
+//! nobody does, the kernel looks for joined datagrams in vain, and a flood costs a tenth more. So
+//! joining is tried once there is a flood, given up after some batches without a joined one, and
+//! tried again after a rest, which grows each time. Giving up needs an empty queue (`offload.rs`),
+//! so a flood that never lets up keeps the setting it has. This module makes no system calls:
+//! `datagram.rs` asks it, and acts.
 
 /// Batches without a joined datagram after which it is given up.
 const TRIAL: u8 = 4;
@@ -16,7 +16,7 @@ const REST: u8 = 4;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Joining {
     state: State,
-    /// Batches until the state ends.
+    /// The number of batches until the state ends.
     left: u8,
     /// How long the next rest is.
     rest: u8,
@@ -24,12 +24,12 @@ pub(super) struct Joining {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// There was no occasion.
+    /// There was no flood yet.
     Unasked,
     /// The kernel joins, because it was told to.
     On,
     Resting,
-    /// The kernel cannot or must not, or the program has arranged it for itself.
+    /// The kernel cannot or must not join, or the program has set the option itself.
     Never,
 }
 
@@ -42,7 +42,7 @@ impl Joining {
         }
     }
 
-    /// The kernel is left alone: others receive from the socket, and would have to know.
+    /// The kernel is never told to join: others receive from the socket, and would have to know.
     pub(super) fn never() -> Self {
         Self {
             state: State::Never,
@@ -50,14 +50,14 @@ impl Joining {
         }
     }
 
-    /// The kernel has been told to, and is to be told the opposite at the end.
+    /// Whether the kernel has been told to join, which must be undone at the end.
     #[inline]
     pub(super) fn is_on(self) -> bool {
         self.state == State::On
     }
 
-    /// Before a batch of at most `limit`: whether to tell the kernel to, and then
-    /// [`Joining::switched_on`].
+    /// Called before a batch of at most `limit`. Returns whether to tell the kernel to join, after
+    /// which [`Joining::switched_on`] must be called.
     #[inline]
     pub(super) fn begins(&mut self, limit: usize) -> bool {
         // A socket with a quiet peer is left alone: nothing would be joined.
@@ -74,14 +74,14 @@ impl Joining {
         }
     }
 
-    /// Whether the kernel does it now.
+    /// Notes whether the kernel joins now.
     pub(super) fn switched_on(&mut self, done: bool) {
         self.state = if done { State::On } else { State::Never };
         self.left = TRIAL;
     }
 
-    /// After a batch in which something was: whether it is time to stop, and then
-    /// [`Joining::switched_off`], if the kernel could be told so.
+    /// Called after a batch that was not empty. Returns whether it is time to stop, after which
+    /// [`Joining::switched_off`] must be called, if the kernel could be told.
     #[inline]
     pub(super) fn ends(&mut self, joined: bool) -> bool {
         if self.state != State::On {
@@ -108,7 +108,7 @@ impl Joining {
 mod tests {
     use super::*;
 
-    /// How many of so many full batches the kernel was to join, and how often it was told something.
+    /// For a number of full batches: how many of them the kernel was to join, and how often it was told to change.
     fn play(joining: &mut Joining, batches: usize, joined: bool) -> (usize, usize) {
         let (mut on, mut told) = (0, 0);
         for _ in 0..batches {
@@ -147,7 +147,7 @@ mod tests {
     fn a_flood_that_is_joined_stays_so() {
         let mut joining = Joining::new();
         assert_eq!(play(&mut joining, 1000, true), (1000, 1));
-        // One that is not among others is no reason to stop.
+        // A single datagram is no reason to stop.
         for _ in 0..100 {
             assert_eq!(play(&mut joining, 3, false), (3, 0));
             assert_eq!(play(&mut joining, 1, true), (1, 0));

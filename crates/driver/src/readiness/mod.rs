@@ -12,15 +12,15 @@
 //! * A descriptor leaves the backend before it is closed. Epoll keeps what it watches alive under a
 //!   duplicate, so a number closed behind our back may still be reported: such a report finds a
 //!   dead or idle resource, and the backend is then built anew.
-//! * TCP streams are watched edge-triggered where the backend can (epoll): a level is looked at twice
-//!   for each arrival, the second time only to find that it is gone. What has been reported and not
-//!   taken is remembered here ([`Readiness::reported`]), and the kernel is asked to look again. Other
-//!   streams stay level-triggered: on a Unix socket a read ends at passed descriptors, so that a short
-//!   one does not say that nothing is left.
-//! * `submit` and the two takes are inlined into the embedder, whatever the compiler thinks of their
-//!   size. With a known op the choice of its kind disappears; and where the kernel's mitigations
-//!   spoil the processor's return predictor in each system call, the first return after a receive
-//!   costs as much as a fifth of an echo. An embedder that calls on instead does not pay it.
+//! * TCP streams are watched edge-triggered where the backend can (epoll): a level-triggered socket is polled twice
+//!   for each arrival, the second time only to find it empty. What has been reported and not taken is remembered here
+//!   ([`Readiness::reported`]), and the kernel is asked to look again. Other streams stay level-triggered: on a Unix
+//!   socket a read ends at passed descriptors, so that a short one does not say that nothing is left.
+//! * `submit` and the two takes are inlined into the embedder, whatever the compiler thinks of
+//!   their size. With a known op the choice of its kind disappears; and where the kernel's
+//!   mitigations spoil the processor's return predictor in each system call, the first return after
+//!   a receive costs as much as a fifth of an echo. An embedder that goes on calling instead of
+//!   returning does not pay for that.
 
 mod accepting;
 mod apply;
@@ -80,22 +80,22 @@ pub struct Readiness<B> {
     holders: Holders,
     /// Resources whose wanted interest may differ from the armed one.
     changed: Vec<Id>,
-    /// Final answers for those whose number has gone to another.
+    /// Final completions for resources whose number has gone to another.
     ousted: Vec<Id>,
-    /// Edge-triggered streams that the last wait has called readable.
+    /// Edge-triggered streams that the last wait has reported as readable.
     reported: Vec<Id>,
     events: Vec<Event>,
     round: Round,
     buffer: ReceiveBuffer,
     /// The same for datagrams, once one is to be received.
     batch: Option<Batch>,
-    /// What the backend does not watch because it is always ready.
+    /// Resources that the backend does not watch because they are always ready.
     unpolled: Vec<Id>,
     /// Datagrams that wait for room at their peer.
     rooms: Rooms,
     /// Whether the backend watches the waker.
     hears_bell: bool,
-    /// The process that has made it, and not forked away.
+    /// The process that made it, to recognise a forked child.
     maker: u32,
 }
 
@@ -136,7 +136,7 @@ impl<B: Backend> Readiness<B> {
         Ok(driver)
     }
 
-    /// From here on a wake ends this driver's waits.
+    /// From here on a wake-up ends this driver's waits.
     pub(crate) fn hear_bell(&mut self) -> io::Result<()> {
         self.watching.hear(&self.bell)?;
         self.hears_bell = true;
@@ -145,7 +145,7 @@ impl<B: Backend> Readiness<B> {
 
     /// The opposite: somebody else watches it again.
     pub(crate) fn ignore_bell(&mut self) {
-        // An error says that it was not watched.
+        // An error means that it was not watched.
         let _ = self.watching.backend.delete(self.bell.number());
         self.hears_bell = false;
     }
@@ -157,7 +157,7 @@ impl<B: Backend> Readiness<B> {
         self.resources.get(id)?.owned().ok()
     }
 
-    /// Gives the number to a new holder and ends the claim of the one before, whose descriptor must
+    /// Gives the number to a new holder, and takes it from the previous one, whose descriptor must
     /// have been closed behind our back.
     fn hold(&mut self, number: RawFd, resource: Resource) -> Id {
         let id = self.resources.insert(resource);
@@ -172,7 +172,7 @@ impl<B: Backend> Readiness<B> {
         id
     }
 
-    /// Takes the resource out of everything; the descriptor is still open.
+    /// Removes the resource from everything; the descriptor stays open.
     fn forget(&mut self, id: Id) -> Option<Source> {
         let mut resource = self.resources.remove(id)?;
         datagram::let_go(&resource, self.maker);
@@ -187,8 +187,8 @@ impl<B: Backend> Readiness<B> {
         Some(resource.into_source())
     }
 
-    /// Whether it is a TCP socket, or gives such. What has been accepted is what its listener gives: the
-    /// system need not say it once more.
+    /// Whether it is a TCP socket, or a listener for such. An accepted socket is of its listener's kind, so the
+    /// system need not be asked again.
     fn is_tcp(&self, socket: &OwnedFd, role: Role) -> bool {
         match role {
             Role::Accepted(listener) => self
@@ -200,7 +200,7 @@ impl<B: Backend> Readiness<B> {
         }
     }
 
-    /// Adds to or takes from what is wanted to be read of a resource of the right kind.
+    /// Starts or stops reading on a resource of the right kind.
     #[inline]
     fn want_read(
         &mut self,
@@ -331,7 +331,7 @@ impl<B: Backend> Driver for Readiness<B> {
             Op::WatchOnce { id, interest } => self.watch(id, interest, true),
             Op::Connect { id, addr } => self.connect(id, addr),
             Op::Shutdown(id) => self.shutdown(id),
-            // A regular file is always ready, and blocks nevertheless.
+            // A regular file is always ready, but blocks nevertheless.
             Op::File(transfer) => task::Poll::Ready(transfer.refuse().into()),
             Op::Close(id) => {
                 drop(self.forget(id));
@@ -424,7 +424,7 @@ impl<B: Backend> Driver for Readiness<B> {
         } else {
             timeout
         };
-        // The multiplexer is not asked what it cannot know.
+        // The multiplexer is not asked if it can have nothing to report.
         if timeout == Some(Duration::ZERO) && self.watching.is_idle() && !self.bell.is_rung() {
             return Ok(());
         }

@@ -1,12 +1,12 @@
-//! What the kernel can do to UDP datagrams on their way: join those that arrive (`UDP_GRO`), and
-//! cut up what leaves as one (`UDP_SEGMENT`). rustix has neither.
+//! What the kernel can do with UDP datagrams: join those that arrive (`UDP_GRO`), and split what is
+//! sent as one (`UDP_SEGMENT`). rustix has neither.
 //!
-//! Both are asked for only when there is occasion (`joining.rs`, [`run`]), and only for UDP: other
-//! protocols do not have these options at their level. Joined datagrams reach whoever reads the
-//! socket, so joining is switched off when the driver lets go of a descriptor: the program may have
-//! a duplicate.
+//! Both are used only when they can help (`joining.rs`, [`run`]), and only for UDP: other protocols
+//! do not have these options at their level. Joined datagrams reach whoever reads the socket, so
+//! joining is switched off when the driver lets go of a descriptor: the program may have a
+//! duplicate.
 //!
-//! Used by `datagram.rs` only, on the driver's thread.
+//! Only `datagram.rs` uses it, on the driver's thread.
 
 use std::io::{self, IoSlice};
 use std::mem;
@@ -19,34 +19,34 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::SocketAddrAny;
 
-/// All parts of one message together: under what a packet can carry, with any headers before it.
+/// The limit for all parts of one message together: less than a packet can carry with any headers.
 const LONGEST: usize = 65_000;
 
-/// `UDP_MAX_SEGMENTS` of the kernels that allow least.
+/// `UDP_MAX_SEGMENTS` of the kernels that allow the fewest.
 const MOST_PARTS: usize = 64;
 
 const _: () = assert!(MAX_DATAGRAMS <= MOST_PARTS);
 
-/// One control message with one number of 16 bits, as the kernel wants it: aligned, and zero behind.
+/// One control message with one number of 16 bits, as the kernel expects it: aligned, and padded with zeros.
 #[repr(align(8))]
 struct Control([u8; CONTROL]);
 
 // SAFETY: CMSG_SPACE is arithmetic.
 const CONTROL: usize = unsafe { libc::CMSG_SPACE(size_of::<u16>() as u32) } as usize;
 
-/// From here on the kernel may join what arrives. True: it did not before, and [`leave_apart`] is due
-/// at the end.
+/// From here on the kernel may join what arrives. Returns true if it did not before, so that
+/// [`leave_apart`] must be called at the end.
 pub(super) fn join_received(fd: BorrowedFd<'_>) -> bool {
     option(fd, libc::UDP_GRO) == Some(0) && set(fd, libc::UDP_GRO, 1)
 }
 
-/// The opposite, for good. What has arrived joined, and was not read, stays so.
+/// Switches joining off for good. What has arrived joined, and was not read, stays joined.
 pub(super) fn leave_apart(fd: BorrowedFd<'_>) {
     set(fd, libc::UDP_GRO, 0);
 }
 
-/// The opposite, if nothing waits to be read: the kernel says of what it has joined before how to
-/// divide it, but only as long as it goes on.
+/// Switches joining off, if nothing waits to be read: the kernel tells how to divide what it has
+/// joined before only while the option is on.
 pub(super) fn rest(fd: BorrowedFd<'_>) -> bool {
     set(fd, libc::UDP_GRO, 0);
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
@@ -57,13 +57,13 @@ pub(super) fn rest(fd: BorrowedFd<'_>) -> bool {
     is_empty
 }
 
-/// Whether [`send`] may be used: older kernels would send a joined message whole.
-/// If the socket has a size of its own to cut by, that is the program's affair.
+/// Whether [`send`] may be used: older kernels would send a joined message whole. If a segment size
+/// is set on the socket, the program handles this itself.
 pub(super) fn can_cut(fd: BorrowedFd<'_>) -> bool {
     option(fd, libc::UDP_SEGMENT) == Some(0)
 }
 
-/// The option's value; `None` if the socket has no such option: it is not UDP, or the kernel too old.
+/// The option's value; `None` if the socket has no such option, because it is not UDP or the kernel is too old.
 fn option(fd: BorrowedFd<'_>, name: libc::c_int) -> Option<libc::c_int> {
     let mut value: libc::c_int = 0;
     let mut length = size_of_val(&value) as libc::socklen_t;
@@ -94,8 +94,8 @@ fn set(fd: BorrowedFd<'_>, name: libc::c_int, value: libc::c_int) -> bool {
     answer == 0
 }
 
-/// How many of the datagrams, from the first on, may leave as one message: all of a length, only
-/// the last may be shorter, to one peer.
+/// How many of the datagrams, from the first on, may be sent as one message: all to one peer and of
+/// one length, except that the last may be shorter.
 pub(super) fn run(datagrams: &[Outgoing<'_>]) -> usize {
     let Some((first, rest)) = datagrams.split_first() else {
         return 0;
@@ -115,8 +115,8 @@ pub(super) fn run(datagrams: &[Outgoing<'_>]) -> usize {
     count
 }
 
-/// One `sendmmsg(2)`, a message for each run. How many datagrams the system took, with the error
-/// only if it is that of the first run. `addresses` are those of the datagrams, one for each.
+/// One `sendmmsg(2)`, a message for each run. Returns how many datagrams the system took, and an
+/// error only if it concerns the first run. `addresses` has one address for each datagram.
 pub(super) fn send(
     fd: BorrowedFd<'_>,
     datagrams: &[Outgoing<'_>],
@@ -172,7 +172,7 @@ pub(super) fn send(
 }
 
 impl Control {
-    /// Says that a message is to be cut into datagrams of this length.
+    /// Makes the control message that tells the kernel to split a message into datagrams of this length.
     fn cut(part: usize) -> Self {
         let part = u16::try_from(part).expect("two are no longer than a packet");
         let mut control = Self([0; CONTROL]);

@@ -9,8 +9,9 @@ use rustix::net::{RecvFlags, recv};
 use super::resource::Channel;
 use crate::Received;
 
-/// Large enough that a fast peer's window is emptied in few calls; one for each driver, so that an
-/// idle stream owns no buffer at all. Never zeroed: pages that are not used are not touched.
+/// Large enough to empty a fast peer's window in few calls. There is one for each driver, so that
+/// an idle stream owns no buffer at all. It is never zeroed, so pages that are not used are not
+/// touched.
 pub(super) const RECEIVE_BUFFER: usize = 256 * 1024;
 
 pub(super) struct ReceiveBuffer(Box<[MaybeUninit<u8>]>);
@@ -27,7 +28,7 @@ impl ReceiveBuffer {
     }
 }
 
-/// One `recv(2)` or `read(2)` into memory that holds nothing yet.
+/// One `recv(2)` or `read(2)` into uninitialised memory.
 #[inline(always)]
 pub(super) fn receive<'a>(
     channel: Channel<'_>,
@@ -40,7 +41,7 @@ pub(super) fn receive<'a>(
     match received {
         Ok([]) => Ok(Received::Eof),
         Ok(data) => Ok(Received::Data(data)),
-        // No INTR: what does not wait is never interrupted (recvmsg(2), read(2)).
+        // INTR cannot occur: a call that does not wait is never interrupted (recvmsg(2), read(2)).
         Err(Errno::AGAIN) => Ok(Received::Nothing),
         Err(error) => Err(error.into()),
     }

@@ -33,7 +33,7 @@ pub(super) enum Channel<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Stream,
-    /// A stream of bytes that recv(2) and send(2) do not work on.
+    /// A byte stream on which recv(2) and send(2) do not work.
     Pipe,
     Datagram,
     Listener,
@@ -51,7 +51,7 @@ impl Kind {
         matches!(self, Self::Stream | Self::Pipe)
     }
 
-    /// Whether bytes or datagrams come in.
+    /// Whether bytes or datagrams are received.
     #[inline]
     pub(super) fn receives(self) -> bool {
         matches!(self, Self::Stream | Self::Pipe | Self::Datagram)
@@ -63,22 +63,22 @@ impl Kind {
     }
 }
 
-/// One descriptor: what is wanted of it, what the backend has been told, and what is known already.
+/// One descriptor: what is wanted of it, what the backend has been told, and what is already known.
 #[derive(Debug)]
 pub(super) struct Resource {
     source: Source,
     kind: Kind,
-    /// By the embedder: reading (or accepting), and writing while a send is pending.
+    /// What the embedder wants: reading (or accepting), and writing while a send is pending.
     wanted: Interest,
     /// As the backend has it.
     pub(super) armed: Interest,
     facts: Facts,
     unread: Unread,
-    /// Of a UDP socket: whether the kernel joins what arrives.
+    /// For a UDP socket: whether the kernel joins what arrives.
     pub(super) joining: Joining,
 }
 
-/// What is so or not so, a bit each: there may be many idle streams.
+/// Facts, one bit each, to save memory: there may be many idle streams.
 #[derive(Clone, Copy, Debug)]
 struct Facts(u8);
 
@@ -94,13 +94,13 @@ impl Facts {
     const CUTTING_KNOWN: u8 = 16;
     /// … and it does.
     const CUTTING: u8 = 32;
-    /// The same bit of a listener: its connections are TCP.
+    /// The same bit for a listener: its connections are TCP.
     const GIVES_TCP: u8 = 16;
-    /// The same bit of a stream: a send was told that the peer has reset the connection.
+    /// The same bit for a stream: a send was told that the peer has reset the connection.
     const RESET: u8 = 16;
     /// Watched for one report.
     const ONCE: u8 = 64;
-    /// Watched to end a sleep, and of no interest otherwise.
+    /// Watched only to end a sleep; its readiness is not reported.
     const ONLY_WAKES: u8 = 128;
 
     #[inline]
@@ -114,17 +114,17 @@ impl Facts {
     }
 }
 
-/// What an edge-triggered backend has said about reading, and will not say again.
+/// What an edge-triggered backend has reported about reading, and will not report again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unread {
     /// It is watched level-triggered: the backend knows.
     Unknown,
     /// Nothing that has not been taken.
     Nothing,
-    /// Something; a read that gets less than it has asked for has got it all.
+    /// Something; a short read has taken all of it.
     UntilShort,
-    /// Something, and an end, an error or urgent data, at which a read stops short: only the
-    /// system's word that it would block says that all is taken.
+    /// Something, and an end, an error or urgent data, at which a read stops short: only a read
+    /// that would block shows that everything is taken.
     UntilBlocked,
 }
 
@@ -171,7 +171,7 @@ impl Resource {
         }
     }
 
-    /// The descriptor that bytes go through, and how they do.
+    /// The descriptor through which bytes move, and how.
     #[inline]
     pub(super) fn channel(&self) -> io::Result<Channel<'_>> {
         match self.kind {
@@ -192,7 +192,7 @@ impl Resource {
         self.source
     }
 
-    /// The number has gone to another: never close it.
+    /// The number has gone to another resource, so it must never be closed.
     pub(super) fn lose(&mut self) {
         if let Source::Owned(fd) = std::mem::replace(&mut self.source, Source::Lost) {
             let _ = fd.into_raw_fd();
@@ -201,7 +201,7 @@ impl Resource {
 
     // The methods below that return a bool say whether the resource must be listed as changed.
 
-    /// Adds to or takes from what is wanted.
+    /// Changes what is wanted.
     #[inline]
     pub(super) fn want(&mut self, interest: Interest, wanted: bool) -> bool {
         self.want_exactly(if wanted {
@@ -219,7 +219,7 @@ impl Resource {
 
     pub(super) fn begin_connecting(&mut self) -> bool {
         self.facts.set(Facts::CONNECTING, true);
-        // Whatever a receive has said before.
+        // Whatever a receive has reported before.
         self.facts.set(Facts::RECEIVED_ALL, false);
         self.list()
     }
@@ -241,7 +241,7 @@ impl Resource {
         self.list()
     }
 
-    /// A send has failed. The system tells of a reset once, and calls it a clean end to whoever reads then.
+    /// A send has failed. The system reports a reset once, and a clean end to a read after that.
     #[cold]
     pub(super) fn has_failed(&mut self, error: &io::Error) {
         if error.kind() == io::ErrorKind::ConnectionReset {
@@ -249,7 +249,7 @@ impl Resource {
         }
     }
 
-    /// What the embedder is told when the system calls the end a clean one.
+    /// What the embedder is told when the system reports a clean end.
     pub(super) fn clean_end(&self) -> io::Result<()> {
         if self.facts.has(Facts::RESET) {
             return Err(Errno::CONNRESET.into());
@@ -257,7 +257,7 @@ impl Resource {
         Ok(())
     }
 
-    /// Whether it is watched for one report, once it is armed anew.
+    /// Sets whether it is watched for one report, from the next arming on.
     pub(super) fn set_once(&mut self, once: bool) {
         self.facts.set(Facts::ONCE, once);
     }
@@ -266,7 +266,8 @@ impl Resource {
         self.facts.has(Facts::ONCE)
     }
 
-    /// The one report has been made. `by_backend`: nothing more will come, though it stays armed.
+    /// The one report has been made. `by_backend`: the backend reports nothing more, though the descriptor stays
+    /// registered.
     pub(super) fn has_reported(&mut self, by_backend: bool) -> bool {
         self.wanted = Interest::NONE;
         !by_backend && self.list()
@@ -293,13 +294,13 @@ impl Resource {
         !listed
     }
 
-    /// What the backend shall watch for from now on; no longer listed as changed.
+    /// What the backend is to watch for from now on. The resource is no longer listed as changed.
     pub(super) fn settle(&mut self) -> Interest {
         self.facts.set(Facts::CHANGED, false);
         self.wanted()
     }
 
-    /// What the backend shall watch for.
+    /// What the backend is to watch for.
     pub(super) fn wanted(&self) -> Interest {
         if self.facts.has(Facts::CONNECTING) {
             Interest::WRITE
@@ -315,8 +316,8 @@ impl Resource {
         self.unread != Unread::Unknown
     }
 
-    /// The backend has reported that reading would not block. False: that is known, and reported in
-    /// this wait already.
+    /// The backend has reported that reading would not block. Returns false if that is known and
+    /// was already reported in this wait.
     #[inline]
     pub(super) fn has_unread(&mut self, short_read_is_all: bool) -> bool {
         let before = self.unread;
@@ -329,7 +330,7 @@ impl Resource {
         before == Unread::Nothing
     }
 
-    /// One read of at most `asked` bytes has come to `outcome`. Whether the backend has to be told that
+    /// One read of at most `asked` bytes has had this `outcome`. Returns whether the backend has to be told that
     /// nothing more is wanted.
     #[inline(always)]
     pub(super) fn has_taken(&mut self, outcome: &io::Result<Received<'_>>, asked: usize) -> bool {
@@ -341,7 +342,7 @@ impl Resource {
         false
     }
 
-    /// A read got `received` of `asked` bytes, or (`None`) would have blocked.
+    /// A read returned `received` of `asked` bytes, or (`None`) would have blocked.
     #[inline]
     pub(super) fn has_read(&mut self, received: Option<usize>, asked: usize) {
         let all = match (self.unread, received) {
@@ -354,8 +355,8 @@ impl Resource {
         }
     }
 
-    /// Whether there is something to read that the backend will not report again, and that is
-    /// wanted.
+    /// Whether there is something to read that is wanted and that the backend will not report
+    /// again.
     #[inline]
     pub(super) fn owes_a_report(&self) -> bool {
         matches!(self.unread, Unread::UntilShort | Unread::UntilBlocked)
@@ -370,7 +371,7 @@ impl Resource {
         }
     }
 
-    /// The backend has been told anew what to watch for: it reports anew, too.
+    /// The backend has been told again what to watch for, so it also reports again.
     pub(super) fn rearmed(&mut self, armed: Interest) {
         self.armed = armed;
         self.forget_unread();
@@ -409,7 +410,7 @@ impl Resource {
         self.facts.set(Facts::GIVES_TCP, gives);
     }
 
-    /// Whether the kernel cuts a joined message of this UDP socket, if that is known.
+    /// Whether the kernel splits a joined message of this UDP socket, if that is known.
     pub(super) fn cutting(&self) -> Option<bool> {
         let known = self.facts.has(Facts::CUTTING_KNOWN);
         known.then(|| self.facts.has(Facts::CUTTING))
@@ -421,7 +422,7 @@ impl Resource {
     }
 }
 
-/// What an operation on a descriptor gives whose number has gone to another.
+/// The error of an operation on a descriptor whose number has gone to another resource.
 pub(super) fn lost() -> io::Error {
     rustix::io::Errno::BADF.into()
 }
@@ -435,12 +436,12 @@ impl Holders {
         self.0.get(index(number)?).copied().flatten()
     }
 
-    /// Whether the array need not grow for a number.
+    /// Whether the array is large enough for a number.
     pub(super) fn reaches(&self, number: RawFd) -> bool {
         index(number).is_none_or(|index| index < self.0.len())
     }
 
-    /// Puts a new holder, and gives the one before.
+    /// Sets a new holder, and returns the previous one.
     pub(super) fn put(&mut self, number: RawFd, id: Id) -> Option<Id> {
         let index = index(number)?;
         if index >= self.0.len() {

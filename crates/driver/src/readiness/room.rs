@@ -1,10 +1,10 @@
 //! Waiting for room in the queue of a Unix socket that datagrams are sent to by name.
 //!
-//! Such a queue may be full while the multiplexer calls the sending socket writable: whoever waits
-//! for that alone spins. A second socket of ours, connected to the name, is writable only when the
-//! queue has room. This *probe* is watched instead, and given up with its first answer. Meanwhile
-//! the name may have come to belong to another socket, which a probe of the old one cannot know, so
-//! the send is also retried every [`LOOK_AGAIN`].
+//! Such a queue may be full while the multiplexer reports the sending socket as writable: waiting
+//! for that alone would spin. A second socket of ours, connected to the name, is writable only when
+//! the queue has room. This *probe* is watched instead, and given up with its first answer.
+//! Meanwhile the name may have come to belong to another socket, which a probe of the old one
+//! cannot know, so the send is also retried every [`LOOK_AGAIN`].
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -24,15 +24,15 @@ use super::datagram::unix;
 use super::resource::{Kind, Resource, Source};
 use super::{Readiness, resource};
 
-/// Between two attempts while a probe says that there is no room.
+/// The time between two attempts while a probe reports no room.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Who waits for which probe. Few at a time, mostly none.
+/// Which sockets wait for which probe. There are few at a time, mostly none.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     waits: Vec<Wait>,
-    /// Probes that nobody waits for any more: forgotten before the next wait, so that an event which
-    /// has been collected already still finds them.
+    /// Probes that nobody waits for any more. They are removed before the next wait, so that an
+    /// event that has been collected already still finds them.
     retired: Vec<Id>,
     /// Ticks while there are probes.
     clock: Option<Id>,
@@ -50,7 +50,7 @@ impl Rooms {
         self.waits.iter().any(|wait| wait.socket == socket)
     }
 
-    /// The socket waits for nothing any more.
+    /// The socket no longer waits for anything.
     #[inline]
     pub(super) fn end(&mut self, socket: Id) {
         if !self.waits.is_empty() {
@@ -66,7 +66,7 @@ impl Rooms {
 }
 
 impl<B: Backend> Readiness<B> {
-    /// A datagram to this name found no room. One `Sendable` when it is worth another attempt.
+    /// A datagram to this name found no room. One `Sendable` follows when another attempt is worthwhile.
     pub(super) fn await_peer(&mut self, id: Id, name: &[u8]) -> Poll<Completion> {
         let is_ours = self
             .resources
@@ -90,7 +90,7 @@ impl<B: Backend> Readiness<B> {
         Ok(())
     }
 
-    /// Watches a descriptor that no embedder knows of.
+    /// Watches a descriptor that the embedder does not know of.
     fn watch_own(&mut self, fd: OwnedFd, kind: Kind, interest: Interest) -> io::Result<Id> {
         let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
         B::check(number)?;
@@ -110,7 +110,7 @@ impl<B: Backend> Readiness<B> {
             && let Some(clock) = self.rooms.clock.and_then(|id| self.resources.get(id))
             && let Ok(fd) = clock.owned()
         {
-            // How often it has ticked: nobody asks.
+            // The number of ticks is of no interest.
             let _ = rustix::io::read(fd, &mut [0; 8]);
         }
         let is_found = |wait: &Wait| probe.is_none_or(|probe| probe == wait.probe);
@@ -126,7 +126,7 @@ impl<B: Backend> Readiness<B> {
         self.rooms.retire(is_found);
     }
 
-    /// Before a wait: gives up what is not waited for.
+    /// Before a wait: gives up the probes that nobody waits for.
     #[inline]
     pub(super) fn clear_rooms(&mut self) {
         if self.rooms.retired.is_empty() {
@@ -162,7 +162,7 @@ fn clock() -> io::Result<OwnedFd> {
     Ok(clock)
 }
 
-/// Whether its own buffer has room: then it is the peer's that has none.
+/// Whether its own buffer has room. If so, it is the peer's that has none.
 fn is_writable(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::OUT)];
     let now = Timespec::default();

@@ -14,7 +14,7 @@ use rustix::net::{
 
 use super::resource::Channel;
 
-/// How far a send came.
+/// The result of a send.
 pub(super) struct SendOutcome {
     pub(super) bytes: usize,
     /// Less than was given: the kernel's buffer is full.
@@ -75,8 +75,8 @@ fn write(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendOutcome> {
     })
 }
 
-/// `shutdown(2)` of the sending half. A peer that is gone already is no error: there is nobody left
-/// to tell.
+/// `shutdown(2)` of the sending half. It is no error if the peer is already gone: there is nobody
+/// left to tell.
 pub(super) fn shutdown(fd: BorrowedFd<'_>) -> io::Result<()> {
     match rustix::net::shutdown(fd, Shutdown::Write) {
         Ok(()) | Err(Errno::NOTCONN) => Ok(()),
@@ -84,7 +84,7 @@ pub(super) fn shutdown(fd: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// `connect(2)`. Pending until the socket becomes writable, also when a signal interrupts it.
+/// `connect(2)`. It is pending until the socket becomes writable, also if a signal interrupts it.
 pub(super) fn connect(fd: BorrowedFd<'_>, addr: SocketAddr) -> io::Result<Poll<()>> {
     match rustix::net::connect(fd, &addr) {
         Ok(()) => Ok(Poll::Ready(())),
@@ -98,7 +98,7 @@ pub(super) fn connected(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(sockopt::socket_error(fd)??)
 }
 
-/// One `accept4(2)`. A peer that has left the queue again counts as nothing there.
+/// One `accept4(2)`. A peer that has left the queue again counts as no connection.
 pub(super) fn accept(fd: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
     match acceptfrom_with(fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
         Ok((socket, peer)) => Ok(Some((

@@ -8,13 +8,13 @@ use oxlip_core::op::Completion;
 use super::Readiness;
 use super::resource::{Kind, Resource};
 
-/// Whether that is what the error says. Who watches a number (`add_reader`) gets the error.
+/// Whether this error means that. Those who watch a number (`add_reader`) get the error.
 pub(super) fn is_refused(resource: &Resource, error: &std::io::Error) -> bool {
     resource.kind() == Kind::Pipe && error.kind() == std::io::ErrorKind::PermissionDenied
 }
 
 impl<B> Readiness<B> {
-    /// Reports all that is wanted of them.
+    /// Reports everything that is wanted of them as ready.
     #[cold]
     pub(super) fn report_unpolled(&mut self, completions: &mut Vec<Completion>) {
         let mut listed = std::mem::take(&mut self.unpolled);
@@ -22,7 +22,7 @@ impl<B> Readiness<B> {
         self.unpolled = listed;
     }
 
-    /// False: nothing is wanted of it any more.
+    /// Returns false if nothing is wanted of it any more.
     fn report_ready(&mut self, id: Id, completions: &mut Vec<Completion>) -> bool {
         let Some(pipe) = self.resources.get_mut(id) else {
             return false;

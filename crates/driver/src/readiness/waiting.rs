@@ -15,7 +15,7 @@ use super::resource::{self, Kind, Resource};
 use super::{BELL, Readiness, transfer, unpolled};
 
 impl<B: Backend> Readiness<B> {
-    /// What could not be armed is answered with its error.
+    /// A resource that could not be armed gets a completion with the error.
     fn apply_changes(&mut self, completions: &mut Vec<Completion>) {
         for id in self.changed.drain(..) {
             let Some(resource) = self.resources.get_mut(id) else {
@@ -29,15 +29,15 @@ impl<B: Backend> Readiness<B> {
                         self.unpolled.push(id);
                     }
                 }
-                // Its number has gone to another in this tick: that is answered already.
+                // Its number has gone to another resource in this tick; it has got its completion already.
                 Err(_) if resource.number().is_none() => {}
                 Err(error) => completions.push(Completion::Failed(id, error)),
             }
         }
     }
 
-    /// What was reported and has not been taken, as far as can be told, is armed anew: then the kernel
-    /// looks again, and reports it if it is there, as a level-triggered backend does.
+    /// Arms again what was reported and, as far as is known, has not been taken. Then the kernel looks again, and
+    /// reports it if it is still there, as a level-triggered backend does.
     fn repeat_reports(&mut self, completions: &mut Vec<Completion>) {
         for id in self.reported.drain(..) {
             let Some(resource) = self.resources.get_mut(id) else {
@@ -52,7 +52,7 @@ impl<B: Backend> Readiness<B> {
         }
     }
 
-    /// Turns one event into completions. False: it was for nobody.
+    /// Turns one event into completions. Returns false if it was for nobody.
     #[inline]
     fn dispatch(&mut self, event: &Event, completions: &mut Vec<Completion>) -> bool {
         if event.token == BELL {
@@ -65,7 +65,7 @@ impl<B: Backend> Readiness<B> {
         };
         let ready = apply::armed_part(event, resource);
         match resource.kind() {
-            // Urgent data without any other: nobody has asked for it.
+            // There is only urgent data, which nobody has asked for.
             Kind::Stream if ready.is_none() && resource.has_edges() => return resource.is_armed(),
             _ if ready.is_none() => return false,
             Kind::Stream | Kind::Pipe => {
@@ -151,8 +151,8 @@ impl<B: Backend> Readiness<B> {
         if orphans { self.rebuild() } else { Ok(()) }
     }
 
-    /// Starts over with a new multiplexer, to be rid of a registration that has outlived its
-    /// descriptor and that nothing can name any more.
+    /// Starts over with a new multiplexer, to get rid of a registration that has outlived its
+    /// descriptor and can no longer be named.
     pub(super) fn rebuild(&mut self) -> io::Result<()> {
         let mut watching = Watching::new()?;
         if self.hears_bell {

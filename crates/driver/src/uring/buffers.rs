@@ -13,15 +13,15 @@ use io_uring::types::BufRingEntry;
 
 use super::region::Region;
 
-/// Larger than most messages. What comes in more than a few of them is better received into one
+/// Larger than most messages. Data that fill more than a few of them are better received into one
 /// large buffer (`incoming.rs`).
 pub(super) const BUFFER: usize = 4096;
 
-/// From one buffer to the next. Not a power of two: the beginnings of short messages would all share
-/// one set of the processor's cache.
+/// The distance from one buffer to the next. It is not a power of two, because then the beginnings
+/// of short messages would all share one set of the processor's cache.
 const STRIDE: usize = BUFFER + 64;
 
-/// All that there can be: a power of two.
+/// The largest number of buffers: a power of two.
 const ENTRIES: u16 = 1024;
 
 const FIRST: u16 = 16;
@@ -35,7 +35,7 @@ pub(super) struct Pool {
     list: Region,
     memory: Region,
     tail: u16,
-    /// How many the kernel may have at a time.
+    /// How many buffers the kernel may have at a time.
     wanted: u16,
     /// How many it has.
     listed: u16,
@@ -56,7 +56,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Where the list is and how many entries it has, to be registered.
+    /// The address of the list and its number of entries, to be registered.
     pub(super) fn list(&self) -> (u64, u16) {
         (self.list.base() as u64, ENTRIES)
     }
@@ -83,7 +83,7 @@ impl Pool {
         self.hand_out();
     }
 
-    /// The kernel has run out of buffers: it gets more.
+    /// The kernel has run out of buffers: hands out more.
     pub(super) fn grow(&mut self) {
         self.wanted = self.wanted.saturating_mul(2).min(ENTRIES);
         self.hand_out();

@@ -1,4 +1,4 @@
-//! What comes in at one resource: how it is requested, and what has arrived but has not been taken.
+//! The incoming side of one resource: how data are requested, and what has arrived but has not been taken.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,14 +9,15 @@ use oxlip_core::op::{Completion, Op};
 use super::buffers::{BUFFER, BufferId, Pool};
 use super::ring::Answer;
 
-/// A take of this much had to be put together, and was worth a buffer larger than the pool's.
+/// A take of at least this much had to be assembled from several buffers, and is worth a buffer larger than the
+/// pool's.
 const MUCH: usize = BUFFER + 1;
-/// After so many of them in a row the stream is polled, and received from directly.
+/// After so many large takes in a row the stream is polled, and received from directly.
 const MUCH_BEFORE_POLLING: u8 = 2;
-/// After so many takes in a row that one buffer of the pool would have held, it is not any longer.
+/// After so many takes in a row that would have fitted into one buffer of the pool, it is no longer polled.
 const LITTLE_BEFORE_RECEIVING: u8 = 8;
 
-/// What the embedder is told when something is there.
+/// Determines what the embedder is told when something has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Stream,
@@ -24,38 +25,38 @@ pub(super) enum Kind {
     Listener,
 }
 
-/// Whose readiness to be read from the ring looks after.
+/// A resource for which the ring handles reading.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub(super) kind: Kind,
-    /// By the embedder.
+    /// Whether the embedder wants to read.
     pub(super) wanted: bool,
     /// The ring polls, and takes go to the system. Otherwise the kernel receives.
     pub(super) polled: bool,
     pub(super) request: Request,
     /// Listed for the next round of requests.
     pub(super) touched: bool,
-    /// A send is among those of the next call.
+    /// A send is staged for the next call.
     pub(super) sending: bool,
-    /// It takes no send that must be whole: the kernel makes TLS of it.
+    /// It accepts no send that must be complete, because the kernel encrypts what is sent (kTLS).
     pub(super) by_itself: bool,
-    /// Listed among those with something to take.
+    /// Listed among the resources with something to take.
     pub(super) listed: bool,
     /// There may be something that only a take can find.
     pub(super) hint: bool,
     pub(super) end: End,
-    /// Why a send has failed, if the next one or the end of the stream is to tell it.
+    /// The error of a failed send, if the next send or the end of the stream is to report it.
     pub(super) failure: Option<i32>,
     pub(super) arrived: VecDeque<Piece>,
-    /// Takes in a row that speak for the other way of receiving.
+    /// The number of takes in a row for which the other way of receiving would be better.
     habit: u8,
 }
 
-/// What the ring has been asked for.
+/// The state of the ring's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     None,
-    /// The request with this number: a poll, or a receive.
+    /// The request with this number, a poll or a receive, is in flight.
     UnderWay {
         number: u32,
         polls: bool,
@@ -67,7 +68,7 @@ pub(super) enum Request {
     },
 }
 
-/// Whether more will come, behind everything that has arrived.
+/// Whether more follows after everything that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// As far as is known.
@@ -88,7 +89,7 @@ pub(super) enum Piece {
         from: usize,
         to: usize,
     },
-    /// Kept back for a stream that does not want them now, or copied from a ring that is no more.
+    /// Kept for a stream that does not want them now, or copied from a ring that no longer exists.
     Owned { bytes: Box<[u8]>, from: usize },
 }
 
@@ -117,7 +118,7 @@ impl Incoming {
         self.hint || !self.arrived.is_empty() || self.end.is_to_be_taken()
     }
 
-    /// Whether nothing has arrived that has not been taken: what there is, the system has.
+    /// Whether everything that has arrived has been taken: anything else is still in the system.
     #[inline]
     pub(super) fn is_spent(&self) -> bool {
         self.arrived.is_empty() && !self.end.is_to_be_taken()
@@ -128,20 +129,20 @@ impl Incoming {
         self.wanted && !self.hint && self.end == End::Open
     }
 
-    /// Whether something may come that the embedder wants to know.
+    /// Whether something may arrive that the embedder wants to know about.
     pub(super) fn is_read(&self) -> bool {
         self.wanted && self.end != End::Taken
     }
 
-    /// What the embedder is told when the system calls the end a clean one. After a reset it does so, too,
-    /// to whoever asks second: here that was a send, whose failure has been kept back.
+    /// What the embedder is told when the system reports a clean end. After a reset the system reports the error once
+    /// and a clean end from then on; here the first one was reported to a send, whose failure has been kept back.
     pub(super) fn clean_end(&mut self) -> io::Result<()> {
         let reset = self.failure.take_if(|failure| *failure == libc::ECONNRESET);
         reset.map_or(Ok(()), |number| Err(io::Error::from_raw_os_error(number)))
     }
 
-    /// What a send of TCP is told that the system calls a broken pipe: the same the other way round. Unix
-    /// sockets have no error but this one for a send.
+    /// The error for a TCP send for which the system reports a broken pipe: the same the other way round. Unix
+    /// sockets have only this error for a send.
     pub(super) fn send_error(&mut self, number: i32, is_tcp: bool) -> i32 {
         match self.end {
             End::Error(reset @ libc::ECONNRESET) if is_tcp && number == libc::EPIPE => {
@@ -152,19 +153,19 @@ impl Incoming {
         }
     }
 
-    /// Takes the end or the error behind what has arrived, if it is known.
+    /// Takes the end or the error that follows what has arrived, if it is known.
     pub(super) fn take_end(&mut self) -> Option<io::Result<()>> {
         let end = self.end.take()?;
         Some(end.and_then(|()| self.clean_end()))
     }
 
-    /// True: it must be listed for the next round of requests.
+    /// Returns true if it must be listed for the next round of requests.
     #[inline]
     pub(super) fn touch(&mut self) -> bool {
         !std::mem::replace(&mut self.touched, true)
     }
 
-    /// What tells another driver that it is not asked for any more.
+    /// The op that tells another driver to stop.
     pub(super) fn stop(&self, id: Id) -> Op<'static> {
         match self.kind {
             Kind::Listener => Op::AcceptStop(id),
@@ -172,7 +173,7 @@ impl Incoming {
         }
     }
 
-    /// What asks another driver for the same.
+    /// The op that asks another driver for the same.
     pub(super) fn start(&self, id: Id) -> Op<'static> {
         match self.kind {
             Kind::Listener => Op::AcceptStart(id),
@@ -180,7 +181,7 @@ impl Incoming {
         }
     }
 
-    /// Notes an answer to its request. A buffer that holds nothing is given back.
+    /// Notes a completion of its request. A buffer that holds nothing is given back.
     pub(super) fn answered(
         &mut self,
         answer: &Answer,
@@ -188,7 +189,7 @@ impl Incoming {
         pool: &mut Pool,
     ) -> Option<BufferId> {
         if self.request.polls() {
-            // What went wrong, a take will tell.
+            // A take will report what went wrong.
             self.hint |= answer.result != -libc::ECANCELED;
             return buffer;
         }
@@ -209,7 +210,7 @@ impl Incoming {
                     pool.grow();
                     self.hint = true;
                 }
-                // Not this kind of socket.
+                // Such a receive is not possible on this kind of socket.
                 libc::EINVAL | libc::EOPNOTSUPP | libc::ENOTSOCK => self.polled = true,
                 number => self.ends(End::Error(number)),
             },
@@ -217,17 +218,17 @@ impl Incoming {
         buffer
     }
 
-    /// Nothing more will come. The first to say so is right: an error is told once by the system, and
-    /// looks like a clean end from then on.
+    /// Notes that nothing more will arrive. The first report is the right one: the system reports
+    /// an error once, and a clean end from then on.
     pub(super) fn ends(&mut self, end: End) {
         if self.end == End::Open {
             self.end = end;
         }
     }
 
-    /// The system itself has told the end, or an error.
+    /// A direct receive has returned the end, or an error.
     pub(super) fn has_taken_end(&mut self) {
-        // One that is told of another resource says nothing about what follows.
+        // For other kinds of resources it says nothing about what follows.
         if self.kind == Kind::Stream {
             self.end = End::Taken;
         }
@@ -241,7 +242,7 @@ impl Incoming {
         }
     }
 
-    /// Notes how much one take got. True: the other way of receiving is better from here on.
+    /// Notes how much one take got. Returns true if the other way of receiving is better from here on.
     pub(super) fn has_taken(&mut self, length: usize) -> bool {
         let (speaks, enough) = if self.polled {
             (length < BUFFER, LITTLE_BEFORE_RECEIVING)
@@ -282,8 +283,8 @@ impl Incoming {
         self.arrived.clear();
     }
 
-    /// Copies what has arrived to the beginning of `into`, as much as fits: how much, and whether
-    /// more may wait in the system behind it.
+    /// Copies as much of what has arrived as fits to the beginning of `into`. Returns how much, and
+    /// whether more may wait in the system.
     pub(super) fn copy(&mut self, pool: Option<&mut Pool>, into: &mut [u8]) -> (usize, bool) {
         let mut pool = pool;
         let (mut copied, mut more) = (0, false);
@@ -297,7 +298,7 @@ impl Incoming {
                 (Piece::Pooled { buffer, from, to }, Some(pool)) => {
                     &pool.bytes(*buffer, *to)[*from..]
                 }
-                // Not without a ring: `keep` has been called.
+                // Impossible without a ring: `keep` has been called.
                 (Piece::Pooled { .. }, None) => &[],
             };
             let count = bytes.len().min(room.len());
@@ -350,7 +351,7 @@ impl End {
         matches!(self, Self::Eof | Self::Error(_))
     }
 
-    /// Takes it, if there is one: once.
+    /// Takes the end or the error, if there is one. It can be taken once.
     fn take(&mut self) -> Option<io::Result<()>> {
         let outcome = match *self {
             Self::Open | Self::Taken => return None,
@@ -362,7 +363,7 @@ impl End {
     }
 }
 
-/// All of them, by the driver's ids.
+/// All such resources, by the driver's ids.
 #[derive(Default)]
 pub(super) struct Table {
     slots: Vec<Option<(Id, Box<Incoming>)>>,
@@ -406,8 +407,8 @@ impl Table {
     }
 }
 
-/// The requests under way, by number: a number is used again once the kernel has given the last
-/// answer, so that no late answer finds another's.
+/// The requests in flight, by number. A number is reused only after the kernel's last completion,
+/// so that no late completion is taken for another request's.
 #[derive(Default)]
 pub(super) struct Requests {
     owners: Vec<Id>,
@@ -428,17 +429,17 @@ impl Requests {
         self.owners.get(number as usize).copied()
     }
 
-    /// How many are or were under way at a time.
+    /// The most that are or were in flight at a time.
     pub(super) fn most(&self) -> usize {
         self.owners.len()
     }
 
-    /// The last answer has come.
+    /// The last completion has arrived.
     pub(super) fn end(&mut self, number: u32) {
         self.free.push(number);
     }
 
-    /// The ring is gone with all of them.
+    /// The ring is gone, and all requests with it.
     pub(super) fn clear(&mut self) {
         self.owners.clear();
         self.free.clear();

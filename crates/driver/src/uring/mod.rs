@@ -2,32 +2,32 @@
 //!
 //! It is built on the readiness driver over epoll, which owns every descriptor and does what
 //! happens rarely: connecting, waiting for room, pipes, and watching descriptors that others own.
-//! The ring does what happens all the time:
+//! The ring does the frequent work:
 //!
-//! * What comes in on a stream is received by the kernel, into buffers of a pool, without being
-//!   asked each time ("multishot"). What the pool is too small for, and streams whose traffic is
-//!   large, are received directly: then the ring only says when.
+//! * Data of streams are received by the kernel into buffers of a pool, without a request for each
+//!   ("multishot"). If the pool is too small, or a stream's traffic is large, data are received
+//!   directly, and the ring only says when.
 //! * Listeners and datagram sockets are polled.
-//! * Small sends that are not urgent (`Op::SendSoon`) are copied, and leave all together with the
-//!   call that waits.
+//! * Small sends that are not urgent (`Op::SendSoon`) are copied, and all of them are submitted
+//!   with the call that waits.
 //! * Regular files are read and written.
-//! * The multiplexer's descriptor and the waker are polled like any other.
+//! * The descriptors of the multiplexer and the waker are polled like any other.
 //!
-//! The ring and the multiplexer do not see the same moment: that a stream has room may be known
-//! before what has arrived on it. What there is to read is reported first all the same
+//! The ring and the multiplexer do not look at the same moment: it may be known that a stream has
+//! room before it is known what has arrived on it. What there is to read is still reported first
 //! (`sending.rs`), as in loops that ask one multiplexer for both.
 //!
 //! The ring does not poll descriptors that others own, because a request keeps its file open in the
 //! kernel: a peer would not see the end of a socket that the program has closed. For the same
 //! reason, requests on our own descriptors are cancelled before these are closed, at once.
 //!
-//! The kernel does deferred work (`DEFER_TASKRUN`) only inside our own calls, and every call is
-//! followed by taking all its answers. So nothing is received behind our back, and between two
-//! calls a direct receive gets exactly what follows on what has been taken: bytes stay in order
-//! whichever way they come. And a poll needs no system call unless work is due.
+//! The kernel does deferred work (`DEFER_TASKRUN`) only inside our own calls, and after every call
+//! all completions are taken. So nothing is received behind our back, and between two calls a
+//! direct receive gets exactly what follows the data already taken: bytes stay in order whichever
+//! way they arrive. And a poll needs no system call unless work is due.
 //!
-//! A ring belongs to one thread. A loop at rest may move to another thread, and then gets a new
-//! ring; so does a forked child. Where a ring cannot be had any more, epoll does everything.
+//! A ring belongs to one thread. A loop that is not running may move to another thread, and then
+//! gets a new ring; so does a forked child. If no ring can be made any more, epoll does everything.
 
 #[expect(unsafe_code, reason = "memory that the kernel writes to")]
 mod buffers;
@@ -68,27 +68,27 @@ use crate::{Driver, RawSocket, Received, Role, Taken};
 
 /// The driver over io_uring. See the module's head.
 pub struct Uring {
-    // Dropped before the descriptors: whatever the kernel still does for it ends.
+    // It is dropped before the descriptors, which ends whatever the kernel still does for it.
     ring: Option<Ring>,
     room: Room,
     /// The thread that the ring belongs to, once it is in use.
     owner: Option<u64>,
     fallback: Fallback,
-    /// Calls in a row that the kernel has refused for now.
+    /// The number of calls in a row that the kernel has refused temporarily.
     refusals: u32,
     inner: Epoll,
     table: Table,
     requests: Requests,
-    /// Whose requests may differ from what is wanted.
+    /// Resources whose requests may differ from what is wanted.
     touched: Vec<Id>,
-    /// Those with something to take.
+    /// Resources with something to take.
     unread: Vec<Id>,
     sends: Sends,
-    /// Transfers of files that the ring has not been asked for yet.
+    /// File transfers that have not been pushed to the ring yet.
     transfers: VecDeque<Box<Transfer>>,
-    /// What calls between two waits have led to.
+    /// Completions from calls between two waits.
     early: Vec<Completion>,
-    /// What the multiplexer has found, while it is passed on.
+    /// What the multiplexer has reported, while it is being passed on.
     found: Vec<Completion>,
     /// The multiplexer and the waker are being polled.
     polls_inner: bool,
@@ -96,18 +96,18 @@ pub struct Uring {
     inner_ready: bool,
     woken: bool,
     answers: Vec<Answer>,
-    /// Lent by the last take.
+    /// The buffer lent by the last take.
     lent: Option<BufferId>,
-    /// Where a take that is not a single piece goes; empty until the first.
+    /// The memory for a take that is not a single piece; empty until the first.
     large: Vec<u8>,
 }
 
-/// Whether epoll does everything, in the ring's place.
+/// Whether epoll does everything in place of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fallback {
-    /// The ring does what it can, or will when it is needed.
+    /// The ring is in use, or will be when it is needed.
     No,
-    /// The system had no descriptors or no memory for a ring: until it is worth another try.
+    /// The system had no descriptors or no memory for a ring: until another attempt is worthwhile.
     Until(Time),
     /// There can be no ring any more.
     ForEver,
@@ -118,13 +118,12 @@ impl Uring {
     ///
     /// # Errors
     /// The kernel is older than 6.1, has no io_uring, or a sandbox or an administrator forbids it;
-    /// out of descriptors or memory.
+    /// or descriptors or memory have run out.
     pub fn new() -> io::Result<Self> {
         Self::with_room(Room::USUAL)
     }
 
-    /// As [`Uring::new`], with a ring that has room for so few requests and answers: for tests of what
-    /// happens when there is none left.
+    /// As [`Uring::new`], with a ring of the given size, for tests of what happens when there is no room left.
     ///
     /// # Errors
     /// As [`Uring::new`].
@@ -166,7 +165,7 @@ impl Uring {
         self.inner.descriptor(id)
     }
 
-    /// Reports what is there and has not been taken, and forgets about what is not.
+    /// Reports the resources that still have something to take, and removes the others from the list.
     fn report(&mut self, completions: &mut Vec<Completion>) {
         let table = &mut self.table;
         self.unread.retain(|id| {
@@ -181,7 +180,7 @@ impl Uring {
         });
     }
 
-    /// Whether a report is due whatever the kernel says.
+    /// Whether a report is due regardless of the kernel.
     fn has_unread(&self) -> bool {
         self.unread.iter().any(|id| {
             let incoming = self.table.get(*id);
@@ -189,7 +188,7 @@ impl Uring {
         })
     }
 
-    /// Adds to or takes from what is wanted to be read of a resource of the right kind.
+    /// Starts or stops reading on a resource of the right kind.
     fn want(
         &mut self,
         op: Op<'_>,
@@ -205,7 +204,7 @@ impl Uring {
         }
         incoming.wanted = wanted;
         if !wanted {
-            // Whether that is still so, a new request will tell.
+            // A new request will tell whether that still holds.
             incoming.hint = false;
         }
         if wanted && incoming.has_unread() && !incoming.listed {
@@ -221,7 +220,7 @@ impl Uring {
         self.inner.submit(op)
     }
 
-    /// The resource is about to go: nothing of it is left in the ring.
+    /// The resource is about to be closed: removes everything of it from the ring.
     fn close(&mut self, id: Id) {
         self.give_back();
         let Some(incoming) = self.table.get(id) else {
@@ -238,8 +237,8 @@ impl Uring {
         }
     }
 
-    /// A number has got a new holder: the one before has lost its descriptor. What was to be sent there
-    /// must not reach the new one.
+    /// A number has a new holder, so the previous one has lost its descriptor. What was to be sent there must not
+    /// reach the new one.
     fn oust(&mut self, previous: Option<Id>) {
         let Some(previous) = previous else { return };
         self.sends.forget(previous);
@@ -248,7 +247,7 @@ impl Uring {
         };
         incoming.sending = false;
         if self.ring.as_mut().is_some_and(|ring| !ring.is_submitted()) {
-            // Nor what the kernel has refused so far: nothing of a ring that goes is submitted.
+            // Nor must what the kernel has refused so far: nothing of a ring that is dropped is submitted.
             self.table.remove(previous);
             self.lose_ring();
         } else {
@@ -322,7 +321,7 @@ impl Driver for Uring {
             }
             Op::Connect { id, .. } => {
                 if let Some(stream) = self.table.get_mut(id) {
-                    // Whatever a receive has said before.
+                    // Whatever a receive has reported before.
                     stream.end = End::Open;
                     stream.failure = None;
                     if stream.touch() {
@@ -397,7 +396,7 @@ impl Driver for Uring {
     }
 
     fn after_fork(&mut self) -> io::Result<()> {
-        // What had arrived is the parent's: it goes on with it.
+        // What had arrived is the parent's, which goes on with it.
         for (_, incoming) in self.table.iter_mut() {
             incoming.arrived.clear();
             incoming.hint = false;
@@ -410,15 +409,15 @@ impl Driver for Uring {
 }
 
 impl Uring {
-    /// A hint is followed, by other means than a take.
+    /// Notes that a hint is being followed by other means than a take.
     fn look_again(&mut self, id: Id) {
         if let Some(incoming) = self.table.get_mut(id) {
             Self::follow_hint(&mut self.touched, id, incoming);
         }
     }
 
-    /// One look at everything, which may sleep for the time given. False: nothing yet that ends the
-    /// wait.
+    /// Looks at everything once, and may sleep for up to the given time. Returns false if nothing
+    /// ends the wait yet.
     fn pass(
         &mut self,
         timeout: Option<Duration>,
@@ -431,8 +430,8 @@ impl Uring {
         if !self.push_sends() {
             self.submit_now();
         }
-        // Each of these may have called the ring, and taken answers: now nothing may come between
-        // knowing what there is and the sleep.
+        // Each of these may have called the ring and taken completions. From here on nothing may
+        // happen between knowing what there is and the sleep.
         self.inner.prepare(completions);
         completions.append(&mut self.early);
         let sleeps =
@@ -448,12 +447,12 @@ impl Uring {
         if std::mem::take(&mut self.woken) || completions.len() > before {
             return Ok(true);
         }
-        // Nothing yet if the answers concern nobody; or if the ring was lost on the way.
+        // Nothing yet if the completions concern nobody, or if the ring was lost on the way.
         Ok(self.ring.is_some() && !(sleeps && answered))
     }
 
-    /// Whether a wait must not sleep: something is to be told, or the ring has not been asked for
-    /// everything that could end it.
+    /// Whether a wait must not sleep, because something is to be reported, or the ring has not been
+    /// asked for everything that could end the wait.
     fn is_due(&self) -> bool {
         let asks = self.touched.is_empty()
             && self.transfers.is_empty()
@@ -483,7 +482,7 @@ impl Uring {
         outcome
     }
 
-    /// As `wait`, when epoll does it all.
+    /// As `wait`, when epoll does everything.
     #[cold]
     fn wait_without_ring(
         &mut self,
@@ -508,7 +507,7 @@ impl Uring {
     }
 }
 
-/// Whom a completion is about.
+/// The resource that a completion is about.
 fn about(completion: &Completion) -> Option<Id> {
     Some(match *completion {
         Completion::Readable(id)

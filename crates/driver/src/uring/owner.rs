@@ -14,7 +14,7 @@ use super::{Fallback, Uring};
 use crate::Driver;
 use crate::shortage::is_shortage;
 
-/// After a shortage.
+/// How long to wait after a shortage.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Uring {
@@ -24,7 +24,7 @@ impl Uring {
             && self.ring.as_ref().is_some_and(Ring::is_of_this_process)
     }
 
-    /// Makes sure that the ring belongs to this thread. False: there is none.
+    /// Makes sure that there is a ring that belongs to this thread. Returns false if there is none.
     #[inline]
     pub(super) fn claim(&mut self) -> bool {
         self.is_ours() || self.claim_anew()
@@ -78,7 +78,7 @@ impl Uring {
         if let Some(mut ring) = self.ring.take() {
             let lost = ring.transfers.lose(ours);
             self.early.extend(lost.map(Completion::from));
-            // Then bytes that a receive has got may be missing, too: that must not go unseen.
+            // Then bytes that were received may be missing too, which must not go unnoticed.
             let unknown = ours && (ring.has_overflown() || ring.has_lost_answers());
             for (id, incoming) in self.table.iter_mut() {
                 incoming.keep(&mut ring.pool);
@@ -120,7 +120,7 @@ impl Uring {
         if std::mem::replace(&mut self.fallback, fallback) != Fallback::No {
             return;
         }
-        // Without its waker the loop could not be woken: it is told by the next wait's error then.
+        // Without the waker the loop could not be woken; in that case the next wait returns the error.
         let _ = self.inner.hear_bell();
         for (id, incoming) in self.table.iter_mut() {
             if incoming.wanted {
@@ -129,7 +129,7 @@ impl Uring {
         }
     }
 
-    /// The opposite, if there is a ring after all.
+    /// Goes back to the ring, if there is one after all.
     fn come_back(&mut self) {
         if std::mem::replace(&mut self.fallback, Fallback::No) == Fallback::No {
             return;
@@ -152,12 +152,12 @@ impl Drop for Uring {
         if !self.is_ours() {
             return;
         }
-        // Begun, as far as the loop can tell.
+        // For the loop they have begun.
         self.push_transfers();
         self.await_transfers();
         let most = self.requests.most();
         if let Some(ring) = &mut self.ring {
-            // So that no file outlives its descriptor; closing the ring does the same, but later.
+            // This is done so that no file outlives its descriptor; closing the ring has the same effect, but later.
             if !ring.has_room() {
                 let _ = ring.enter(false, None);
             }
@@ -165,7 +165,7 @@ impl Drop for Uring {
                 ring.cancel_all();
                 let _ = ring.enter(false, None);
             }
-            // Only some of it is done in one call.
+            // One call does only some of the work.
             for _ in 0..most {
                 let mut answers = Vec::new();
                 ring.answers(&mut answers);
@@ -177,7 +177,8 @@ impl Drop for Uring {
     }
 }
 
-/// Why there can be no ring, for people; a shortage of descriptors or memory stays what it is.
+/// Turns the error into one that explains why there can be no ring. A shortage of descriptors or memory stays as it
+/// is.
 pub(super) fn refusal(error: io::Error) -> io::Error {
     if is_shortage(&error) {
         return error;
@@ -199,7 +200,7 @@ pub(super) fn refusal(error: io::Error) -> io::Error {
     io::Error::new(kind, format!("io_uring cannot be used here: {why}"))
 }
 
-/// A number of this thread that no other ever has.
+/// A number for this thread that no other thread ever has.
 fn thread_token() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local! {

@@ -1,8 +1,8 @@
 //! Memory that the kernel and the driver both use: mapped for this purpose alone, never moved.
 //!
 //! It does not come from the allocator, because the kernel keeps the pages of a ring of buffers
-//! pinned until it has torn the ring down, which may be after the driver has let go of them. Nobody
-//! else gets a page of a mapping of our own before that.
+//! pinned until it has torn the ring down, which may be after the driver has let go of them. Before
+//! that, nobody else gets a page of a mapping of our own.
 
 use std::io;
 use std::ptr::{self, NonNull};

@@ -1,4 +1,4 @@
-//! What the ring is asked to do, and what its answers mean.
+//! What the ring is asked to do, and what its completions mean.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use super::incoming::Request;
 use super::ring::{Answer, Ended, Ring};
 use super::tag::{BELL, INNER, NOBODY, SENDS, TRANSFERS};
 
-/// The kernel refuses requests while it has no memory. After so many calls in a row that does not
-/// pass: epoll does not need any.
+/// The kernel refuses requests while it has no memory. After so many refused calls in a row the
+/// shortage is taken as permanent, and epoll is used, which needs no such memory.
 const REFUSALS: u32 = 1000;
 
-/// So often it is asked again before a descriptor goes.
+/// How often the kernel is asked again before a descriptor is closed.
 const ATTEMPTS: usize = 16;
 
 impl Uring {
-    /// One call of the ring, and what its answers lead to. With `wait` it may sleep. False: no answer
-    /// has come.
+    /// Calls the ring once, and acts on its completions. With `wait` it may sleep. Returns false if
+    /// there were no completions.
     pub(super) fn enter(&mut self, wait: bool, timeout: Option<Duration>) -> bool {
         let Some(ring) = &mut self.ring else {
             return false;
@@ -40,8 +40,8 @@ impl Uring {
         ended == Ended::Answered && count > 0
     }
 
-    /// Submits what has been asked for, and takes the answers. False: the kernel refuses some of it
-    /// for now.
+    /// Submits the pushed requests, and takes the completions. Returns false if the kernel refuses
+    /// some requests for now.
     pub(super) fn submit_now(&mut self) -> bool {
         loop {
             let all = self.push_sends();
@@ -54,8 +54,9 @@ impl Uring {
         }
     }
 
-    /// Submits everything before a descriptor goes: a request that is left behind would find the next
-    /// one with its number. If the kernel does not take it, the ring goes.
+    /// Submits everything before a descriptor is closed, because a request that is left would apply
+    /// to the next descriptor with the same number. If the kernel does not accept it, the ring is
+    /// given up.
     pub(super) fn submit_all(&mut self) {
         if self.is_ours() {
             for _ in 0..ATTEMPTS {
@@ -67,21 +68,21 @@ impl Uring {
         self.lose_ring();
     }
 
-    /// The kernel works on nothing of this resource any more: its descriptor can be closed.
+    /// Ends the kernel's work on this resource, so that its descriptor can be closed.
     pub(super) fn end_request(&mut self, id: Id) {
         let Some(number) = self.request(id) else {
             return;
         };
         if !self.is_ours() || !(0..ATTEMPTS).any(|_| self.make_room()) {
-            // Closing the ring ends all of it.
+            // Closing the ring ends all its work.
             self.lose_ring();
             return;
         }
         if let Some(ring) = &mut self.ring {
             ring.cancel(number.into());
         }
-        // The kernel does only some of its work in a call that does not wait, and the end of the
-        // request may be behind one piece for each of the others.
+        // In a call that does not wait, the kernel does only some of its work, and the end of the
+        // request may come after one piece of work for each of the others.
         for _ in 0..=self.requests.most() {
             self.submit_all();
             let works = self.ring.as_mut().is_some_and(Ring::has_work);
@@ -95,7 +96,7 @@ impl Uring {
         self.table.get(id)?.request.number()
     }
 
-    /// Whether there is room for one more request, after a call if need be.
+    /// Makes room for one more request, by a call if necessary. Returns whether there is room.
     pub(super) fn make_room(&mut self) -> bool {
         if self.ring.as_mut().is_some_and(|ring| !ring.has_room()) {
             self.enter(false, None);
@@ -103,11 +104,11 @@ impl Uring {
         self.ring.as_mut().is_some_and(Ring::has_room)
     }
 
-    /// Asks the ring for what is wanted, and no longer for what is not. What it has no room for stays
-    /// listed.
+    /// Pushes requests for what is wanted, and cancels those that are not. Resources for which the
+    /// ring has no room stay listed.
     pub(super) fn apply_touched(&mut self) {
         let mut done = 0;
-        // Answers that making room brings may touch more.
+        // Completions that are taken while making room may touch more resources.
         while done < self.touched.len() && self.make_room() {
             self.apply(self.touched[done]);
             done += 1;
@@ -149,7 +150,7 @@ impl Uring {
         }
     }
 
-    /// The ring watches the multiplexer and the waker.
+    /// Makes the ring poll the multiplexer and the waker.
     pub(super) fn watch_own(&mut self) {
         if !self.hears_bell
             && self.make_room()
@@ -168,7 +169,7 @@ impl Uring {
         }
     }
 
-    /// Takes every answer that the kernel has. How many there were.
+    /// Takes every completion that the kernel has. Returns how many there were.
     fn take_answers(&mut self) -> usize {
         let mut count = 0;
         loop {
@@ -180,14 +181,14 @@ impl Uring {
                 self.lose_ring();
                 return count;
             }
-            // It keeps the rest until there is room, and puts it there when it is called.
+            // The kernel keeps the rest until there is room, and delivers it when it is called.
             if !ring.has_overflown() || !ring.fetch_kept() {
                 return count;
             }
         }
     }
 
-    /// Takes the answers for which no call is needed.
+    /// Takes the completions for which no system call is needed.
     pub(super) fn take_answers_in_reach(&mut self) -> usize {
         let mut answers = std::mem::take(&mut self.answers);
         if let Some(ring) = &mut self.ring {
@@ -246,7 +247,7 @@ impl Uring {
                             self.unread.push(id);
                         }
                     }
-                    // Of a resource that is closed, or a socket that was released.
+                    // It belongs to a resource that is closed, or to a socket that was released.
                     None => {
                         if let Some(unused) = buffer {
                             ring.pool.give_back(unused);

@@ -1,7 +1,7 @@
-//! The ring itself: requests go in, answers come out, one system call does both.
+//! The ring itself: requests are submitted and completions ("answers") fetched with one system call.
 //!
-//! Safe to use: what a request points to belongs to the ring and lives longer than the request.
-//! Belongs to one thread from [`Ring::enable`] on; the kernel refuses others.
+//! It is safe to use: the memory that a request points to belongs to the ring and lives longer than
+//! the request. From [`Ring::enable`] on it belongs to one thread; the kernel refuses others.
 
 use std::io;
 use std::mem::size_of;
@@ -18,7 +18,7 @@ use super::region::Region;
 use super::tag::{NOBODY, TRANSFERS, Tag};
 use super::transfers::Transfers;
 
-/// How much a ring has room for: powers of two.
+/// The size of a ring; both are powers of two.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     /// Requests that are submitted at once. More are submitted in parts.
@@ -34,31 +34,31 @@ impl Room {
     };
 }
 
-/// The longest bytes of one send that are copied, to leave with the next [`Ring::enter`].
+/// The longest send that is copied to be submitted with the next [`Ring::enter`].
 pub(super) const STAGED_AT_MOST: usize = 16 * 1024;
-/// What can be copied before one.
+/// How many bytes can be copied before one call.
 const STAGE: usize = 256 * 1024;
 
-/// More than a kernel's word for time need hold.
+/// Longer than any time-out; the kernel's type need not hold more.
 const FOREVER: Duration = Duration::from_secs(i32::MAX as u64);
 
 /// The only group of provided buffers.
 const GROUP: u16 = 0;
 
 pub(super) struct Ring {
-    // Dropped first: from then on the kernel does not use what is below.
+    // It is dropped first; from then on the kernel does not use the memory in the fields below.
     io: IoUring,
     pub(super) pool: Pool,
     pub(super) transfers: Transfers,
     stage: Region,
     staged: usize,
-    /// All requests so far.
+    /// The number of requests so far.
     pushed: u64,
-    /// Zero in a forked child, whose ring this is not: see [`Ring::is_of_this_process`].
+    /// Zero in a forked child, which does not own this ring: see [`Ring::is_of_this_process`].
     mark: Region,
 }
 
-/// Bytes that wait in the ring's memory to be sent.
+/// Bytes in the ring's memory that wait to be sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Staged {
     begin: usize,
@@ -71,13 +71,13 @@ impl Staged {
     }
 }
 
-/// What the kernel says of one request.
+/// A completion of one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answer {
     pub(super) tag: Tag,
-    /// As a system call's: negative is an error.
+    /// As a system call's result: negative is an error.
     pub(super) result: i32,
-    /// More answers of this request follow.
+    /// More completions of this request follow.
     pub(super) more: bool,
     /// The number of the provided buffer that it took.
     pub(super) buffer: Option<u16>,
@@ -86,14 +86,14 @@ pub(super) struct Answer {
 /// Why a wait in the kernel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// Enough answers are there.
+    /// There are enough completions.
     Answered,
     /// Time is up.
     TimedOut,
-    /// A signal has come.
+    /// A signal arrived.
     Interrupted,
-    /// Not begun: the kernel is out of memory for now, or of room for answers. Requests may still be
-    /// where they were.
+    /// The wait was not begun: the kernel has no memory for now, or no room for completions.
+    /// Requests may not have been submitted.
     Refused,
 }
 
@@ -101,9 +101,10 @@ impl Ring {
     /// A ring that no thread has used yet.
     ///
     /// # Errors
-    /// The kernel is older than 6.1, or has or may not have rings; out of descriptors or memory.
+    /// The kernel is older than 6.1, has no io_uring or is not allowed to offer it; descriptors or memory have run
+    /// out.
     pub(super) fn new(room: Room) -> io::Result<Self> {
-        // Not `dontfork`: a child that drops its copy would unmap what it has mapped there since.
+        // `dontfork` is not used: a child that drops its copy would unmap what it has mapped there since.
         let mut builder = IoUring::builder();
         builder
             .setup_r_disabled()
@@ -113,7 +114,7 @@ impl Ring {
             .setup_submit_all()
             .setup_clamp()
             .setup_cqsize(room.answers);
-        // One indirection less, since 6.6.
+        // Saves one indirection, since Linux 6.6.
         let io = builder
             .clone()
             .setup_no_sqarray()
@@ -145,7 +146,7 @@ impl Ring {
         Ok(ring)
     }
 
-    /// From here on the ring belongs to this thread.
+    /// Binds the ring to this thread.
     ///
     /// # Errors
     /// A sandbox forbids it.
@@ -171,7 +172,7 @@ impl Ring {
         self.push(&opcode::RecvMulti::new(Fd(fd), GROUP).build().user_data(tag));
     }
 
-    /// One answer when the descriptor can be read from; with `again`, one at each change.
+    /// One completion when the descriptor can be read from; with `again`, one at each change.
     pub(super) fn poll(&mut self, fd: RawFd, tag: Tag, again: bool) {
         let readable = libc::POLLIN as u32;
         self.push(
@@ -182,7 +183,7 @@ impl Ring {
         );
     }
 
-    /// Ends a request, which still gets its last answer.
+    /// Cancels a request, which still gets its last completion.
     pub(super) fn cancel(&mut self, tag: Tag) {
         self.push(
             &opcode::AsyncCancel::new(tag)
@@ -192,7 +193,7 @@ impl Ring {
         );
     }
 
-    /// Ends all requests.
+    /// Cancels all requests.
     pub(super) fn cancel_all(&mut self) {
         self.push(
             &opcode::AsyncCancel2::new(CancelBuilder::any())
@@ -201,7 +202,7 @@ impl Ring {
         );
     }
 
-    /// Whether [`Ring::stage`] has a place for so many bytes now.
+    /// Whether [`Ring::stage`] has room for this many bytes now.
     pub(super) fn can_stage(&self, length: usize) -> bool {
         self.staged + length <= self.stage.size()
     }
@@ -225,7 +226,7 @@ impl Ring {
         }
     }
 
-    /// What was staged.
+    /// The staged bytes.
     pub(super) fn staged(&self, Staged { begin, length }: Staged) -> &[u8] {
         assert!(begin + length <= self.stage.size(), "never staged");
         // SAFETY: within the stage, which is zeroed to begin with and written to through `&mut self`
@@ -233,7 +234,7 @@ impl Ring {
         unsafe { slice::from_raw_parts(self.stage.base().add(begin), length) }
     }
 
-    /// Nothing of what was staged is needed any more.
+    /// The staged bytes are not needed any more.
     pub(super) fn clear_stage(&mut self) {
         // What has been submitted has been read.
         if self.is_submitted() {
@@ -241,14 +242,14 @@ impl Ring {
         }
     }
 
-    /// What was staged is sent by the next [`Ring::enter`], which also answers: not at all if the
-    /// system takes everything, otherwise with how much it took, or its error. Gives the request's
-    /// place, for [`Ring::has_submitted`].
+    /// The staged bytes are sent by the next [`Ring::enter`], which also gives the completion: none
+    /// if the system takes everything, otherwise how much it took, or its error. Returns the
+    /// request's position, for [`Ring::has_submitted`].
     pub(super) fn send(&mut self, fd: RawFd, staged: Staged, tag: Tag) -> u64 {
         let bytes = self.staged(staged);
         let length = u32::try_from(bytes.len()).expect("the stage is small");
-        // It never waits in the kernel (DONTWAIT), and less than everything counts as a failure
-        // (WAITALL), which is answered although a success is not.
+        // It never waits in the kernel (DONTWAIT), and a short send counts as a failure (WAITALL),
+        // which gets a completion although a success does not.
         let entry = opcode::Send::new(Fd(fd), bytes.as_ptr(), length)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build()
@@ -258,11 +259,11 @@ impl Ring {
         self.pushed
     }
 
-    /// Reads from or writes to a file. The transfer stays with the ring until its one answer.
+    /// Reads from or writes to a file. The transfer stays with the ring until its single completion.
     pub(super) fn transfer(&mut self, mut transfer: Box<Transfer>) {
         let fd = Fd(transfer.descriptor);
         let offset = transfer.offset.unwrap_or(u64::MAX);
-        // The rest is the next transfer's.
+        // The rest is left to the next transfer.
         let length = u32::try_from(transfer.bytes.len()).unwrap_or(1 << 30);
         let bytes = transfer.bytes.as_mut_ptr();
         let entry = match transfer.way {
@@ -273,7 +274,7 @@ impl Ring {
         self.push(&entry.user_data(TRANSFERS + number));
     }
 
-    /// Whether the kernel has taken the request with this place.
+    /// Whether the kernel has taken the request at this position.
     pub(super) fn has_submitted(&mut self, place: u64) -> bool {
         place + self.io.submission().len() as u64 <= self.pushed
     }
@@ -296,7 +297,7 @@ impl Ring {
         due || !self.io.completion().is_empty()
     }
 
-    /// Submits everything, and with `wait` waits for an answer, `timeout` at most.
+    /// Submits everything, and with `wait` waits for a completion, for `timeout` at most.
     ///
     /// # Errors
     /// The kernel refuses: another thread owns the ring, or a sandbox forbids it.
@@ -323,7 +324,7 @@ impl Ring {
                 Ok(_) => Ended::Answered,
                 Err(Some(libc::ETIME)) => Ended::TimedOut,
                 Err(Some(libc::EINTR)) => Ended::Interrupted,
-                // The last: answers were dropped, which their count says, too.
+                // The last one says that completions were dropped, which their count also shows.
                 Err(Some(libc::EAGAIN | libc::EBUSY | libc::ENOMEM | libc::EBADR)) => {
                     return Ok(Ended::Refused);
                 }
@@ -337,8 +338,9 @@ impl Ring {
         }
     }
 
-    /// Has the kernel put answers that it keeps where there is room now, and submits nothing: what is
-    /// refused must not keep them back. False: it refuses that, too.
+    /// Makes the kernel deliver completions that it keeps, now that there is room, and submits
+    /// nothing, because a refused request must not hold them back. Returns false if the kernel
+    /// refuses that too.
     pub(super) fn fetch_kept(&mut self) -> bool {
         let flags = EnterFlags::GETEVENTS.bits();
         // SAFETY: without an argument there is nothing to point to.
@@ -350,7 +352,7 @@ impl Ring {
         .is_ok()
     }
 
-    /// Takes all answers that are there.
+    /// Takes all completions that are there.
     pub(super) fn answers(&mut self, into: &mut Vec<Answer>) {
         let answers = self.io.completion();
         into.extend(answers.map(|answer| {
@@ -364,17 +366,17 @@ impl Ring {
         }));
     }
 
-    /// Whether the kernel has work for this ring that it does only inside of [`Ring::enter`].
+    /// Whether the kernel has work for this ring that it does only inside [`Ring::enter`].
     pub(super) fn has_work(&mut self) -> bool {
         self.io.submission().taskrun()
     }
 
-    /// Whether the kernel has dropped answers, for want of memory to keep them in.
+    /// Whether the kernel has dropped completions because it had no memory to keep them.
     pub(super) fn has_lost_answers(&mut self) -> bool {
         self.io.completion().overflow() > 0
     }
 
-    /// Whether the kernel keeps answers for which there was no room.
+    /// Whether the kernel keeps completions for which there was no room.
     pub(super) fn has_overflown(&mut self) -> bool {
         self.io.submission().cq_overflow()
     }
@@ -391,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    /// What `tests/uring/overflow.rs` builds on: so small a ring really has not enough room.
+    /// The basis of `tests/uring/overflow.rs`: so small a ring really does not have enough room.
     #[test]
     #[cfg_attr(miri, ignore = "miri has no io_uring")]
     fn the_kernel_keeps_answers_for_which_there_is_no_room() {
@@ -412,7 +414,7 @@ mod tests {
         }
         assert_eq!(ring.enter(false, None).expect("enter"), Ended::Answered);
         assert!(!ring.has_overflown());
-        // Each ends all the polls of its pipe.
+        // Each of them ends all the polls of its pipe.
         drop(
             pipes
                 .into_iter()
@@ -427,7 +429,7 @@ mod tests {
             overflown += usize::from(ring.has_overflown());
             ring.answers(&mut answers);
             if overflown == 1 && ring.has_overflown() {
-                // They come also while a request is refused, as it is by the call that this is not.
+                // They are also delivered while requests are refused, because this call submits none.
                 let before = answers.len();
                 ring.cancel(NOBODY - 1);
                 assert!(ring.fetch_kept());
@@ -437,7 +439,7 @@ mod tests {
         }
         assert!(overflown > 0, "there was room for all");
         assert!(!ring.has_lost_answers());
-        // Of the request that there was nothing to cancel for.
+        // Removes the completion of the cancel request that found nothing to cancel.
         answers.retain(|answer| answer.tag != NOBODY);
         let mut tags: Vec<_> = answers.iter().map(|answer| answer.tag).collect();
         tags.sort_unstable();

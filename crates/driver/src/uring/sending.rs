@@ -1,4 +1,4 @@
-//! The sends that leave with the ring's next call, and what became of them.
+//! The sends that are submitted with the ring's next call, and their results.
 //!
 //! A send is staged first: copied, and kept here. It becomes a request of the ring only just before
 //! a call. Until then it can be taken back, and no descriptor number is left in the ring.
@@ -34,7 +34,7 @@ impl Uring {
         }
     }
 
-    /// Asks the ring for what is staged, as far as it has room. True: that is all.
+    /// Pushes the staged sends to the ring, as far as it has room. Returns true if that is all of them.
     pub(super) fn push_sends(&mut self) -> bool {
         match &mut self.ring {
             Some(ring) => self.sends.push(ring),
@@ -49,8 +49,8 @@ impl Uring {
         soon: bool,
     ) -> Poll<Completion> {
         if self.table.get(id).is_some_and(|stream| stream.sending) {
-            // This one must not overtake it, and whether there is room is known only then. Its
-            // answer comes with the wait all the same.
+            // This send must not overtake the staged one, and only after that is it known whether
+            // there is room. The staged one's completion is still reported by the wait.
             self.submit_all();
         }
         if let Some(stream) = self.table.get_mut(id) {
@@ -74,7 +74,7 @@ impl Uring {
         answer
     }
 
-    /// There is room to send. What there is to read comes first, and nobody but the system may know of it.
+    /// Reports room to send. What there is to read must be reported first, and possibly only the system knows of it.
     pub(super) fn tell_room(&self, id: Id, completions: &mut Vec<Completion>) {
         if let Some(stream) = self.table.get(id)
             && stream.kind == Kind::Stream
@@ -86,7 +86,7 @@ impl Uring {
         completions.push(Completion::Sendable(id));
     }
 
-    /// Has the sends tried again that have failed, behind a report of what there is to read.
+    /// Lets failed sends be tried again, after a report of what there is to read.
     pub(super) fn retry_failed(&mut self, completions: &mut Vec<Completion>) {
         let mut failed = mem::take(&mut self.sends.failed);
         for id in failed.drain(..) {
@@ -97,7 +97,7 @@ impl Uring {
         self.sends.failed = failed;
     }
 
-    /// Puts a send among those of the next call, if it is small. False: it was not.
+    /// Stages a send for the next call if it is small. Returns false if it was not staged.
     fn stage(&mut self, id: Id, bufs: &[io::IoSlice<'_>]) -> bool {
         let bufs = &bufs[..bufs.len().min(MAX_BUFFERS)];
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
@@ -126,15 +126,15 @@ impl Uring {
     }
 }
 
-/// In the order in which they were asked for.
+/// The sends, in the order in which they were asked for.
 #[derive(Default)]
 pub(super) struct Sends {
     queue: VecDeque<Send>,
-    /// So many of them, from the front on, are requests of the ring.
+    /// How many of them, from the front, are requests of the ring.
     pushed: usize,
-    /// The number of the first, by which it is answered. None is used twice.
+    /// The number of the first, which its completion carries. No number is used twice.
     first: u64,
-    /// Streams whose failure is kept back.
+    /// Streams whose send error is kept back.
     failed: Vec<Id>,
 }
 
@@ -142,13 +142,13 @@ struct Send {
     id: Id,
     fd: RawFd,
     staged: Staged,
-    /// Among the requests of the ring, once it is one.
+    /// The position among the ring's requests, once it is one.
     place: u64,
-    /// What the system has answered; it says nothing if it has taken everything.
+    /// The system's result; there is none if it has taken everything.
     answer: Option<i32>,
 }
 
-/// No request has it, and none is behind it.
+/// A position that no request has, and that is beyond all requests.
 const NOWHERE: u64 = u64::MAX / 2;
 
 impl Sends {
@@ -183,7 +183,7 @@ impl Sends {
         true
     }
 
-    /// Takes back what the ring has not been asked for.
+    /// Takes back sends that have not been pushed to the ring.
     pub(super) fn forget(&mut self, id: Id) {
         let pushed = self.pushed;
         let mut at = 0;
@@ -202,7 +202,7 @@ impl Sends {
         }
     }
 
-    /// What has been submitted has been answered: tells what is to be told.
+    /// Reports the results of the sends that have been submitted.
     fn finish(
         &mut self,
         ring: &mut Ring,
@@ -211,7 +211,7 @@ impl Sends {
         completions: &mut Vec<Completion>,
     ) {
         if ring.has_overflown() {
-            // Some of the answers are still to come.
+            // Some completions are still to come.
             return;
         }
         let pushed = self.queue.iter().take(self.pushed);
@@ -228,8 +228,9 @@ impl Sends {
         }
     }
 
-    /// The ring goes. What it has submitted is answered, and what it has not is sent without it. In a
-    /// forked child the parent sends it: here it counts as sent. With `unknown` answers are missing.
+    /// The ring is being given up. The results of what it has submitted are reported, and the rest
+    /// is sent without it. In a forked child it counts as sent, because the parent sends it. With
+    /// `unknown`, completions are missing.
     pub(super) fn take_back(
         &mut self,
         ring: &mut Ring,
@@ -293,7 +294,7 @@ impl Send {
                 }
                 let number = stream.send_error(number, inner.is_tcp_stream(id));
                 let error = io::Error::from_raw_os_error(number);
-                // TLS of the kernel's does not know MSG_WAITALL (tls_sw_sendmsg in net/tls/tls_sw.c).
+                // kTLS does not support MSG_WAITALL (tls_sw_sendmsg in net/tls/tls_sw.c).
                 if error.raw_os_error() == Some(libc::EOPNOTSUPP) && !stream.by_itself {
                     stream.by_itself = true;
                     inner.await_sendable(id);

@@ -1,5 +1,5 @@
-//! Which request an answer of the ring belongs to: the number that the kernel hands back with it
-//! (`user_data`), and how its range is divided.
+//! Which request a completion of the ring belongs to: the number that the kernel returns with it
+//! (`user_data`), and how the range of numbers is divided.
 
 /// From 0 on: a receive or a poll, by its number in [`Requests`](super::incoming::Requests).
 pub(super) type Tag = u64;
@@ -12,5 +12,5 @@ pub(super) const TRANSFERS: Tag = 1 << 48;
 pub(super) const BELL: Tag = u64::MAX - 2;
 /// The poll of the multiplexer.
 pub(super) const INNER: Tag = u64::MAX - 1;
-/// Requests whose answers tell nothing.
+/// Requests whose completions are of no interest.
 pub(super) const NOBODY: Tag = u64::MAX;

@@ -1,5 +1,5 @@
-//! Taking what a stream has received: what the ring has put into its pool, then what the system
-//! still holds behind that.
+//! Taking what a stream has received: first what the ring has put into its pool, then what the
+//! system still holds.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -24,7 +24,7 @@ impl Uring {
         }
     }
 
-    /// Somebody looks whether something is there: another request will say whether there is more.
+    /// The hint is being followed; another request will tell whether there is more.
     #[inline]
     pub(super) fn follow_hint(touched: &mut Vec<Id>, id: Id, incoming: &mut Incoming) {
         incoming.hint = false;
@@ -71,7 +71,7 @@ impl Uring {
             }
             Some(_) => {}
         }
-        // Several pieces, or one behind which there may be more.
+        // There are several pieces, or one that more may follow.
         if self.large.is_empty() {
             self.large = vec![0; LARGE];
         }
@@ -132,7 +132,7 @@ impl Uring {
             if more && count < buffer.len() {
                 match self.inner.take_into(id, &mut buffer[count..]) {
                     Ok(None) => {}
-                    // The end is for the next take: the system may not say it again.
+                    // The end is kept for the next take, because the system may not report it again.
                     Ok(Some(0)) => incoming.ends(End::Eof),
                     Ok(Some(behind)) => count += behind,
                     Err(error) => incoming.ends(End::of(&error)),

@@ -16,10 +16,10 @@ use oxlip_core::op::Completion;
 
 use super::{Fallback, Uring};
 
-/// So long a ring that goes waits for the transfers that are under way.
+/// How long a ring that is given up waits for the transfers in flight.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Those that the kernel has been asked for, by their numbers.
+/// The transfers in flight, by their numbers.
 #[derive(Default)]
 pub(super) struct Transfers {
     under_way: Vec<Option<Box<Transfer>>>,
@@ -36,7 +36,7 @@ impl Transfers {
         self.under_way.len() as u64 - 1
     }
 
-    /// The kernel has answered, with a negative number for an error, and uses the bytes no more.
+    /// The kernel has completed it, with a negative number for an error, and no longer uses the bytes.
     pub(super) fn end(&mut self, number: u64, result: i32) -> Option<Transferred> {
         let index = usize::try_from(number).ok()?;
         let transfer = self.under_way.get_mut(index)?.take()?;
@@ -49,8 +49,8 @@ impl Transfers {
         self.free.len() == self.under_way.len()
     }
 
-    /// The ring goes, and what has become of the rest will not be known. The bytes stay where they are
-    /// if the kernel may still use them: not in a forked child, which has a copy.
+    /// The ring is given up, and the results of the remaining transfers will not be known. Their bytes are leaked if
+    /// the kernel may still use them (`in_use`), which is not so in a forked child, which has a copy.
     pub(super) fn lose(&mut self, in_use: bool) -> impl Iterator<Item = Transferred> + use<> {
         self.free.clear();
         let lost = mem::take(&mut self.under_way);
@@ -66,7 +66,7 @@ impl Transfers {
 
 impl Drop for Transfers {
     fn drop(&mut self) {
-        // Of a ring that is no more, whoever has dropped it.
+        // Those of a ring that no longer exists, whoever has dropped it.
         self.lose(true).for_each(drop);
     }
 }
@@ -80,7 +80,7 @@ impl Uring {
         Poll::Pending
     }
 
-    /// Asks the ring for what has been asked of the driver, as far as it has room.
+    /// Pushes the transfers that the driver was asked for to the ring, as far as it has room.
     pub(super) fn push_transfers(&mut self) {
         while !self.transfers.is_empty() && self.make_room() {
             let (Some(ring), Some(transfer)) = (&mut self.ring, self.transfers.pop_front()) else {
@@ -90,14 +90,14 @@ impl Uring {
         }
     }
 
-    /// There is no ring for them.
+    /// Refuses the transfers, because there is no ring for them.
     pub(super) fn refuse_transfers(&mut self) {
         let refused = mem::take(&mut self.transfers);
         let refused = VecDeque::into_iter(refused).map(|transfer| transfer.refuse());
         self.early.extend(refused.map(Completion::from));
     }
 
-    /// Waits for what is under way, in the ring's own thread: disks answer, if slowly.
+    /// Waits for the transfers in flight, in the ring's own thread: disks do answer, if slowly.
     pub(super) fn await_transfers(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {

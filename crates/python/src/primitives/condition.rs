@@ -1,7 +1,7 @@
 //! `Condition`: the tasks that wait to be notified, and the lock that goes with it.
 //!
-//! What is undone, and what is raised, when a wait is disturbed differs between the releases of
-//! Python, and is left to asyncio. On the thread of the running loop.
+//! What is undone and what is raised when an exception interrupts a wait differs between the
+//! releases of Python, and is left to asyncio. All of this runs on the thread of the running loop.
 
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -21,7 +21,7 @@ use crate::{ffi, names};
 #[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct Condition {
     lock: Member,
-    // Methods of the lock, of any class.
+    // Methods of the lock, which may be of any class.
     locked: Member,
     acquire: Member,
     release: Member,
@@ -39,14 +39,14 @@ has_fields!(Condition, ConditionFields);
 
 #[pymethods]
 impl Condition {
-    /// asyncio's `__init__` does the rest.
+    /// The rest is done by asyncio's `__init__`.
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         Self::bare()
     }
 
-    /// Wakes so many that wait, who have waited longest.
+    /// Wakes up to `n` of those that have waited longest.
     #[pyo3(signature = (n = None), text_signature = "($self, n=1)")]
     fn notify<'py>(
         slf: &Bound<'py, Self>,
@@ -54,7 +54,7 @@ impl Condition {
     ) -> PyResult<()> {
         let number = match &n {
             None => Some(1),
-            // What else counts is compared as Python does.
+            // Other kinds of numbers are compared in Python.
             Some(n) => n.cast_exact::<PyInt>().ok().and_then(|n| n.extract().ok()),
         };
         match number {
@@ -83,8 +83,9 @@ impl Condition {
             .map(drop)
     }
 
-    /// Gives the lock back to wait: for a future that is the last of the waiters. `None` if asyncio's own code is to
-    /// do it all: for an object of a derived class, on the wrong loop, and where a program keeps waiters of its own kind.
+    /// Begins a wait: releases the lock and appends a future to the waiters. `None` if asyncio's own code is to do
+    /// all of it: for an object of a derived class, on the wrong loop, and if a program keeps waiters of its own
+    /// kind.
     fn _arrival<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
         let py = slf.py();
         if !is_exactly(slf, &names::OUR_CONDITION)? {
@@ -111,20 +112,20 @@ impl Condition {
         Ok(Some(waiter))
     }
 
-    /// Somebody waits no longer, and takes the lock if `_take()` can.
+    /// Ends a wait: removes the waiter, and takes the lock if `_take()` can.
     fn _return(slf: &Bound<'_, Self>, waiter: &Any<'_>) -> PyResult<bool> {
         let waiters = Self::waiters(slf)?;
         ffi::call_method(intern!(slf.py(), "remove"), [&waiters, waiter])?;
         Self::_take(slf)
     }
 
-    /// Takes the lock, if it is one of ours and free. Never of a derived class.
+    /// Takes the lock if it is one of ours and free. Never if this object or the lock is of a derived class.
     fn _take(slf: &Bound<'_, Self>) -> PyResult<bool> {
         if !is_exactly(slf, &names::OUR_CONDITION)? {
             return Ok(false);
         }
         let acquire = slf.get().acquire.get(slf);
-        // Whatever else a program has put there is called.
+        // Anything else that a program has put there is called by the caller.
         match acquire.as_ref().and_then(ffi::bound_method) {
             Some((function, lock)) if function.is(names::LOCK_ACQUIRE.get(slf.py())?) => {
                 match lock.cast::<Lock>() {
@@ -180,7 +181,7 @@ impl Condition {
     }
 }
 
-/// An argument that may be left out, which is not the same as `None`.
+/// An argument that may be missing, which is not the same as `None`.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "PyO3 calls it for an optional argument"
@@ -190,7 +191,7 @@ fn given<'py>(argument: &Any<'py>) -> PyResult<Option<Any<'py>>> {
 }
 
 impl Condition {
-    /// Lets the interpreter read and write `_lock` and what there is of it.
+    /// Lets the interpreter read and write `_lock` and the methods taken from it.
     pub(super) fn export(py: Python<'_>) -> PyResult<()> {
         let condition = Bound::new(py, Self::bare())?;
         let class = condition.get_type();
@@ -264,7 +265,7 @@ pub(super) const EXIT: Deed = Deed {
     suits: |condition| is_exactly(condition, &names::OUR_CONDITION),
     at_once: |condition| {
         let condition = condition.cast::<Condition>()?;
-        // Whatever a program has put there.
+        // Calls whatever a program has put there.
         match condition.get().release.get(condition) {
             Some(release) => release.call0().map(|_| true),
             None => Ok(false),

@@ -53,7 +53,7 @@ pub(crate) struct TimeoutFields {
 
 has_fields!(Timeout, TimeoutFields);
 
-/// A [`Timeout`] so many seconds from now.
+/// A [`Timeout`] that expires `delay` seconds from now.
 ///
 /// # Errors
 /// `RuntimeError` without a running loop.
@@ -70,7 +70,7 @@ pub(crate) fn timeout<'py>(delay: &Any<'py>) -> PyResult<Any<'py>> {
     } else {
         fastcall::time(&event_loop)?.add(delay)?
     };
-    // Its `__init__` would do nothing.
+    // `__init__` is not called, because it would do nothing.
     let class = names::OUR_TIMEOUT.get(py)?.cast::<PyType>()?;
     ffi::new_object(class, &PyTuple::new(py, [when])?, None)
 }
@@ -103,7 +103,7 @@ impl Timeout {
         }
     }
 
-    /// Begins, unless that is an error or for a derived class.
+    /// Enters the timeout, unless that is an error or it is of a derived class.
     fn _enter(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         if !is_exactly(slf, &names::OUR_TIMEOUT)? || hold(slf).state != State::Created {
@@ -146,7 +146,8 @@ impl Timeout {
         Ok(true)
     }
 
-    /// Ends, unless it was due, or is an error, or of a derived class: that is asyncio's to do.
+    /// Leaves the timeout, unless it has expired, that is an error, or it is of a derived class. Those cases are left
+    /// to asyncio.
     fn _leave(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let py = slf.py();
         if !is_exactly(slf, &names::OUR_TIMEOUT)? || hold(slf).state != State::Entered {

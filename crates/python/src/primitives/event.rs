@@ -24,7 +24,7 @@ pub(crate) struct Event {
 }
 
 pub(crate) struct EventFields {
-    /// A deque of futures, none before somebody asks for it.
+    /// A deque of futures; None before it is first asked for.
     waiters: Slot,
     event_loop: Slot,
 }
@@ -33,7 +33,7 @@ has_fields!(Event, EventFields);
 
 #[pymethods]
 impl Event {
-    /// Arguments are those of a derived class.
+    /// Arguments are allowed for derived classes only.
     #[new]
     #[classmethod]
     #[pyo3(signature = (*args, **kwargs))]
@@ -51,7 +51,7 @@ impl Event {
         value.ok_or_else(|| PyAttributeError::new_err("_value"))
     }
 
-    /// It has happened: wakes everybody who waits for it.
+    /// Sets the event and wakes all who wait for it.
     fn set(slf: &Bound<'_, Self>) -> PyResult<()> {
         if Self::has_happened(slf)? {
             return Ok(());
@@ -67,13 +67,12 @@ impl Event {
         Ok(())
     }
 
-    /// It has not happened (again).
+    /// Resets the event.
     fn clear(slf: &Bound<'_, Self>) {
         Self::put(slf, false);
     }
 
-    /// What to wait for: a future that is the last of the waiters; `None` if this object is of a derived
-    /// class, which may see to that otherwise.
+    /// Appends a future to the waiters. `None` if this object is of a derived class, which may do that differently.
     fn _arrival<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
         let py = slf.py();
         if !is_exactly(slf, &names::OUR_EVENT)? {
@@ -85,7 +84,7 @@ impl Event {
         Ok(Some(waiter))
     }
 
-    /// Somebody waits no longer.
+    /// Removes a waiter.
     fn _leave(slf: &Bound<'_, Self>, waiter: &Any<'_>) -> PyResult<()> {
         let waiters = Self::waiters(slf)?;
         ffi::call_method(intern!(slf.py(), "remove"), [&waiters, waiter]).map(drop)

@@ -17,7 +17,7 @@ use crate::tasks::told::{self, Ended, Told};
 use crate::tasks::{Task, part};
 use crate::{context, ffi, names};
 
-/// What the children of one call tell that they have ended: its own end is theirs.
+/// One call. The children notify it when they have ended, and it ends with them.
 #[pyclass(frozen, module = "oxlip._native")]
 pub(crate) struct Gathering {
     fields: Fields<GatheringFields>,
@@ -30,7 +30,7 @@ pub(crate) struct GatheringFields {
     outer: Slot,
     return_exceptions: Slot,
     context: Slot,
-    /// The task that waits, where asyncio notes it of what it waits for.
+    /// The task that waits, on releases on which asyncio records it in what it waits for.
     caller: Slot,
     /// How many different children there are.
     expected: usize,
@@ -42,7 +42,8 @@ has_fields!(Gathering, GatheringFields);
 /// As `asyncio.gather()`.
 ///
 /// # Errors
-/// `TypeError` for what cannot be awaited, `ValueError` for a future of another loop; `RuntimeError` without a loop.
+/// `TypeError` for an argument that cannot be awaited, `ValueError` for a future of another loop; `RuntimeError`
+/// without a loop.
 pub(crate) fn gather<'py>(
     awaitables: &Bound<'py, PyTuple>,
     return_exceptions: Option<Any<'py>>,
@@ -134,7 +135,8 @@ pub(crate) fn gather<'py>(
     Ok(outer)
 }
 
-/// A task of ours for a coroutine, in the loop of the others or in the running one, if that makes such.
+/// A task of ours for a coroutine, on the loop of the other children or on the running one, if that loop makes our
+/// tasks.
 #[inline]
 fn task_of<'py>(
     coro: &Any<'py>,
@@ -176,7 +178,7 @@ impl Gathering {
         Self::is_done(slf, future)
     }
 
-    /// As asyncio shows it among the callbacks of a future.
+    /// How asyncio shows it among the callbacks of a future.
     #[getter]
     fn __qualname__(&self) -> &'static str {
         "gather.<locals>._done_callback"
@@ -207,7 +209,7 @@ impl Gathering {
 }
 
 impl Gathering {
-    /// Counts a child that has ended with a result; false if it is the last one, which was not counted yet.
+    /// Counts a child that has ended with a result. Returns false, without counting, if it is the last one.
     ///
     /// # Errors
     /// Out of memory.
@@ -235,7 +237,7 @@ impl Gathering {
         })
     }
 
-    /// What asyncio does when the call ends before all its children, from some release on.
+    /// Does what asyncio does, from some release on, when the call ends before all its children.
     fn none_is_awaited(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         if !part::IS_KEPT {
@@ -257,7 +259,7 @@ impl Gathering {
         shown(slf.py(), &hold(slf).context)
     }
 
-    /// A child has ended: with it the call, if it is the last one or has failed.
+    /// A child has ended. If it is the last one or has failed, the call ends too.
     ///
     /// # Errors
     /// What the futures raise.
@@ -271,7 +273,7 @@ impl Gathering {
         Self::is_awaited_no_more(slf, child)?;
         let outer = match outer {
             Some(outer) if !ffi::call_method(intern!(py, "done"), [&outer])?.is_truthy()? => outer,
-            // Nobody will ask this one any more.
+            // The call has ended, and nobody will read this child's result any more.
             _ => return told::how_ended(child).map(drop),
         };
         let return_exceptions = held(py, &hold(slf).return_exceptions);
@@ -297,7 +299,7 @@ impl Gathering {
         Ok(())
     }
 
-    /// All have ended.
+    /// All children have ended.
     fn end<'py>(slf: &Bound<'py, Self>, outer: &Any<'py>, child: &Any<'py>) -> PyResult<()> {
         let py = slf.py();
         let children = hold(slf).children.as_ref().map(|it| it.bind(py).clone());
@@ -326,7 +328,7 @@ impl Gathering {
         }
         let cancelled = outer.getattr(intern!(py, "_cancel_requested"))?;
         if cancelled.is_truthy()? {
-            // Whatever was asked for: https://github.com/python/cpython/issues/76865
+            // Whatever `return_exceptions` says: https://github.com/python/cpython/issues/76865
             let error = cancelled_error(&last)?;
             return ffi::call_method(intern!(py, "set_exception"), [outer, &error]).map(drop);
         }

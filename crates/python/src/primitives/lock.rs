@@ -23,7 +23,7 @@ pub(crate) struct Lock {
 
 pub(crate) struct LockFields {
     locked: bool,
-    /// A deque of futures, none before the first.
+    /// A deque of futures; None before the first wait.
     waiters: Slot,
     event_loop: Slot,
 }
@@ -32,7 +32,7 @@ has_fields!(Lock, LockFields);
 
 #[pymethods]
 impl Lock {
-    /// Arguments are those of a derived class.
+    /// Arguments are allowed for derived classes only.
     #[new]
     #[classmethod]
     #[pyo3(signature = (*args, **kwargs))]
@@ -52,7 +52,7 @@ impl Lock {
         })
     }
 
-    /// Takes it if it is free and nobody has waited longer. Never of a derived class.
+    /// Takes the lock if it is free and nobody has waited longer. Never if it is of a derived class.
     pub(super) fn _take(slf: &Bound<'_, Self>) -> PyResult<bool> {
         if !is_exactly(slf, &names::OUR_LOCK)? || hold(slf).locked {
             return Ok(false);
@@ -68,7 +68,7 @@ impl Lock {
         Ok(true)
     }
 
-    /// A future that is the last of the waiters.
+    /// Appends a future to the waiters.
     fn _arrival<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
         let py = slf.py();
         let waiters = deque_in(slf, |this| &mut this.waiters)?;
@@ -82,7 +82,7 @@ impl Lock {
         hold(slf).locked
     }
 
-    /// Gives it back, and wakes who has waited longest.
+    /// Releases the lock, and wakes the one who has waited longest.
     fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
         if is_exactly(slf, &names::OUR_LOCK)? {
             return Self::give_back(slf);
@@ -148,7 +148,7 @@ impl Lock {
         filled(waiters)
     }
 
-    /// It was handed to who has waited for it with this future.
+    /// The lock was handed to the one who waits with this future.
     fn enter(slf: &Bound<'_, Self>, waiter: &Any<'_>) -> PyResult<()> {
         let waiters = Self::waiters(slf);
         ffi::call_method(intern!(slf.py(), "remove"), [&waiters, waiter])?;

@@ -1,6 +1,6 @@
 //! The `__new__` that `oxlip.install()` gives asyncio's classes: it makes an object of ours.
 //!
-//! On any thread, whenever a program makes a lock, a queue or another of these.
+//! It runs on any thread, whenever a program makes a lock, a queue or another of these.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,19 +12,20 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::Any;
 use crate::ffi;
 
-/// Makes an object of our class for asyncio's, as long as nobody has replaced a method of asyncio's:
-/// ours would not call it.
+/// Makes an object of our class for asyncio's, as long as nobody has replaced a method of asyncio's
+/// class, because ours would not call it.
 #[pyclass(frozen, module = "oxlip._native")]
 pub(crate) struct Maker {
     stock: Py<PyType>,
     ours: Py<PyType>,
-    /// Whether asyncio's class has all its own methods.
+    /// A function that tells whether asyncio's class still has all its own methods.
     is_asyncios: Py<PyAny>,
     /// The `__new__` of anything else: a class that derives from asyncio's, or one that was changed.
     others: Py<PyAny>,
-    /// The object is made with the arguments; else asyncio's `__init__` gets them.
+    /// The object is made with the arguments; otherwise asyncio's `__init__` gets them.
     takes_arguments: bool,
-    /// Of asyncio's class when its methods were its own: comparing it spares comparing them. 0: unknown.
+    /// The version of asyncio's class when its methods were its own. Comparing it saves comparing the methods. 0:
+    /// unknown.
     version: AtomicU32,
     /// What `inspect` shows.
     #[pyo3(get)]
@@ -93,7 +94,7 @@ impl Maker {
         }
         let is_asyncios = self.is_asyncios.bind(py).call0()?.is_truthy()?;
         if is_asyncios {
-            // Looking at the methods has given the class a version, if it had none.
+            // Looking up the methods has given the class a version, if it had none.
             self.version
                 .store(ffi::type_version(stock), Ordering::Relaxed);
         }

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::PyType;
 
-/// The field: a reference, or NULL while there is no such attribute.
+/// The field: a reference, or NULL while the attribute does not exist.
 pub(super) struct Member(AtomicPtr<ffi::PyObject>);
 
 impl Member {
@@ -23,7 +23,7 @@ impl Member {
         Self(AtomicPtr::new(pointer(value)))
     }
 
-    /// What is there, of the object that this is a field of.
+    /// The value of the field, given the object that has it.
     #[inline]
     pub(super) fn get<'py>(&self, owner: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
         with_critical_section(owner, || {
@@ -34,7 +34,7 @@ impl Member {
         })
     }
 
-    /// Puts another value there, or none; what was there is to be dropped when nothing is borrowed.
+    /// Sets the field to another value, or to none. Returns the old value, to be dropped when nothing is borrowed.
     #[inline]
     pub(super) fn replace<'py>(
         &self,
@@ -70,7 +70,7 @@ impl Member {
         name: &'static CStr,
     ) -> PyResult<()> {
         let offset = ptr::from_ref(self).addr() - object.as_ptr().addr();
-        // For ever, as the class.
+        // It lives for ever, as the class does.
         let definition = Box::leak(Box::new(ffi::PyMemberDef {
             name: name.as_ptr(),
             type_code: ffi::Py_T_OBJECT_EX,
@@ -78,7 +78,7 @@ impl Member {
             flags: 0,
             doc: ptr::null(),
         }));
-        // SAFETY: a complete definition that stays, of a field that the caller vouches for.
+        // SAFETY: a complete definition that is never freed, of a field that the caller vouches for.
         let descriptor = unsafe {
             let descriptor = ffi::PyDescr_NewMember(class.as_type_ptr(), definition);
             Bound::from_owned_ptr_or_err(class.py(), descriptor)?

@@ -1,5 +1,5 @@
-//! asyncio's locks, queues, timeouts and task groups with a native half: what they do over and over
-//! while nobody has to wait, and waking those who do.
+//! asyncio's locks, queues, timeouts and task groups with a native half: the frequent operations
+//! that need no waiting, and waking those who wait.
 //!
 //! The native classes hold what asyncio's keep in attributes, under the same names, and are mixed
 //! into subclasses of asyncio's (`_locks.py`, `_queues.py`, `_timeouts.py` and `_groups.py` of
@@ -43,7 +43,7 @@ pub(crate) use task_group::TaskGroup;
 pub(crate) use task_set::TaskSet;
 pub(crate) use wait::Waiting;
 
-/// Makes known to the interpreter what it can reach without us.
+/// Tells the interpreter about the fields that it can access without a call.
 ///
 /// # Errors
 /// Out of memory.
@@ -53,7 +53,7 @@ pub(crate) fn export(module: &Bound<'_, PyModule>) -> PyResult<()> {
     TaskGroup::export(module.py())
 }
 
-/// What `async with` does at once.
+/// What `async with` can do at once.
 pub(crate) static DEEDS: [Deed; 7] = [
     condition::ENTER,
     condition::EXIT,
@@ -73,8 +73,8 @@ fn is_exactly(object: &Any<'_>, class: &'static names::Imported) -> PyResult<boo
     Ok(object.get_type().is(class.get(object.py())?))
 }
 
-/// A class without arguments gets none, which asyncio's `__init__` says; what derives from it, with an
-/// `__init__` of its own, may have some.
+/// Rejects arguments for a class that takes none, with the error of asyncio's `__init__`. A derived class with an
+/// `__init__` of its own may take some.
 #[inline]
 fn no_arguments(
     cls: &Bound<'_, PyType>,
@@ -95,13 +95,13 @@ fn no_arguments(
     Ok(())
 }
 
-/// What a slot holds, to be used when nothing is borrowed any more.
+/// The value of a slot, to be used when nothing is borrowed any more.
 #[inline]
 fn held<'py>(py: Python<'py>, slot: &Slot) -> Option<Any<'py>> {
     slot.as_ref().map(|object| object.bind(py).clone())
 }
 
-/// The same as an attribute shows it.
+/// The same, with `None` for an empty slot, as an attribute shows it.
 fn shown<'py>(py: Python<'py>, slot: &Slot) -> Any<'py> {
     held(py, slot).unwrap_or_else(|| py.None().into_bound(py))
 }
@@ -117,14 +117,14 @@ fn deque_in<'py, T: HasFields>(
         return Ok(deque);
     }
     let made = names::DEQUE.get(py)?.call0()?;
-    // Making one may have run code that asked for it, too.
+    // Making one may have run code that has made one too.
     let first = slot(&mut hold(owner))
         .get_or_insert_with(|| made.clone().unbind())
         .clone_ref(py);
     Ok(first.into_bound(py))
 }
 
-/// A deque of waiters that has any.
+/// The deque of waiters, if it has any.
 #[inline]
 fn filled(waiters: Option<Any<'_>>) -> PyResult<Option<Any<'_>>> {
     match waiters {
@@ -133,13 +133,13 @@ fn filled(waiters: Option<Any<'_>>) -> PyResult<Option<Any<'_>>> {
     }
 }
 
-/// asyncio's `_get_loop().create_future()`: of the running loop, which is the object's from then on.
+/// asyncio's `_get_loop().create_future()`: a future of the running loop, to which the object is bound from then on.
 fn new_waiter<'py>(owner: &Any<'py>, bound: Option<Any<'py>>) -> PyResult<Any<'py>> {
     let py = owner.py();
     let running = names::GET_RUNNING_LOOP.get(py)?.call0()?;
     let event_loop = match bound {
         Some(bound) if bound.is(&running) => running,
-        // It is the first, or the wrong one.
+        // The object has no loop yet, or another one.
         _ => ffi::call_method(intern!(py, "_get_loop"), [owner])?,
     };
     fastcall::create_future(&event_loop)
@@ -152,7 +152,7 @@ fn wake<'py>(waiter: &Any<'py>, result: &Any<'py>) -> PyResult<bool> {
     if let Some(woken) = crate::tasks::wake(waiter, result) {
         return woken;
     }
-    // asyncio's own says so itself.
+    // asyncio's own future raises an error if it is done.
     let says = is_exactly(waiter, &names::C_FUTURE)?;
     if !says && ffi::call_method(intern!(py, "done"), [waiter])?.is_truthy()? {
         return Ok(false);
@@ -166,8 +166,8 @@ fn wake<'py>(waiter: &Any<'py>, result: &Any<'py>) -> PyResult<bool> {
     }
 }
 
-/// What waiters of a lock or an event get, where asyncio's get `True`: nobody looks at it, and the end of
-/// an `await` that gives something is an exception.
+/// The result of a future that waits for a lock or an event. asyncio's is `True`, but nobody uses it, and an `await`
+/// with a result ends with an exception.
 fn nothing(py: Python<'_>) -> Any<'_> {
     py.None().into_bound(py)
 }

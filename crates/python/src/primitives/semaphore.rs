@@ -12,7 +12,7 @@ use crate::fields::{Fields, has_fields, hold};
 use crate::prompt::Deed;
 use crate::{ffi, names};
 
-/// A number as the program gave it: an `int` of usual size, or something else that counts.
+/// A number as the program gave it: an `int` of usual size, or another kind of number.
 enum Number {
     Small(i64),
     Other(Py<PyAny>),
@@ -44,9 +44,9 @@ pub(crate) struct Semaphore {
 
 pub(crate) struct SemaphoreFields {
     value: Number,
-    /// Only of a bounded one.
+    /// For a bounded semaphore only.
     bound: Option<Number>,
-    /// A deque of futures, none before the first.
+    /// A deque of futures; None before the first wait.
     waiters: Slot,
     event_loop: Slot,
 }
@@ -69,7 +69,7 @@ impl Semaphore {
         }
     }
 
-    /// Comes in if there is room and nobody waits. Never of a derived class.
+    /// Acquires the semaphore if there is room and nobody waits. Never if it is of a derived class.
     fn _take(slf: &Bound<'_, Self>) -> PyResult<bool> {
         if !Self::is_ours(slf)? || Self::waiting(slf)?.is_some() {
             return Ok(false);
@@ -83,7 +83,7 @@ impl Semaphore {
         }
     }
 
-    /// Makes room for one more, and lets in who has waited longest.
+    /// Releases the semaphore, and wakes the one who has waited longest.
     fn release(slf: &Bound<'_, Self>) -> PyResult<()> {
         if Self::is_ours(slf)? && Self::give_back(slf)? {
             return Ok(());
@@ -191,7 +191,7 @@ impl Semaphore {
         filled(waiters)
     }
 
-    /// Whether that could be done here.
+    /// Releases it natively. Returns whether that was possible.
     fn give_back(slf: &Bound<'_, Self>) -> PyResult<bool> {
         {
             let this = &mut *hold(slf);

@@ -16,7 +16,7 @@ use crate::tasks::told::{self, Told};
 use crate::tasks::{Task, part};
 use crate::{context, names};
 
-/// The native half of the class that stands on asyncio's. asyncio's `__init__()` fills it.
+/// The native half of the class that derives from asyncio's. asyncio's `__init__()` fills it.
 #[pyclass(frozen, subclass, module = "oxlip._native")]
 pub(crate) struct TaskGroup {
     entered: Member,
@@ -24,7 +24,7 @@ pub(crate) struct TaskGroup {
     aborting: Member,
     event_loop: Member,
     tasks: Member,
-    /// What its end waits for.
+    /// The future that the end of the group waits for.
     completed: Member,
     /// The task that waits for it.
     parent: Member,
@@ -128,7 +128,7 @@ impl TaskGroup {
         ]
     }
 
-    /// The set of its tasks and its loop, if it takes new ones: why it does not, asyncio says.
+    /// The set of its tasks and its loop, if it accepts new tasks. If not, asyncio's code says why.
     #[inline]
     fn takes<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<(Bound<'py, PySet>, Any<'py>)>> {
         let (entered, exiting, aborting, event_loop, tasks) = {
@@ -153,11 +153,11 @@ impl TaskGroup {
         Ok(takes.then_some((tasks, event_loop)))
     }
 
-    /// A task has ended without an exception, or was cancelled. False: asyncio's code has to see to it, and
-    /// nothing was done.
+    /// Counts a task that has ended without an exception, or was cancelled. Returns false if nothing was done and
+    /// asyncio's code has to handle it.
     ///
     /// # Errors
-    /// What the future raises that the group's end waits for.
+    /// What the future raises for which the group's end waits.
     #[inline]
     pub(crate) fn count(slf: &Bound<'_, Self>, task: &Any<'_>) -> PyResult<bool> {
         let Some((tasks, completed)) = Self::counting(slf) else {
@@ -183,8 +183,8 @@ impl TaskGroup {
         Self::counting(slf).is_some()
     }
 
-    /// The set of its tasks, and the future that its end waits for; nothing if a program has put something of its
-    /// own there.
+    /// The set of its tasks, and the future that its end waits for. None if a program has put something of its own
+    /// there.
     #[inline]
     fn counting<'py>(slf: &Bound<'py, Self>) -> Option<(Bound<'py, PySet>, Option<Any<'py>>)> {
         let this = slf.get();
@@ -195,7 +195,7 @@ impl TaskGroup {
     }
 }
 
-/// The name among a task's options, or no name, if there is nothing else; nothing if there is.
+/// The name among a task's options, if there is one. The outer `Option` is None if there are other options.
 #[inline]
 fn only_name<'py>(options: Option<&Bound<'py, PyDict>>) -> PyResult<Option<Option<Any<'py>>>> {
     let Some(options) = options else {
@@ -209,7 +209,7 @@ fn only_name<'py>(options: Option<&Bound<'py, PyDict>>) -> PyResult<Option<Optio
     Ok(nothing_else.then_some(name))
 }
 
-/// Whether it is this truth value itself.
+/// Whether the value is exactly this `bool`.
 #[inline]
 fn is(value: Option<&Any<'_>>, expected: bool) -> bool {
     value.is_some_and(|value| value.is(&*PyBool::new(value.py(), expected)))

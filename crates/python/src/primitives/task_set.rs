@@ -19,9 +19,9 @@ use super::Any;
 pub(crate) struct TaskSet {
     /// Weak references to the tasks.
     data: Py<PySet>,
-    /// Who goes through the set at the moment: no reference may leave it meanwhile.
+    /// Those who iterate over the set at the moment: no reference may be removed meanwhile.
     iterating: Py<PySet>,
-    /// Those that leave it afterwards.
+    /// The references to be removed afterwards.
     pending: Py<PyList>,
     remove: Py<PyAny>,
 }
@@ -63,14 +63,15 @@ impl TaskSet {
     pub(crate) fn add(&self, item: &Any<'_>) -> PyResult<()> {
         let py = item.py();
         let (data, pending) = (self.data.bind(py), self.pending.bind(py));
-        // Not by the set's own method, which reads its data and so has it list tasks (`tasks/unlisted.rs`).
+        // The set's own method is not used: it reads the set's data, and thereby makes the set list the tasks
+        // (`tasks/unlisted.rs`).
         while !pending.is_empty() {
             data.discard(pending.call_method0(intern!(py, "pop"))?)?;
         }
         self.insert(item)
     }
 
-    /// In place of what the set has made its references with.
+    /// Replaces the callback with which the set made its references.
     #[getter]
     fn remove(&self, py: Python<'_>) -> Py<PyAny> {
         self.remove.clone_ref(py)
@@ -85,7 +86,7 @@ impl TaskSet {
 }
 
 impl TaskSet {
-    /// As [`TaskSet::add`], without regard to those that are to leave: no method of the set's is called.
+    /// As [`TaskSet::add`], but ignores the references that are to be removed, so no method of the set is called.
     pub(crate) fn insert(&self, item: &Any<'_>) -> PyResult<()> {
         let py = item.py();
         let reference = PyWeakrefReference::new_with(item, self.remove.bind(py))?;

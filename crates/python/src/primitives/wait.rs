@@ -19,7 +19,7 @@ use crate::tasks::part;
 use crate::tasks::told::{self, Ended, Told};
 use crate::{context, ffi, names};
 
-/// How long it waits.
+/// What it waits for.
 #[derive(Clone, Copy, PartialEq)]
 enum Until {
     AllCompleted,
@@ -39,7 +39,7 @@ pub(crate) struct WaitingFields {
     waiter: Slot,
     timer: Slot,
     context: Slot,
-    /// The task that waits, where asyncio notes it of what it waits for.
+    /// The task that waits, on releases on which asyncio records it in what it waits for.
     caller: Slot,
     until: Until,
     /// How many have not ended.
@@ -50,7 +50,7 @@ has_fields!(Waiting, WaitingFields);
 
 #[pymethods]
 impl Waiting {
-    /// Of a collection of futures of ours; none of anything else.
+    /// Makes one for a collection of our futures; None for anything else.
     #[staticmethod]
     #[pyo3(signature = (futures, return_when, /))]
     fn of<'py>(futures: &Any<'py>, return_when: &Any<'py>) -> PyResult<Option<Bound<'py, Self>>> {
@@ -93,7 +93,7 @@ impl Waiting {
         Bound::new(py, waiting).map(Some)
     }
 
-    /// Gives the future that ends when enough of the others have, or after so many seconds.
+    /// The future that is done when enough of the others are, or after `timeout` seconds.
     #[pyo3(signature = (event_loop, timeout, /))]
     fn begin<'py>(
         slf: &Bound<'py, Self>,
@@ -148,7 +148,7 @@ impl Waiting {
         Ok(())
     }
 
-    /// Those that have ended, and the others.
+    /// The futures that are done, and the others.
     fn split<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PySet>, Bound<'py, PySet>)> {
         let py = slf.py();
         let (done, pending) = (PySet::empty(py)?, PySet::empty(py)?);
@@ -166,7 +166,7 @@ impl Waiting {
         Self::is_done(slf, future)
     }
 
-    /// As asyncio shows it among the callbacks of a future.
+    /// How asyncio shows it among the callbacks of a future.
     #[getter]
     fn __qualname__(&self) -> &'static str {
         "_wait.<locals>._on_completion"
@@ -197,7 +197,7 @@ impl Waiting {
 }
 
 impl Waiting {
-    /// Counts one that has ended; false if that may be enough: it was not counted then.
+    /// Counts a future that is done. Returns false, without counting, if that may be enough.
     ///
     /// # Errors
     /// Out of memory.
@@ -233,10 +233,10 @@ impl Waiting {
         shown(slf.py(), &hold(slf).context)
     }
 
-    /// One has ended: that may be enough.
+    /// A future is done: that may be enough.
     ///
     /// # Errors
-    /// What the timer and the future raise that is waited for.
+    /// What the timer raises, and the future that is waited for.
     pub(crate) fn is_done(slf: &Bound<'_, Self>, future: &Any<'_>) -> PyResult<()> {
         let (left, until) = {
             let mut this = hold(slf);

@@ -1,8 +1,8 @@
-//! The coroutine: does it at once when it is first awaited, if that can be; else it waits for one future, or is the
-//! one in Python.
+//! The coroutine. When it is first awaited it does its work at once, if that is possible. Otherwise it waits for one
+//! future, or delegates to the coroutine in Python.
 //!
-//! Who wants more of it than an `await` does, such as its frame, has the one in Python made, which it then stands
-//! for.
+//! Code that asks it for more than an `await` does, for example for its frame, makes it create the coroutine in
+//! Python, and it is a proxy of that one from then on.
 
 use pyo3::exceptions::{PyAttributeError, PyRuntimeError, PyStopIteration, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -19,32 +19,32 @@ use crate::names;
 
 type Any<'py> = Bound<'py, PyAny>;
 
-/// As Python's `coroutine`.
+/// Looks like Python's `coroutine`.
 #[pyclass(frozen, weakref, name = "coroutine", module = "oxlip._native")]
 pub(super) struct Coroutine {
     fields: Fields<CoroutineFields>,
 }
 
 pub(super) struct CoroutineFields {
-    /// None while it is kept for the next.
+    /// None while the object is kept for reuse.
     function: Option<Py<PromptFunction>>,
     life: Life,
-    /// The collector has found it in a cycle; it may have been saved from that by others.
+    /// The garbage collector has found it in a cycle. Other finalizers may have kept it alive since.
     is_finalized: bool,
 }
 
 has_fields!(Coroutine, CoroutineFields);
 
 enum Life {
-    /// Nothing has been done yet.
+    /// Not started.
     Fresh(Call),
-    /// It is being done.
+    /// It is running.
     Busy,
     /// It waits for a future.
     Waits(Waiting),
-    /// It is the one in Python.
+    /// It delegates to the coroutine in Python.
     InPython(Py<PyAny>),
-    /// It was done without.
+    /// It has finished without the coroutine in Python.
     Done,
 }
 
@@ -53,7 +53,7 @@ struct Call {
     others: Option<Py<PyTuple>>,
 }
 
-/// The same, to be used and dropped.
+/// The same with `Bound`s, to be used and dropped.
 struct Bounds<'py> {
     object: Any<'py>,
     others: Option<Bound<'py, PyTuple>>,
@@ -127,7 +127,7 @@ impl Coroutine {
         };
         let made = match KEPT.next(py) {
             Some(made) => {
-                // Nothing was in it.
+                // A kept object is empty, so nothing is dropped here.
                 *hold(&made) = fields;
                 made
             }
@@ -176,7 +176,7 @@ impl Coroutine {
         crate::ffi::send_none(&coroutine)
     }
 
-    /// It could not be done at once.
+    /// Goes on after it could not be done at once.
     #[inline]
     fn begin<'py>(slf: &Bound<'py, Self>, call: &Bounds<'py>) -> PyResult<Next<'py>> {
         let coroutine = match waiting::begin(Self::function(slf).get().deed().wait, &call.object) {
@@ -194,7 +194,7 @@ impl Coroutine {
         crate::ffi::send_none(&coroutine)
     }
 
-    /// It is done, or has failed.
+    /// Ends it, with its result or its error.
     #[inline]
     fn end<'py>(slf: &Bound<'py, Self>, outcome: PyResult<()>) -> PyResult<Next<'py>> {
         let py = slf.py();
@@ -205,7 +205,7 @@ impl Coroutine {
         }
     }
 
-    /// From here on it is a coroutine in Python that waits.
+    /// From here on it delegates to a coroutine in Python that waits.
     #[cold]
     fn wait_in_python<'py>(slf: &Bound<'py, Self>, waiting: Waiting) -> PyResult<Any<'py>> {
         let made = waiting.into_python(slf.py(), Self::function(slf).get().wait());
@@ -213,7 +213,7 @@ impl Coroutine {
         made
     }
 
-    /// From here on it is the coroutine in Python.
+    /// From here on it delegates to the coroutine in Python.
     #[cold]
     fn become_python<'py>(slf: &Bound<'py, Self>, call: &Bounds<'py>) -> PyResult<Any<'py>> {
         let function = Self::function(slf);
@@ -229,7 +229,7 @@ impl Coroutine {
         };
     }
 
-    /// The coroutine in Python, unless it has been done without.
+    /// The coroutine in Python, which is made if need be. None if this one is running, or has finished without it.
     #[cold]
     fn in_python<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Any<'py>>> {
         let py = slf.py();
@@ -250,7 +250,7 @@ impl Coroutine {
         }
     }
 
-    /// An attribute of the coroutine in Python, or what one has that is over.
+    /// An attribute of the coroutine in Python; None, as for a coroutine that is over, if there is none.
     fn attribute<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyString>) -> PyResult<Any<'py>> {
         match Self::in_python(slf)? {
             Some(coroutine) => coroutine.getattr(name),
@@ -258,7 +258,7 @@ impl Coroutine {
         }
     }
 
-    /// Whose it is.
+    /// The function that made it.
     #[inline]
     fn function<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PromptFunction> {
         let this = hold(slf);
@@ -266,7 +266,7 @@ impl Coroutine {
         function.bind(slf.py()).clone()
     }
 
-    /// Whether somebody else waits in it.
+    /// Whether it is suspended in an `await`, so that nobody else may await it.
     #[inline]
     fn is_awaited(slf: &Bound<'_, Self>) -> PyResult<bool> {
         let coroutine = match &hold(slf).life {
@@ -282,7 +282,7 @@ impl Coroutine {
     }
 }
 
-/// Python says that of its own when it is dropped.
+/// Warns that it was never awaited: a coroutine in Python does so when it is dropped, so one is made and dropped.
 #[cold]
 fn never_awaited(function: &Bound<'_, PromptFunction>, call: &Bounds<'_>) {
     let py = function.py();
@@ -294,7 +294,7 @@ fn never_awaited(function: &Bound<'_, PromptFunction>, call: &Bounds<'_>) {
     });
 }
 
-/// Python closes its own when it is dropped.
+/// Closes it: a coroutine in Python is closed when it is dropped, so one is made and dropped.
 #[cold]
 fn never_woken(function: &Bound<'_, PromptFunction>, waiting: Waiting) {
     let py = function.py();
@@ -305,7 +305,7 @@ fn never_woken(function: &Bound<'_, PromptFunction>, waiting: Waiting) {
     });
 }
 
-/// What was done must not end the coroutine by an exception that means its result (PEP 479).
+/// A `StopIteration` that the work raised must not end the coroutine, because it would pass for its result (PEP 479).
 #[cold]
 fn no_end_of_its_own(py: Python<'_>, error: PyErr) -> PyErr {
     if !error.is_instance_of::<PyStopIteration>(py) {
@@ -326,7 +326,7 @@ fn reused() -> PyErr {
 
 #[pymethods]
 impl Coroutine {
-    /// What looks at its class sees Python's.
+    /// Code that asks for its class gets Python's.
     #[getter]
     fn __class__<'py>(slf: &Bound<'py, Self>) -> PyResult<Any<'py>> {
         names::COROUTINE_TYPE.get(slf.py()).cloned()
@@ -336,7 +336,7 @@ impl Coroutine {
         slf
     }
 
-    /// Of what `__await__()` gives; Python has another class for that.
+    /// `__await__()` returns the object itself, so it must be an iterator; Python has a separate class for that.
     fn __iter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -420,7 +420,7 @@ impl Coroutine {
         Self::attribute(slf, intern!(slf.py(), "cr_suspended"))?.is_truthy()
     }
 
-    /// What a later Python's coroutine has besides, as 3.15's `cr_state`.
+    /// Attributes that only a later Python's coroutine has, for example `cr_state` of 3.15.
     fn __getattr__<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyString>) -> PyResult<Any<'py>> {
         let py = slf.py();
         if let Some(coroutine) = Self::in_python(slf)? {
@@ -457,19 +457,20 @@ impl Coroutine {
         })
     }
 
-    /// Nothing is said here any more, but by the finalizer before. The function stays, which who still has the
-    /// coroutine asks for its name: that has a dict, which breaks a cycle through it.
+    /// Warns of nothing: the finalizer, which runs before, has done that. The function stays, because others who
+    /// still have the coroutine may ask for its name; a cycle through the function is broken by clearing its dict.
     fn __clear__(slf: &Bound<'_, Self>) {
         let _before = std::mem::replace(&mut hold(slf).life, Life::Done);
     }
 }
 
-/// Lets the interpreter go on without PyO3's functions in between. Before objects are made.
+/// Installs slots that the interpreter calls without PyO3's functions in between. To be called before objects are
+/// made.
 pub(super) fn export(py: Python<'_>) {
     kept::install::<Coroutine>(py);
     let class = Coroutine::type_object_raw(py);
-    // SAFETY: the class's own type object, which nobody has used yet; heap types have a table for what is awaited.
-    // The functions do what those do which are replaced.
+    // SAFETY: the class's own type object, which nobody has used yet; heap types have a table of async methods. The
+    // functions do what those that they replace do.
     unsafe {
         (*class).tp_iternext = Some(next_of);
         (*class).tp_finalize = Some(finalize);
@@ -499,7 +500,8 @@ unsafe extern "C" fn itself(object: *mut ffi::PyObject) -> *mut ffi::PyObject {
     })
 }
 
-/// Called by the collector, for one in a cycle, before anything of that is cleared; of others `let_go` says it.
+/// Called by the garbage collector for a coroutine in a cycle, before anything in the cycle is cleared. For other
+/// coroutines, `let_go` does the same.
 unsafe extern "C" fn finalize(object: *mut ffi::PyObject) {
     // SAFETY: called by the interpreter, attached, with a live object of this class, which has no derived ones.
     let (py, coroutine) = unsafe {

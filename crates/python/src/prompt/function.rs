@@ -1,4 +1,4 @@
-//! The function: makes the coroutines, and passes for the Python function that it wraps.
+//! The function: it makes the coroutines, and passes for the Python function that it wraps.
 
 use std::ffi::c_ulong;
 use std::ptr;
@@ -13,10 +13,10 @@ use super::coroutine::Coroutine;
 use super::{Deed, Wait, origin};
 use crate::{names, primitives, streams};
 
-/// A coroutine function, and as a method one of what has the attribute.
+/// A coroutine function. Found as an attribute of a class, it binds to the object like a method.
 #[pyclass(frozen, dict, weakref, module = "oxlip._native")]
 pub(crate) struct PromptFunction {
-    /// The interpreter finds it by its place (PEP 590).
+    /// The interpreter finds it by its offset in the object (PEP 590).
     call: ffi::vectorcallfunc,
     wrapped: Py<PyAny>,
     deed: Deed,
@@ -35,12 +35,12 @@ impl PromptFunction {
         &self.deed
     }
 
-    /// How a coroutine of it waits that does.
+    /// How its coroutines wait. Only for one that waits.
     pub(super) fn wait(&self) -> &'static Wait {
         self.deed.wait.expect("it waits")
     }
 
-    /// The coroutine in Python for these arguments, the object among them.
+    /// Makes the coroutine in Python for the object and these arguments.
     ///
     /// # Errors
     /// What the function raises.
@@ -80,13 +80,13 @@ impl PromptFunction {
         }
     }
 
-    /// What looks at its class sees Python's.
+    /// Code that asks for its class gets Python's.
     #[getter]
     fn __class__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         names::FUNCTION_TYPE.get(py).cloned()
     }
 
-    // These two are known by name here, and done by the slots below.
+    // These two can be called by name; the interpreter uses the slots below.
 
     fn __get__<'py>(
         slf: &Bound<'py, Self>,
@@ -108,14 +108,14 @@ impl PromptFunction {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let kwargs = kwargs.map_or(ptr::null_mut(), Bound::as_ptr);
-        // SAFETY: live objects, of the types that it wants.
+        // SAFETY: live objects, of the types that it expects.
         unsafe {
             let answer = ffi::PyVectorcall_Call(slf.as_ptr(), args.as_ptr(), kwargs);
             Bound::from_owned_ptr_or_err(slf.py(), answer)
         }
     }
 
-    /// What is no attribute of its own is one of the function in Python.
+    /// Attributes that it does not have itself are the function's in Python.
     fn __getattr__<'py>(&self, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = name.py();
         let name = name.cast::<pyo3::types::PyString>()?;
@@ -129,7 +129,7 @@ impl PromptFunction {
         Ok(self.wrapped.bind(py).repr()?.into_any().unbind())
     }
 
-    /// Copies and pickles name it.
+    /// Copies and pickles refer to it by name.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.wrapped.bind(py).getattr(intern!(py, "__qualname__"))
     }
@@ -139,14 +139,16 @@ impl PromptFunction {
     }
 }
 
-/// Makes the class one of functions and methods for the interpreter. Before objects are made.
+/// Makes the interpreter treat the class as one of functions that can be methods. To be called before objects are
+/// made.
 pub(super) fn export(py: Python<'_>) -> PyResult<()> {
     let deed = primitives::DEEDS[0];
     let sample = Bound::new(py, PromptFunction::of(py.None(), deed))?;
     let place = ptr::from_ref(&sample.get().call).addr() - sample.as_ptr().addr();
     let class = PromptFunction::type_object_raw(py);
-    // SAFETY: the class's own type object, which nobody has used yet. At that place objects have a function as
-    // PEP 590 wants it; and as one of a function in Python, `__get__` binds what is found in a class to the object.
+    // SAFETY: the class's own type object, which nobody has used yet. Objects have a function of the kind that PEP
+    // 590 asks for at that offset. `__get__` binds what is found in a class to the object, as a Python function's
+    // does, which is what the flag for methods promises.
     unsafe {
         (*class).tp_vectorcall_offset = place.cast_signed();
         (*class).tp_call = Some(ffi::PyVectorcall_Call);
@@ -176,13 +178,13 @@ unsafe fn add_flags(class: *mut ffi::PyTypeObject, flags: c_ulong) {
     }
 }
 
-// SAFETY: as CPython declares it (cpython/classobject.h). In CPython's headers, not in PyO3's.
+// SAFETY: as CPython declares it (cpython/classobject.h). PyO3 does not declare it.
 unsafe extern "C" {
     fn PyMethod_New(function: *mut ffi::PyObject, object: *mut ffi::PyObject)
     -> *mut ffi::PyObject;
 }
 
-/// As a function in Python does it.
+/// `__get__` of a Python function.
 unsafe extern "C" fn bind(
     function: *mut ffi::PyObject,
     object: *mut ffi::PyObject,
@@ -235,7 +237,7 @@ unsafe extern "C" fn vectorcall(
     }
 }
 
-/// The arguments besides the object, if any is not `None`.
+/// The arguments after the object; none if all of them are `None`.
 ///
 /// # Safety
 /// They are live objects.

@@ -1,11 +1,12 @@
-//! Coroutine functions that are mostly done at once, as `async with lock` is, and native then.
+//! Coroutine functions that usually finish at once, as `async with lock` does, and are native then.
 //!
-//! Behind each stands a coroutine function in Python, which means the same. It is asked where something has to be
-//! waited for (more than one future, as for a lock that is taken: `waiting.rs`), by objects of derived classes, with
-//! other arguments, and by who looks closer at a coroutine than an `await` does. So what can be seen of it is Python's. What is done at once knows nothing of methods that a program
-//! replaces on one object (docs/primitives.md).
+//! Behind each stands a coroutine function in Python that does the same. It is called where more has to be waited for
+//! than one future (which is native too, as for a lock that is taken: `waiting.rs`), for objects of derived classes,
+//! with other arguments, and when code asks a coroutine for more than an `await` does. So all that can be seen of the
+//! coroutine is Python's. What is done at once ignores methods that a program replaces on one object
+//! (docs/primitives.md).
 //!
-//! All of it runs on whatever thread calls it.
+//! All of this runs on whatever thread calls it.
 
 mod coroutine;
 mod function;
@@ -17,23 +18,24 @@ use pyo3::prelude::*;
 pub(crate) use function::PromptFunction;
 pub(crate) use waiting::Wait;
 
-/// What is done at once.
+/// The native implementation of one coroutine function.
 #[derive(Clone, Copy)]
 pub(crate) struct Deed {
-    /// Of the coroutine function in Python.
+    /// The qualified name of the coroutine function in Python.
     pub(crate) qualname: &'static str,
     /// How many arguments it has besides the object.
     pub(crate) arguments: usize,
-    /// Whether it is for this object.
+    /// Whether it can be used for this object.
     pub(crate) suits: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<bool>,
-    /// Does it, for the result `None`; false if that is not possible now, and nothing has happened. PyO3 does not
-    /// know here that the interpreter is attached, and would put off the end of a `Py`: what is dropped is a `Bound`.
+    /// Does the work, whose result is `None`. Returns false if that is not possible now and nothing has happened.
+    /// PyO3 does not know here that the thread is attached to the interpreter, and would put off the release of a
+    /// `Py`, so only `Bound`s are to be dropped.
     pub(crate) at_once: for<'py> fn(&Bound<'py, PyAny>) -> PyResult<bool>,
-    /// What it does where that was not possible; None: the function in Python knows.
+    /// What to do if that was not possible. None leaves it to the function in Python.
     pub(crate) wait: Option<&'static Wait>,
 }
 
-/// Lets the interpreter call such functions without PyO3's in between.
+/// Lets the interpreter call such functions without PyO3's functions in between.
 ///
 /// # Errors
 /// Out of memory.

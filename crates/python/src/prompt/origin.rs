@@ -1,9 +1,9 @@
-//! Whether coroutines are to record where they were made, as asyncio's debug mode wants it.
+//! Whether coroutines are to record where they were made, which asyncio's debug mode asks for.
 //!
-//! `sys.get_coroutine_origin_tracking_depth()` says so, but costs a tenth of an `async with`. The
-//! number is a field of the thread's state, at a place that differs between releases: it is found
-//! by setting the depth to two numbers and looking for them. Where that fails, the function is
-//! called.
+//! `sys.get_coroutine_origin_tracking_depth()` tells, but costs a tenth of an `async with`. The
+//! number is a field of the thread's state, at an offset that differs between releases. The offset
+//! is found by setting the depth to two numbers in turn and looking for them. Where that fails, the
+//! function is called.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -12,10 +12,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-/// How much of a thread's state is searched: the least that any release has is 280 bytes (3.10).
+/// How many bytes of a thread's state are searched. The smallest state of any release has 280 bytes (3.10).
 const SEARCHED: usize = 256;
 
-/// Numbers that nobody else has there.
+/// Numbers that no other field is likely to have.
 const MARKS: [i32; 2] = [0x5a17_3c21, 0x21c3_71a5];
 
 static PLACE: PyOnceLock<Option<usize>> = PyOnceLock::new();
@@ -55,7 +55,8 @@ fn find(py: Python<'_>) -> PyResult<Option<usize>> {
 #[inline]
 fn number_at(_attached: Python<'_>, place: usize) -> i32 {
     // SAFETY: a thread that is attached has a state, and `place` is a multiple of a number's size inside it. Other
-    // threads write to some of what `find` looks through, as to the list of all threads: so the load is atomic.
+    // threads write to some of the fields that `find` looks through, such as those of the list of all threads, so the
+    // load is atomic.
     unsafe {
         let number = ffi::PyThreadState_Get().byte_add(place).cast();
         AtomicI32::from_ptr(number).load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! A coroutine that waits for one future, as that of a taken lock does, and needs no frame for it.
+//! A coroutine that waits for one future, as for a lock that is taken, and needs no Python frame for it.
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -8,37 +8,38 @@ use crate::{names, tasks};
 
 type Any<'py> = Bound<'py, PyAny>;
 
-/// A wait that is native too, while nobody looks closer.
+/// A wait that is native too, until some code asks the coroutine for more than an `await` does.
 pub(crate) struct Wait {
-    /// A future of which the object knows that somebody waits for it; `None` leaves it all to the function in Python.
+    /// Makes a future and adds it to those that wait for the object. `None` leaves all of it to the function in
+    /// Python.
     pub(crate) begin: for<'py> fn(&Any<'py>) -> PyResult<Option<Any<'py>>>,
-    /// What follows once the future has a result: object, future.
+    /// What to do once the future has a result. The arguments are the object and the future.
     pub(crate) end: for<'py> fn(&Any<'py>, &Any<'py>) -> PyResult<()>,
-    /// Makes the coroutine in Python that does the same, and what is to be done if the future has none: of object,
-    /// future, and what it awaits in its place.
+    /// Makes the coroutine in Python that does the same, and also what is to be done if the future has no result. The
+    /// arguments are the object, the future, and what to await in the future's place.
     pub(crate) in_python: &'static names::Imported,
 }
 
-/// Whose future has been given to the task above.
+/// A wait whose future has been given to the task that runs the coroutine.
 pub(super) struct Waiting {
     object: Py<PyAny>,
     future: Py<PyAny>,
 }
 
-/// What has become of a coroutine that could not do it at once.
+/// What becomes of a coroutine that could not do its work at once.
 pub(super) enum Begun<'py> {
-    /// It waits, and the task above is to wait for this.
+    /// It waits, and its task is to wait for this future.
     Waits(Waiting, Any<'py>),
-    /// The coroutine in Python waits, or will.
+    /// The coroutine in Python is to wait.
     InPython(Any<'py>),
-    /// It is a matter of the function in Python.
+    /// It is left to the function in Python.
     Not,
 }
 
 /// Begins to wait.
 ///
 /// # Errors
-/// What lining up raises.
+/// What `Wait::begin` raises.
 pub(super) fn begin<'py>(wait: Option<&Wait>, object: &Any<'py>) -> PyResult<Begun<'py>> {
     let Some(wait) = wait else {
         return Ok(Begun::Not);
@@ -47,7 +48,7 @@ pub(super) fn begin<'py>(wait: Option<&Wait>, object: &Any<'py>) -> PyResult<Beg
         return Ok(Begun::Not);
     };
     if !tasks::give(&future) {
-        // asyncio's, which its own tasks wait for faster as they are.
+        // A future of asyncio's, which its own tasks wait for faster directly.
         let made = wait.in_python.get(object.py())?;
         return crate::ffi::vectorcall(made, [object, &future, &future], None).map(Begun::InPython);
     }
@@ -65,7 +66,7 @@ impl Waiting {
         tasks::has_result(self.future.bind(py))
     }
 
-    /// Does what follows on its wait.
+    /// Does what follows the wait.
     ///
     /// # Errors
     /// What that raises.
@@ -75,7 +76,7 @@ impl Waiting {
         (wait.end)(&object, &future)
     }
 
-    /// The coroutine in Python, as far as this one has come: the future has been given.
+    /// The coroutine in Python, advanced to where this one is: it has given the future to its task.
     ///
     /// # Errors
     /// Out of memory; `KeyboardInterrupt`.

@@ -1,5 +1,5 @@
-//! How a TLS connection ends: `close()`, `abort()`, the peer's farewell or disappearance, errors,
-//! time-outs, and the loss of the lower transport.
+//! How a TLS connection ends: `close()`, `abort()`, the peer's `close_notify` or disappearance,
+//! errors, time-outs, and the loss of the lower transport.
 
 use std::mem;
 
@@ -13,7 +13,7 @@ use super::{TlsProtocol, handshake, socket, write};
 use crate::loop_::exception_handler;
 use crate::{errors, ffi, log, names};
 
-/// The program is done with the connection, or the peer has said farewell.
+/// The program is done with the connection, or the peer has sent `close_notify`.
 pub(super) fn close(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let this = slf.get();
     match this.with(|inner| inner.machine.close())? {
@@ -26,7 +26,7 @@ pub(super) fn close(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     }
 }
 
-/// The end without farewell, with `error` for `connection_lost`.
+/// Ends the connection without `close_notify`, with `error` for `connection_lost`.
 pub(super) fn abort(slf: &Bound<'_, TlsProtocol>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
     let this = slf.get();
     if this.with(|inner| inner.machine.abort())? {
@@ -44,7 +44,7 @@ pub(super) fn abort_lower(
     let Some(lower) = this.lower(py) else {
         return Ok(());
     };
-    // asyncio's own transports and ours have the first; the second takes no error.
+    // asyncio's own transports and ours have `_force_close`; `abort` takes no error.
     match lower.getattr_opt(intern!(py, "_force_close"))? {
         Some(force_close) => force_close.call1((error,)),
         None => lower.call_method0(intern!(py, "abort")),
@@ -52,8 +52,8 @@ pub(super) fn abort_lower(
     .map(drop)
 }
 
-/// An error that the connection does not survive. OpenSSL may have an alert for the peer that says
-/// what was wrong: it is sent if that can be done at once.
+/// Ends the connection with an error. OpenSSL may have an alert that tells the peer what was wrong;
+/// it is sent if that can be done at once.
 ///
 /// # Errors
 /// The error itself if it ends the loop.
@@ -68,7 +68,7 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
     if let Some(lower) = &lower
         && write::hand_over(this, py).is_ok()
     {
-        // Our own transport gathers what is written, and sends before it says how much is left.
+        // Our own transport gathers what is written, but sends it before it tells how much is left.
         let _ = lower.call_method0(intern!(py, "get_write_buffer_size"));
         let _ = this.is_blocked(py);
     }
@@ -93,7 +93,7 @@ pub(super) fn fatal(slf: &Bound<'_, TlsProtocol>, error: PyErr, message: &str) -
     )
 }
 
-/// Has an error on the way end the connection, and not reach the caller.
+/// Turns an error into the end of the connection, so that it does not reach the caller.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt`.
@@ -101,7 +101,7 @@ pub(super) fn survive(slf: &Bound<'_, TlsProtocol>, result: PyResult<()>) -> PyR
     result.or_else(|error| fatal(slf, error, "Fatal error on SSL protocol"))
 }
 
-/// Reads what has arrived, writes what is queued, then says farewell.
+/// Reads what has arrived, writes what is queued, then sends `close_notify`.
 pub(super) fn flush(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let drained = loop {
         match read::receive(slf)? {
@@ -119,7 +119,7 @@ pub(super) fn flush(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     Ok(())
 }
 
-/// Goes on with the farewell.
+/// Goes on with the exchange of `close_notify`.
 pub(super) fn shutdown(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
@@ -138,13 +138,13 @@ pub(super) fn shutdown(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
             let sent = write::send(slf);
             survive(slf, sent)
         }
-        // The peer goes on sending. Nobody reads that; what is written still leaves.
+        // The peer goes on sending. Nobody reads that; what was written is still sent.
         Some(Err(error)) if is_late_data(py, &error) => finish(slf, false),
         Some(Err(error)) => fatal(slf, error, "Fatal error on transport"),
     }
 }
 
-/// Whether OpenSSL found data where it looked for the peer's farewell.
+/// Whether OpenSSL found data where it expected the peer's `close_notify`.
 fn is_late_data(py: Python<'_>, error: &PyErr) -> bool {
     error
         .value(py)
@@ -156,13 +156,13 @@ fn is_late_data(py: Python<'_>, error: &PyErr) -> bool {
         })
 }
 
-/// The last records leave, and the lower transport is closed. `parted`: the peer has said farewell,
-/// or has gone.
+/// Sends the last records and closes the lower transport. `parted`: the peer has sent
+/// `close_notify`, or has gone.
 fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
     if this.is_blocked(py)? {
-        // The farewell has not left yet: once more when it has.
+        // Our `close_notify` has not been sent yet: this is called again when it has.
         finish_later(slf, parted)?;
         let waits = socket::wait_for_room(slf);
         return survive(slf, waits);
@@ -170,8 +170,8 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     if socket::is_kernel_sending(this)?
         && this.with(|inner| !mem::replace(&mut inner.left, true))?
     {
-        // The kernel has taken the last record, but at close(2) it forgets what it has not given to TCP. Once there
-        // is room again, the record has left.
+        // The kernel has taken the last record, but at close(2) it drops what it has not passed to TCP. Once there is
+        // room again, the record has been passed on.
         finish_later(slf, parted)?;
         let sent = write::send(slf);
         let waits = sent.and_then(|()| socket::start_to_wait(slf));
@@ -188,7 +188,7 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     let Some(lower) = this.lower(py) else {
         return Ok(());
     };
-    // What was written leaves first. A peer that does not read can make that take for ever.
+    // What was written is sent first. A peer that does not read can delay that for ever.
     if this.with(|inner| inner.timer.is_none())? {
         TlsProtocol::start_timer(slf, &this.shutdown_timeout)?;
     }
@@ -200,7 +200,7 @@ fn finish(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     }
 }
 
-/// [`finish`] is to be called again, before long.
+/// Sees to it that [`finish`] is called again, within the time limit.
 fn finish_later(slf: &Bound<'_, TlsProtocol>, parted: bool) -> PyResult<()> {
     let this = slf.get();
     this.with(|inner| inner.parted = Some(parted))?;
@@ -261,7 +261,7 @@ pub(super) fn eof(slf: &Bound<'_, TlsProtocol>) -> PyResult<bool> {
     }
 }
 
-/// The handshake or the farewell takes too long.
+/// The handshake or the exchange of `close_notify` takes too long.
 pub(super) fn timed_out(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();

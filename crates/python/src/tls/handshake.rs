@@ -79,17 +79,17 @@ fn complete(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
                 "Fatal error: protocol.connection_made() call failed.",
             );
         }
-        // Who receives is asked once more: connection_made() may have changed the protocol.
+        // The protocol is looked up again: connection_made() may have changed it.
         if let Some(protocol) = this.protocol(py)? {
             this.set_protocol(&protocol)?;
         }
     }
     wake(slf, None)?;
-    // Records may have come with the last ones of the handshake.
+    // Records may have arrived with the last ones of the handshake.
     TlsProtocol::step(slf)
 }
 
-/// What `get_extra_info` knows from now on.
+/// Sets what `get_extra_info` returns from now on.
 fn describe(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     let extra = this.extra.bind(py);
     let Some(sslobj) = this.with_codec(|codec| codec.sslobj().bind(py).clone())? else {
@@ -118,7 +118,7 @@ pub(super) fn fail(slf: &Bound<'_, TlsProtocol>, error: PyErr) -> PyResult<()> {
     wake(slf, Some(value))
 }
 
-/// The connection was lost; if somebody still waits for the handshake it was lost before the end.
+/// The connection was lost. If somebody still waits for the handshake, it was lost before the handshake ended.
 pub(super) fn give_up(
     slf: &Bound<'_, TlsProtocol>,
     error: Option<Bound<'_, PyAny>>,
@@ -132,8 +132,8 @@ pub(super) fn give_up(
     wake(slf, error)
 }
 
-/// Tells who waits for the handshake. For an accepted connection nobody does: as in asyncio a
-/// failure is reported in debug mode.
+/// Wakes the one who waits for the handshake. For an accepted connection nobody does; as in
+/// asyncio, a failure is reported in debug mode.
 fn wake(slf: &Bound<'_, TlsProtocol>, error: Option<Bound<'_, PyAny>>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();

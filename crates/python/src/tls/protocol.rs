@@ -23,24 +23,25 @@ use crate::owner::{Ownership, ThreadBound, WrongThread};
 #[pyclass(frozen, weakref, module = "oxlip._native")]
 pub(crate) struct TlsProtocol {
     pub(super) event_loop: Py<EventLoop>,
-    /// `sslcontext`, and after the handshake what `get_extra_info` says about it.
+    /// `sslcontext`, and after the handshake what `get_extra_info` returns about it.
     pub(super) extra: Py<PyDict>,
     /// In seconds, as the program gave them.
     pub(super) handshake_timeout: Py<PyAny>,
     pub(super) shutdown_timeout: Py<PyAny>,
     pub(super) inner: ThreadBound<Inner>,
-    /// Those of both buffers, to every thread.
+    /// The limits of both buffers, readable by every thread.
     limits: Mutex<Limits>,
     /// The transport below, until it is lost. Any thread may ask it for its extra information.
     lower: Mutex<Option<Py<PyAny>>>,
-    /// What `is_closing()` says, to every thread; true before the machine knows where another one has closed.
+    /// What `is_closing()` returns, on every thread. If another thread has closed, it is true before the state
+    /// machine knows.
     closing: AtomicBool,
-    /// Whether the program holds reading back: for `is_reading()`, to every thread.
+    /// Whether the program has paused reading: for `is_reading()`, on every thread.
     pub(super) paused: AtomicBool,
     _counted: Counted,
 }
 
-/// The low and the high mark of each buffer, in bytes.
+/// The low and the high water mark of each buffer, in bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub(super) read: (usize, usize),
@@ -56,14 +57,14 @@ impl Limits {
     }
 }
 
-/// What changes. Python code never runs while it is borrowed.
+/// The mutable state. Python code never runs while it is borrowed.
 pub(super) struct Inner {
     pub(super) machine: Tls,
-    /// Gone once the connection is lost and the program has said that it is done with it.
+    /// None once the connection is lost and the program has said that it is done with it.
     codec: Option<Arc<Codec>>,
     /// The program has closed a closing connection: it will ask for nothing any more.
     done_with: bool,
-    /// What the program has written and the codec has not taken, with how much of it is done.
+    /// What the program has written and the codec has not taken yet, and how much of each piece is done.
     pub(super) queue: VecDeque<(Chunk, usize)>,
     pub(super) protocol: Option<Py<PyAny>>,
     pub(super) receiver: Receiver,
@@ -76,15 +77,15 @@ pub(super) struct Inner {
     pub(super) began: Option<f64>,
     /// The codec is at work. A callback of the context that uses the transport finds this set.
     busy: bool,
-    /// The kernel may make the records, or does (`socket.rs`).
+    /// The kernel may encrypt, or does (`socket.rs`).
     pub(super) kernel: bool,
-    /// The farewell is over but for ours, which has not left: what `end::finish` is to be told.
+    /// All that is left of the shutdown is to send our own `close_notify`: the argument for `end::finish`.
     pub(super) parted: Option<bool>,
-    /// Room was waited for after the last record (`end::finish`).
+    /// The wait for room after the last record is over (`end::finish`).
     pub(super) left: bool,
-    /// A file is sent past the connection: the program cannot write.
+    /// A file is being sent past the codec, so the program cannot write.
     pub(super) reserved: bool,
-    /// What is waited with for room in the socket.
+    /// The descriptor with which the connection waits for room in the socket.
     pub(super) room: Option<OwnedFd>,
 }
 
@@ -100,7 +101,7 @@ impl Inner {
 }
 
 impl TlsProtocol {
-    /// Makes the calling thread the connection's owner.
+    /// Makes the calling thread the owner of the connection.
     ///
     /// # Errors
     /// asyncio's `RuntimeError` if another thread runs the loop or is inside this connection.
@@ -182,9 +183,9 @@ impl TlsProtocol {
             .map_or(Ok(0), |codec| codec.pending_out(py))
     }
 
-    /// The program has closed a connection that was closing before: once it is lost nothing is
-    /// kept for `get_extra_info`, so that a protocol that refers to its transport costs nothing.
-    /// asyncio lets go at the same moment.
+    /// The program has closed a connection that was already closing: once it is lost, nothing is
+    /// kept for `get_extra_info`, so that a protocol that refers to its transport keeps nothing
+    /// alive. asyncio drops everything at the same moment.
     pub(super) fn be_done_with(&self, py: Python<'_>) -> PyResult<()> {
         self.with(|inner| inner.done_with = true)?;
         self.let_go(py)
@@ -227,8 +228,9 @@ impl TlsProtocol {
     fn arrived(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         if this.with(|inner| inner.busy)? {
-            // Inside a callback of the context. What is at work further up the stack may not look again;
-            // it is over in the next tick, or, where the callback itself runs ticks, in a later one.
+            // This is inside a callback of the context. The call that is in progress further up the stack may not
+            // look for records again; it has returned in the next tick, or in a later one if the callback itself runs
+            // ticks.
             let step = slf.getattr(intern!(slf.py(), "_step"))?;
             return this.call_soon(slf.py(), &step, &[]);
         }
@@ -243,7 +245,7 @@ impl TlsProtocol {
         *self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the machine change its limits.
+    /// Lets the state machine change its limits.
     pub(super) fn set_limits(&self, set: impl FnOnce(&mut Tls)) -> PyResult<()> {
         let limits = self.with(|inner| {
             set(&mut inner.machine);
@@ -269,7 +271,7 @@ impl TlsProtocol {
         self.with(|inner| inner.protocol.as_ref().map(|it| it.bind(py).clone()))
     }
 
-    /// Gives the callbacks to another protocol.
+    /// Directs the callbacks to another protocol.
     pub(super) fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         let receiver = Receiver::of(protocol)?;
         let before = self.with(|inner| {
@@ -313,7 +315,7 @@ impl TlsProtocol {
         cancel(py, self.with(|inner| inner.timer.take())?)
     }
 
-    /// Does what the records that have arrived are for.
+    /// Processes the records that have arrived, according to the state of the connection.
     pub(super) fn step(slf: &Bound<'_, Self>) -> PyResult<()> {
         match slf.get().with(|inner| inner.machine.step())? {
             Step::Nothing => Ok(()),
@@ -396,7 +398,7 @@ impl TlsProtocol {
         Ok(made)
     }
 
-    /// What the program's protocol gets; `None` once the connection is lost.
+    /// The transport that the program's protocol gets; `None` once the connection is lost.
     #[getter]
     fn transport(&self, py: Python<'_>) -> PyResult<Option<Py<TlsTransport>>> {
         self.with(|inner| inner.transport.as_ref().map(|it| it.clone_ref(py)))
@@ -408,7 +410,7 @@ impl TlsProtocol {
         self.lower(py)
     }
 
-    /// The lower transport is there: shakes hands.
+    /// The lower transport is connected: begins the handshake.
     fn connection_made(slf: &Bound<'_, Self>, transport: Bound<'_, PyAny>) -> PyResult<()> {
         let _owned = slf.get().own()?;
         handshake::begin(slf, transport)
@@ -421,7 +423,7 @@ impl TlsProtocol {
         end::lost(slf, exc)
     }
 
-    /// Records of the peer's.
+    /// Records from the peer.
     fn data_received(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let this = slf.get();
         let _owned = this.own()?;
@@ -438,7 +440,7 @@ impl TlsProtocol {
         end::eof(slf)
     }
 
-    /// The lower transport has enough to send.
+    /// The lower transport's write buffer is full.
     fn pause_writing(&self) -> PyResult<()> {
         self.with(|inner| inner.machine.lower_full())
     }

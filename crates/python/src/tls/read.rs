@@ -9,7 +9,7 @@ use super::codec::End;
 use super::{TlsProtocol, end, write};
 use crate::loop_::Receiver;
 
-/// How far a pass has come.
+/// How far reading has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
     /// The program does not want to read, or the connection has ended.
@@ -20,11 +20,11 @@ pub(super) enum Received {
     All,
 }
 
-/// Gives the protocol what can be decrypted, sends what that led to, and holds the lower transport
-/// back if it brings more than the program reads. An error ends the connection.
+/// Passes what can be decrypted to the protocol, sends what results from that, and pauses the lower
+/// transport if it delivers more than the program reads. An error ends the connection.
 ///
 /// # Errors
-/// What is no `Exception`, such as a `CancelledError` of the protocol's: as with asyncio it is for the
+/// An exception of the protocol that is no `Exception`, such as a `CancelledError`: as with asyncio it goes to the
 /// caller, and the lower transport reports it and ends.
 pub(super) fn receive(slf: &Bound<'_, TlsProtocol>) -> PyResult<Received> {
     let received = deliver(slf).and_then(|received| {
@@ -92,7 +92,7 @@ fn deliver_into(slf: &Bound<'_, TlsProtocol>, protocol: &Bound<'_, PyAny>) -> Py
     };
     let filled = filled?;
     if filled.end.is_none() {
-        // As in asyncio the rest waits for the next tick.
+        // As in asyncio, the rest waits for the next tick.
         this.call_soon(py, &slf.getattr(intern!(py, "_step"))?, &[])?;
     }
     if filled.filled > 0 {
@@ -116,7 +116,7 @@ fn finish(slf: &Bound<'_, TlsProtocol>, end: End) -> PyResult<Received> {
     }
 }
 
-/// Stops the lower transport from reading, or lets it read on.
+/// Pauses or resumes reading on the lower transport.
 pub(super) fn hold_back(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();

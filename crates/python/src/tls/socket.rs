@@ -1,8 +1,8 @@
-//! The socket below a connection, where it is that of a stream of ours: for the records that bypass
-//! the transport when the kernel encrypts (`codec/kernel.rs`), for the wait until the socket has
-//! room for them, and for files that the kernel encrypts.
+//! The socket below a connection, if the transport below is a stream of ours. It is needed when the
+//! kernel encrypts: for the records that bypass the transport (`codec/kernel.rs`), for waiting
+//! until the socket has room for them, and for files.
 //!
-//! On the loop's thread, by the connection's owner.
+//! All of this runs on the loop's thread, called by the owner of the connection.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -18,12 +18,13 @@ use crate::transport::{self, Link, StreamTransport};
 /// OpenSSL's `SSL_OP_ENABLE_KTLS`; `ssl.OP_ENABLE_KTLS` since Python 3.12.
 const ENABLE_KTLS: u64 = 1 << 3;
 
-/// Lets the kernel make the records if the program has asked for it, and the transport below has a socket for it.
+/// Lets the kernel encrypt if the program has asked for it and the transport below has a suitable socket.
 pub(super) fn allow_kernel(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     let Some(context) = this.extra.bind(py).get_item("sslcontext")? else {
         return Ok(());
     };
-    // Not by `SSLContext.options`, which makes an object of its own kind of it. A context of the program's kind has none.
+    // Not `SSLContext.options`, which makes an object of a class of its own from the number. A context of a foreign
+    // class has no options.
     let options = names::SSL_CONTEXT
         .get(py)?
         .getattr(intern!(py, "options"))
@@ -39,14 +40,14 @@ pub(super) fn allow_kernel(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Whether the kernel makes the records.
+/// Whether the kernel encrypts.
 pub(super) fn is_kernel_sending(this: &TlsProtocol) -> PyResult<bool> {
     this.with(|inner| inner.kernel && inner.codec().is_some_and(Codec::is_kernel_sending))
 }
 
 impl TlsProtocol {
-    /// As [`TlsProtocol::with_codec`]; the kernel's half, if there is one, gets the socket, unless something waits to be
-    /// sent before.
+    /// As [`TlsProtocol::with_codec`]. The kernel's half, if there is one, gets the socket, unless something else has
+    /// to be sent first.
     pub(super) fn with_socket<R>(
         &self,
         py: Python<'_>,
@@ -64,7 +65,7 @@ impl TlsProtocol {
         })
     }
 
-    /// Whether a record is still kept that only the socket itself takes; sends it if it can be sent now.
+    /// Whether a record is still kept that must go directly to the socket; sends it if that is possible now.
     pub(super) fn is_blocked(&self, py: Python<'_>) -> PyResult<bool> {
         if self.with(|inner| inner.is_blocked())? {
             self.with_socket(py, |_| ())?;
@@ -73,14 +74,14 @@ impl TlsProtocol {
     }
 }
 
-/// Where a record is kept: waits until there is room for it.
+/// If such a record is kept, waits until there is room for it.
 ///
 /// # Errors
-/// Why the kernel sends nothing any more.
+/// The reason why the kernel sends nothing any more.
 pub(super) fn wait_for_room(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let this = slf.get();
     if this.with(|inner| inner.reserved)? {
-        return Ok(()); // Once more when the file is sent.
+        return Ok(()); // This is done when the file has been sent.
     }
     let was_blocked = this.with(|inner| inner.is_blocked() || inner.room.is_some())?;
     let blocked = this.is_blocked(slf.py())?;
@@ -92,17 +93,17 @@ pub(super) fn wait_for_room(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     }
     stop_waiting(this, slf.py())?;
     if was_blocked || this.with(|inner| inner.parted.is_some())? {
-        // A farewell may have waited for that.
+        // The `close_notify` may have waited for that.
         let step = slf.getattr(intern!(slf.py(), "_step"))?;
         return this.call_soon(slf.py(), &step, &[]);
     }
     Ok(())
 }
 
-/// Waits until the socket has room, once; then takes the next step.
+/// Waits once until the socket has room; then takes the next step.
 ///
 /// # Errors
-/// There is no descriptor for it.
+/// No descriptor is left for it.
 pub(super) fn start_to_wait(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
@@ -112,7 +113,7 @@ pub(super) fn start_to_wait(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let Some(lower) = stream(this, py) else {
         return Ok(());
     };
-    // Nobody may wait for a transport's own descriptor.
+    // It is not allowed to wait for a transport's own descriptor.
     let Some(socket) = transport::duplicate(&lower)? else {
         return Ok(());
     };
@@ -135,11 +136,12 @@ pub(super) fn stop_waiting(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     stopped.map(drop)
 }
 
-/// Refuses writes from now on, and lets `sender` (`transport/reserve.rs`) begin when everything written has been sent.
+/// Refuses writes from now on, and lets `sender` (`transport/reserve.rs`) begin once everything written has been
+/// sent.
 ///
 /// # Errors
-/// `RuntimeError` if the connection is closing, or a file is on its way; asyncio's `SendfileNotAvailableError` if it is not
-/// the kernel that encrypts, or a record has to leave first.
+/// `RuntimeError` if the connection is closing or a file is being sent; asyncio's `SendfileNotAvailableError` if it
+/// is not the kernel that encrypts, or a record has to be sent first.
 pub(super) fn reserve(slf: &Bound<'_, TlsProtocol>, sender: Bound<'_, PyAny>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
@@ -162,7 +164,7 @@ pub(super) fn reserve(slf: &Bound<'_, TlsProtocol>, sender: Bound<'_, PyAny>) ->
     this.with(|inner| inner.reserved = true)
 }
 
-/// Ends [`reserve`]: writes are taken again.
+/// Ends [`reserve`]: writes are accepted again.
 pub(super) fn unreserve(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let this = slf.get();
     this.with(|inner| inner.reserved = false)?;

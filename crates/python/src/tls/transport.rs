@@ -18,7 +18,7 @@ use crate::transport::TransportBase;
 
 /// An encrypted byte stream; as `asyncio.Transport`.
 ///
-/// Python programs look for "ssl" in the name of the class, as they find it in asyncio's.
+/// Python programs look for "ssl" in the name of the class, because asyncio's has it.
 #[pyclass(
     name = "SSLTransport",
     frozen,
@@ -52,7 +52,7 @@ impl TlsTransport {
 
 #[pymethods]
 impl TlsTransport {
-    /// `loop.start_tls()` takes it: TLS in TLS.
+    /// `loop.start_tls()` accepts it, for TLS in TLS.
     #[classattr]
     #[expect(non_upper_case_globals, reason = "asyncio's name")]
     const _start_tls_compatible: bool = true;
@@ -112,7 +112,7 @@ impl TlsTransport {
 
     // Writing
 
-    /// Encrypts and sends bytes, or keeps what the system does not take at once. Never blocks.
+    /// Encrypts and sends bytes, and keeps what the system does not take at once. Never blocks.
     fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<()> {
         if !(data.is_instance_of::<PyBytes>()
             || data.is_instance_of::<PyByteArray>()
@@ -152,7 +152,7 @@ impl TlsTransport {
         write::write(tls, &pieces)
     }
 
-    /// TLS has no half-closed connections that asyncio would support.
+    /// asyncio does not support half-closed TLS connections.
     #[expect(clippy::unused_self, reason = "a method of asyncio's interface")]
     fn write_eof(&self) -> PyResult<()> {
         Err(PyNotImplementedError::new_err(()))
@@ -192,7 +192,7 @@ impl TlsTransport {
         write::control(tls)
     }
 
-    /// What asyncio's `sendfile()` asks before it waits for room.
+    /// asyncio's `sendfile()` reads it before it waits for room.
     #[getter]
     fn _protocol_paused(&self) -> PyResult<bool> {
         self.tls
@@ -202,7 +202,7 @@ impl TlsTransport {
 
     // Sending a file past the connection: socket.rs
 
-    /// What `loop.sendfile()` may do: leave it to the kernel where that encrypts, otherwise read and write.
+    /// What `loop.sendfile()` may do: leave the file to the kernel if that encrypts, otherwise read and write.
     #[getter]
     fn _sendfile_compatible<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let mode = match socket::is_kernel_sending(self.tls.get())? {
@@ -226,7 +226,7 @@ impl TlsTransport {
 
     // Ending
 
-    /// Says farewell to the peer once everything written has been sent, then closes.
+    /// Sends `close_notify` once everything written has been sent, then closes.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let py = slf.py();
         let tls = slf.get().tls.bind(py);
@@ -266,7 +266,7 @@ impl TlsTransport {
 
     // What it is
 
-    /// Gives the callbacks to another protocol.
+    /// Directs the callbacks to another protocol.
     fn set_protocol(&self, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
         self.tls.get().set_protocol(protocol)
     }
@@ -276,8 +276,8 @@ impl TlsTransport {
         self.tls.get().protocol(py)
     }
 
-    /// `sslcontext`; after the handshake `ssl_object`, `peercert`, `cipher`, `compression`; what
-    /// the lower transport knows.
+    /// `sslcontext`; after the handshake `ssl_object`, `peercert`, `cipher`, `compression`; and
+    /// what the lower transport has.
     #[pyo3(signature = (name, default = None))]
     fn get_extra_info<'py>(
         &self,
@@ -319,7 +319,7 @@ impl TlsTransport {
         Ok(PyString::new(py, &format!("<{name}{closing}{over}>")))
     }
 
-    // No __clear__: every cycle through this goes on through the protocol, which has one.
+    // There is no __clear__: every cycle through this object also goes through the protocol, which has one.
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.tls)

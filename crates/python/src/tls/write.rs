@@ -13,11 +13,11 @@ use crate::loop_::exception_handler;
 use crate::transport::{self, StreamTransport};
 use crate::{ffi, log};
 
-/// asyncio warns about a write when this many were dropped before it.
+/// asyncio warns about a dropped write once this many were dropped before it.
 const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 
-/// How much is encrypted before the records are handed over, in bytes: seven full records. With all that TLS
-/// adds, they are still small enough for the C library not to map memory for them.
+/// How much is encrypted before the records are handed over, in bytes: seven full records. Together with TLS's
+/// overhead they are still small enough for the C library not to map memory for them.
 const PART: usize = 7 * 16 * 1024;
 
 /// Encrypts what a program writes, or keeps it until that is possible.
@@ -29,7 +29,7 @@ pub(super) fn write(
     let plan = this.with(|inner| {
         let plan = inner.machine.plan_write();
         match plan {
-            // What waits goes first.
+            // What already waits goes first.
             WritePlan::Encrypt if !inner.queue.is_empty() => WritePlan::Queue,
             plan => plan,
         }
@@ -60,7 +60,7 @@ fn encrypt(
     let this = slf.get();
     let bytes = data.as_slice();
     let mut done = 0;
-    // Not if a piece before this one had to wait, or the lower transport has become full.
+    // Stops if an earlier piece had to wait, or the lower transport has become full.
     while this.with(|inner| inner.queue.is_empty() && inner.machine.may_encrypt())? {
         let part = &bytes[done..bytes.len().min(done + PART)];
         let written = this.with_codec(|codec| {
@@ -96,7 +96,7 @@ pub(super) fn write_queued(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     send(slf)
 }
 
-/// The same, even if the lower transport has no room: it keeps what it cannot send.
+/// The same even if the lower transport has no room, because it keeps what it cannot send.
 pub(super) fn write_everything(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     encrypt_queued(slf, true)?;
     hand_over(slf.get(), slf.py())?;
@@ -140,8 +140,7 @@ fn encrypt_queued(slf: &Bound<'_, TlsProtocol>, everything: bool) -> PyResult<()
     Ok(())
 }
 
-/// Hands the records that are due to the lower transport, and tells the program whether to hold
-/// back.
+/// Hands the pending records to the lower transport, and pauses or resumes the program's writing.
 pub(super) fn send(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     let py = slf.py();
     let this = slf.get();
@@ -154,7 +153,7 @@ pub(super) fn send(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
     control(slf)
 }
 
-/// Hands the records that are due to the lower transport, whatever it says.
+/// Hands the pending records to the lower transport, even if it is full.
 pub(super) fn hand_over(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     let Some(lower) = this.lower(py) else {
         return Ok(());
@@ -183,7 +182,7 @@ pub(super) fn hand_over(this: &TlsProtocol, py: Python<'_>) -> PyResult<()> {
     handed
 }
 
-/// Tells the program to hold back, or that there is room again.
+/// Tells the protocol to pause writing, or that it may resume.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt`; any other exception goes to the exception handler.

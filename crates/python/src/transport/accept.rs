@@ -1,5 +1,5 @@
-//! Listening sockets: connections are accepted natively, and their protocols made by the program's
-//! factory.
+//! Listening sockets: connections are accepted natively, and the program's factory makes their
+//! protocols.
 
 use std::os::fd::RawFd;
 use std::task::Poll;
@@ -22,7 +22,7 @@ use crate::loop_::replaced::clock;
 use crate::loop_::{EventLoop, Resource, Runnable, exception_handler};
 use crate::{context, log, names};
 
-/// A listening socket and what its connections are made with.
+/// A listening socket, and what its connections are made with.
 pub(crate) struct Accepting {
     listener: Listener,
     factory: Py<PyAny>,
@@ -30,7 +30,7 @@ pub(crate) struct Accepting {
     sock: Py<PyAny>,
     family: Py<PyAny>,
     proto: Py<PyAny>,
-    /// Where serving began: every connection begins in a copy of it.
+    /// The context in which serving began: every connection begins in a copy of it.
     context: Py<PyAny>,
 }
 
@@ -59,8 +59,8 @@ pub(crate) fn listen(
     event_loop.get().check_open()?;
     let fd: RawFd = sock.call_method0(intern!(py, "fileno"))?.extract()?;
     let descriptor = begin::duplicate(fd)?;
-    // Accepted sockets inherit it on Linux (inet_csk_clone_lock copies the socket), which saves
-    // one system call for each.
+    // On Linux accepted sockets inherit the option (inet_csk_clone_lock copies the socket), which
+    // saves one system call for each.
     begin::set_nodelay(sock, &descriptor)?;
     let accepting = Accepting {
         listener: Listener::new(backlog),
@@ -103,7 +103,7 @@ pub(crate) fn unlisten(event_loop: &Bound<'_, EventLoop>, key: u64) -> PyResult<
     Ok(())
 }
 
-/// Connections wait: accepts a bounded number of them.
+/// Accepts a bounded number of the connections that wait.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a protocol factory; what a program's own `time()` raises.
@@ -157,10 +157,10 @@ pub(crate) fn accept(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> 
     Ok(())
 }
 
-/// The rest after a shortage is over.
+/// The pause after a shortage is over.
 ///
 /// # Errors
-/// Never, but for a loop that another thread has taken.
+/// None, except for a loop that another thread has taken.
 pub(crate) fn accept_again(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
     event_loop.get().state.with(|state| {
         let resumed = state
@@ -175,7 +175,7 @@ pub(crate) fn accept_again(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResul
 }
 
 /// Makes protocol and transport of an accepted connection. As in asyncio, a factory that fails
-/// costs this connection only, and is reported in debug mode.
+/// affects this connection only, and is reported in debug mode.
 fn welcome(
     event_loop: &Bound<'_, EventLoop>,
     id: Id,
@@ -244,7 +244,7 @@ fn welcome(
     }
 }
 
-/// Debug mode's word about a connection.
+/// Debug mode's log entry for a connection.
 fn log(
     server: &Bound<'_, Server>,
     family: &Bound<'_, PyAny>,
@@ -259,7 +259,8 @@ fn log(
     let sock = extra::borrow(family, SocketType::STREAM, proto, fd)?;
     let peer = sock.call_method0("getpeername");
     let peer = peer.unwrap_or_else(|_| py.None().into_bound(py));
-    // Its text: who keeps the record would keep a number that is soon another's.
+    // The text, not the object: a kept log record would keep an object with a number that soon belongs to another
+    // socket.
     let shown = sock.repr()?.into_any();
     sock.call_method0("close")?;
     let what = [server.clone().into_any(), peer, shown];

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyInt, PyString, PyTuple};
 use rustix::net::AddressFamily;
 
-/// The families whose addresses are known here. Those of others only Python's own sockets
-/// understand.
+/// The families whose addresses are handled here. Those of other families are handled by Python's
+/// own sockets only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     Ipv4,
@@ -36,7 +36,7 @@ impl Family {
     }
 }
 
-/// What `recvfrom()` gives; `None` for a sender that has none.
+/// The address as `recvfrom()` returns it; `None` for a sender without one.
 pub(super) fn to_python<'py>(
     py: Python<'py>,
     address: Option<&Address>,
@@ -48,8 +48,8 @@ pub(super) fn to_python<'py>(
     }
 }
 
-/// A path as `str`, an abstract name, which is not text, as `bytes` with its null byte, `""` for
-/// none.
+/// A path is a `str`; an abstract name, which is not text, is `bytes` with its null byte; no name
+/// is `""`.
 pub(super) fn unix_to_python<'py>(py: Python<'py>, name: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     if name.first() == Some(&0) {
         return Ok(PyBytes::new(py, name).into_any());
@@ -69,7 +69,7 @@ pub(super) fn ip_to_python(py: Python<'_>, addr: SocketAddr) -> PyResult<Bound<'
     }
 }
 
-/// As inet_ntop(3), which shows `::a.b.c.d` (deprecated by RFC 4291) with dots, and Rust does not.
+/// As inet_ntop(3), which shows `::a.b.c.d` (deprecated by RFC 4291) with dots, unlike Rust.
 fn ipv6_text(ip: Ipv6Addr) -> String {
     let segments = ip.segments();
     if segments[..6].iter().all(|&segment| segment == 0) && segments[6] != 0 {
@@ -79,8 +79,7 @@ fn ipv6_text(ip: Ipv6Addr) -> String {
     ip.to_string()
 }
 
-/// The address that a program gave, if it takes no look-up, no guess and no complaint to
-/// understand it.
+/// The address that a program gave, if it can be understood without a look-up, a guess or an error.
 pub(super) fn from_python(family: Family, address: &Bound<'_, PyAny>) -> Option<Address> {
     match family {
         Family::Ipv4 => {
@@ -95,7 +94,7 @@ pub(super) fn from_python(family: Family, address: &Bound<'_, PyAny>) -> Option<
             let mut rest = rest.iter();
             let mut number = || rest.next().map_or(Some(0), |item| integer::<u32>(&item));
             let (flowinfo, scope_id) = (number()?, number()?);
-            // 20 bits, says RFC 3493, and so does Python.
+            // RFC 3493 and Python allow 20 bits.
             (flowinfo <= 0xf_ffff && rest.next().is_none()).then(|| {
                 Address::Ip(SocketAddrV6::new(ip, port, flowinfo.to_be(), scope_id).into())
             })

@@ -63,7 +63,7 @@ fn make(
     unsafe { type_over(&bases, name, size_of::<Layout>(), flags, &slots) }
 }
 
-/// Whether this is one of the classes over those made here. From them nobody derives.
+/// Whether this is one of the classes that derive from those made here. Nothing derives from them.
 fn is_ours(py: Python<'_>, class: *mut ffi::PyTypeObject) -> bool {
     [
         StreamTransport::type_object_raw(py),
@@ -75,8 +75,8 @@ fn is_ours(py: Python<'_>, class: *mut ffi::PyTypeObject) -> bool {
     .contains(&class)
 }
 
-/// Makes an instance for PyO3, which then writes the Rust part. A program that finds this class gets none: it
-/// would have no such part, and not be freed by PyO3's deallocator, on which [`dealloc`] relies.
+/// Makes an instance for PyO3, which then writes the Rust part. A program that finds this class cannot make one: it
+/// would have no Rust part, and would not be freed by PyO3's deallocator, on which [`dealloc`] relies.
 ///
 /// Not `object.__new__`: Python 3.11's allocates the instance's dict when the instance is already known
 /// to the cycle collector, and a collection that this begins would look at a Rust part that is not

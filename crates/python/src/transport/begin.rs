@@ -99,8 +99,8 @@ pub(super) struct Claim<'py> {
     pub(super) sockets: Sockets,
 }
 
-/// Takes the descriptor out of `sock` (`owned`) or duplicates it. If this fails, its owner stays the
-/// same.
+/// Takes the descriptor out of `sock` (`owned`) or duplicates it. If this fails, the descriptor
+/// keeps its owner.
 pub(super) fn claim<'py>(
     event_loop: &Bound<'py, EventLoop>,
     sock: &Bound<'py, PyAny>,
@@ -109,7 +109,7 @@ pub(super) fn claim<'py>(
     owned: bool,
 ) -> PyResult<Claim<'py>> {
     let py = event_loop.py();
-    // Before the descriptor changes hands: on an error the caller still closes it.
+    // This is checked before the descriptor changes its owner: on an error the caller still closes it.
     event_loop.get().check_open()?;
     check_protocol(protocol)?;
     let extra = PyDict::new(py);
@@ -126,13 +126,13 @@ pub(super) fn claim<'py>(
     watch::check_no_transport(event_loop, fd, sock)?;
     let descriptor = duplicate(fd)?;
     let (descriptor, sockets) = if owned {
-        // Same number as before: the duplicate only proved that the socket is open.
+        // The number stays the same: the duplicate only proved that the socket is open.
         drop(descriptor);
         let family = sock.getattr("family")?.unbind();
         let proto = sock.getattr("proto")?.unbind();
         let detached: RawFd = sock.call_method0(intern!(py, "detach"))?.extract()?;
         if detached != fd {
-            // Closed meanwhile, on another thread: the number may be somebody else's by now.
+            // It was closed meanwhile on another thread, and the number may belong to another descriptor by now.
             return Err(os_error(Errno::BADF.into()));
         }
         // SAFETY: `detach()` says that it has given the descriptor away, so this is its only owner.
@@ -164,8 +164,8 @@ pub(super) fn claim<'py>(
     })
 }
 
-/// Turns Nagle's algorithm off where there is one: not on a Unix socket. On others that are not TCP
-/// it fails, and nothing is lost.
+/// Turns Nagle's algorithm off. Unix sockets have none; on other sockets that are not TCP this
+/// fails without harm.
 pub(super) fn set_nodelay(sock: &Bound<'_, PyAny>, descriptor: &OwnedFd) -> PyResult<()> {
     let family: i32 = sock.getattr(intern!(sock.py(), "family"))?.extract()?;
     if family != i32::from(AddressFamily::UNIX.as_raw()) {
@@ -174,7 +174,7 @@ pub(super) fn set_nodelay(sock: &Bound<'_, PyAny>, descriptor: &OwnedFd) -> PyRe
     Ok(())
 }
 
-/// Fails now, and not once the connection is up, if the protocol lacks what every protocol must have.
+/// Fails now, instead of when the connection is up, if the protocol lacks a method that every protocol must have.
 pub(super) fn check_protocol(protocol: &Bound<'_, PyAny>) -> PyResult<()> {
     if usual::is_usual(protocol) {
         return Ok(());
@@ -247,7 +247,7 @@ pub(super) fn connect<'py>(
     Ok(transport)
 }
 
-/// What every transport is made from.
+/// What any transport is made from.
 pub(super) struct Start<'py> {
     pub(super) socket: AnySocket,
     pub(super) role: Role,
@@ -259,8 +259,8 @@ pub(super) struct Start<'py> {
     pub(super) context: Option<Py<PyAny>>,
 }
 
-/// Adopts a descriptor, has its transport made, with what the loop is to know about it, and
-/// schedules `connection_made`.
+/// Adopts a descriptor, has its transport and the loop's entry for it made, and schedules
+/// `connection_made`.
 pub(super) fn start<T>(
     event_loop: &Bound<'_, EventLoop>,
     start: Start<'_>,
@@ -320,8 +320,8 @@ pub(super) fn start<T>(
     Ok(made)
 }
 
-/// Calls `connection_made`, starts reading, and wakes who waits for the connection. asyncio
-/// schedules these as three handles, one right behind the other: nothing can come between them.
+/// Calls `connection_made`, starts reading, and wakes the one who waits for the connection. asyncio
+/// schedules these as three handles, one right after the other, so nothing can come between them.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of the protocol.
@@ -347,7 +347,7 @@ pub(crate) fn begin(event_loop: &Bound<'_, EventLoop>, beginning: Beginning) -> 
         }
     }
     let this = transport.get();
-    // Not before: connection_made() may have changed the protocol.
+    // Not earlier, because connection_made() may have changed the protocol.
     let receiver = match (transport, transport.protocol()) {
         (Link::Stream(_), Some(protocol)) => Receiver::of(&protocol)?,
         _ => Receiver::Protocol,

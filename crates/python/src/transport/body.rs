@@ -1,7 +1,7 @@
-//! What all transports have in common: the loop, the driver's id, the protocol, and how far closing
-//! has come. Each class is a Python type over one [`Body`].
+//! What all transports have in common: the loop, the driver's id, the protocol, and the progress of
+//! closing. Each class is a Python type over one [`Body`].
 //!
-//! Any thread may look at the body; the machine behind its id belongs to the loop's thread.
+//! Any thread may look at the body; the state machine that its id refers to belongs to the loop's thread.
 
 use std::cell::UnsafeCell;
 use std::os::fd::RawFd;
@@ -18,7 +18,7 @@ use super::extra::Sockets;
 use crate::counts::{Counted, Kind};
 use crate::loop_::{EventLoop, State};
 
-/// asyncio warns about writes to a lost connection from this many on.
+/// From this many on, asyncio warns about writes to a lost connection.
 pub(super) const LATE_WRITES_BEFORE_WARNING: u32 = 5;
 
 /// The native part of a transport.
@@ -27,16 +27,16 @@ pub(crate) struct Body {
     pub(super) id: Id,
     /// Where the protocol's callbacks run: a copy of the context in which the connection was made.
     pub(super) context: Py<PyAny>,
-    /// Whether `connection_made` and every `connection_lost` run there, too, as with asyncio's
+    /// Whether `connection_made` and every `connection_lost` run there too, as with asyncio's
     /// connections since Python 3.15. Before, each begins with a copy of the current context.
     pub(super) one_context: bool,
     /// The number under which the program knows the descriptor.
     pub(super) fd: RawFd,
     /// `connection_lost` has been called, or the loop was closed.
     pub(super) dead: AtomicBool,
-    /// What `is_closing()` says, to every thread: a stream may be collected on any.
+    /// What `is_closing()` returns, on every thread: a stream may be garbage-collected on any.
     pub(super) closing: AtomicBool,
-    /// Whether the program holds reading back: for `is_reading()`, to every thread.
+    /// Whether the program has paused reading: for `is_reading()`, on every thread.
     pub(super) paused: AtomicBool,
     /// The loop was closed first.
     abandoned: AtomicBool,
@@ -46,14 +46,14 @@ pub(crate) struct Body {
     _counted: Counted,
 }
 
-/// The objects that come and go. Reached only inside the transport's critical section.
+/// The objects that change. They are accessed only inside the transport's critical section.
 #[derive(Default)]
 pub(super) struct Slots {
     pub(super) protocol: Option<Py<PyAny>>,
     pub(super) server: Option<Py<Server>>,
     pub(super) extra: Option<Py<PyDict>>,
     pub(super) sockets: Option<Sockets>,
-    /// Who sends past the write buffer.
+    /// The object that sends past the write buffer.
     pub(super) sender: Option<Py<PyAny>>,
     /// The write buffer's limits, if the program has set them.
     pub(super) limits: Option<(usize, usize)>,
@@ -63,7 +63,7 @@ pub(super) struct Slots {
 // by the collector, which runs while no other thread is in one.
 unsafe impl Sync for Body {}
 
-/// What a transport is made from and never changes.
+/// The parts from which a transport is made and that never change.
 pub(super) struct Parts {
     pub(super) event_loop: Py<EventLoop>,
     pub(super) id: Id,
@@ -158,7 +158,7 @@ impl Body {
         Ok(Some(self.event_loop.get().state.with(access)?))
     }
 
-    /// A write after `connection_lost`: which one. Losing the connection counts as the first.
+    /// Counts a write after `connection_lost`, and returns its number. Losing the connection counts as the first.
     pub(super) fn count_late_write(&self) -> u32 {
         self.late_writes.fetch_add(1, Ordering::Relaxed) + 1
     }

@@ -14,7 +14,7 @@ static OF_STREAMS: Methods<1> = Methods([fast_method(
     c"write($self, /, data)\n--\n\nSends bytes, or keeps what the system does not take at once. Never blocks.",
 )]);
 
-/// Before there are transports.
+/// Installs it. To be called before transports are made.
 ///
 /// # Errors
 /// Out of memory.

@@ -1,5 +1,5 @@
-//! Receiving: a large piece straight into the `bytes` that the protocol gets, a small one by way of
-//! the driver's buffer. `oxlip_core::bulk` guesses which it is going to be.
+//! Receiving: a large piece goes directly into the `bytes` that the protocol gets, a small one
+//! through the driver's buffer. `oxlip_core::bulk` guesses which it is going to be.
 //!
 //! Called while the loop's state is borrowed: the cycle collector does not follow `bytes` objects,
 //! so making and dropping one runs no Python code.
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::room::Room;
 
-/// What has arrived; empty at the end of the stream, nothing if there is nothing.
+/// What has arrived: empty at the end of the stream, None if there is nothing.
 ///
 /// # Errors
 /// Those of recv(2), out of memory.
@@ -54,7 +54,7 @@ fn receive_large<'py>(
     let no_memory = |_| io::Error::from(Errno::NOMEM);
     let mut room = Room::new(py, ROOM).map_err(no_memory)?;
     match driver.take_or_fill(id, room.memory())? {
-        // SAFETY: the driver says that it has filled so much.
+        // SAFETY: the driver says that it has filled that many bytes.
         Taken::Filled(count) => unsafe { room.filled(count) }.map(Some).map_err(no_memory),
         Taken::Lent(received) => Ok(copied(py, &received)),
     }

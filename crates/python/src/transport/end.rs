@@ -44,10 +44,10 @@ pub(super) enum Wish<'a> {
     Abort(&'a Option<Py<PyAny>>),
 }
 
-/// The loop's state, if the caller may go on with it; `None` on another thread, after asking the loop's.
+/// The loop's state, if the caller may go on; `None` on another thread, after the loop's thread was asked to do it.
 ///
-/// Whoever collects a stream closes it, so in debug mode, too, where this is refused as asyncio's `call_soon` refuses
-/// it, the connection ends all the same: nobody may be left to close it again.
+/// A stream is closed when it is garbage-collected. In debug mode this is refused on another thread, as asyncio's
+/// `call_soon` refuses it, but the connection ends all the same, because nobody may be left to close it again.
 ///
 /// # Errors
 /// `RuntimeError` if the loop was closed; on another thread in debug mode.
@@ -85,7 +85,7 @@ pub(super) fn close(transport: Link<'_, '_>) -> PyResult<()> {
     let Some(_owned) = here(transport, Wish::Close)? else {
         return Ok(());
     };
-    // As if it had been sent inside `write()`: connection_lost then comes when asyncio's would.
+    // As if it had been sent inside `write()`, so that connection_lost is called when asyncio would call it.
     flush_one(transport)?;
     let plan = this.with_state(|state| {
         let (driver, resources) = state.parts();
@@ -115,7 +115,7 @@ pub(super) fn abort(transport: Link<'_, '_>, error: Option<Py<PyAny>>) -> PyResu
         return Ok(());
     };
     if error.is_none() {
-        // What was gathered, asyncio would have sent inside `write()`: it must not be lost.
+        // asyncio would have sent inside `write()` what was gathered here, so it must not be lost.
         flush_one(transport)?;
     }
     let aborted = this.with_state(|state| {
@@ -133,7 +133,7 @@ pub(super) fn abort(transport: Link<'_, '_>, error: Option<Py<PyAny>>) -> PyResu
     }
 }
 
-/// An error that the connection does not survive.
+/// Ends the connection with an error.
 ///
 /// # Errors
 /// The error itself if it ends the loop.
@@ -162,7 +162,7 @@ pub(super) fn fatal(transport: Link<'_, '_>, error: PyErr, message: &str) -> PyR
     abort(transport, Some(value))
 }
 
-/// The driver could not go on with a resource (it could not be armed).
+/// The driver could not go on with a resource, because it could not be armed.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of the exception handler.
@@ -214,7 +214,7 @@ pub(super) fn lose(
     Ok(())
 }
 
-/// Tells the protocol, closes the descriptor, and lets go of everything.
+/// Notifies the protocol, closes the descriptor, and releases everything.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of the protocol, after the connection was closed.
@@ -241,7 +241,7 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
     result.and(sender).and(release(event_loop, transport))
 }
 
-/// Closes the descriptor and forgets the connection. What fails on the way is reported at the end.
+/// Closes the descriptor and forgets the connection. An error on the way is reported at the end.
 fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResult<()> {
     let py = event_loop.py();
     let this = transport.get();
@@ -268,8 +268,8 @@ fn release(event_loop: &Bound<'_, EventLoop>, transport: Link<'_, '_>) -> PyResu
     Ok(())
 }
 
-/// Reports what a protocol's method raised, as asyncio does for a callback it had scheduled: with
-/// a handle that shows which.
+/// Reports what a protocol's method raised, as asyncio does for a callback that it has scheduled:
+/// with a handle that shows the method.
 pub(super) fn report_callback(
     event_loop: &Bound<'_, EventLoop>,
     protocol: &Bound<'_, PyAny>,

@@ -16,8 +16,8 @@ use super::address;
 use super::link::Link;
 use crate::names;
 
-/// Both ends of an accepted connection, asked for when it was accepted: after the end nobody can
-/// answer any more.
+/// The addresses of both ends of an accepted connection, read when it was accepted: after the end
+/// they can no longer be read.
 #[derive(Clone, Copy)]
 pub(super) struct Addresses {
     local: SocketAddr,
@@ -51,7 +51,7 @@ pub(super) enum Sockets {
     },
     /// The file object of a pipe, closed with the transport.
     File(Py<PyAny>),
-    /// The driver has the only descriptor; an object is made when somebody asks.
+    /// The driver has the only descriptor; an object is made when it is asked for.
     Ours {
         family: Py<PyAny>,
         kind: SocketType,
@@ -78,8 +78,8 @@ impl Sockets {
     }
 }
 
-/// Closes the Python object of a connection that is over (`dead`): the program's own for good, a socket
-/// of ours gives up a number that the driver has closed. Who asks later gets it all the same.
+/// Closes the Python object of a connection that is over (`dead`): the program's own socket is really closed, a
+/// socket object of ours gives up a number that the driver has closed. Code that asks for it later still gets it.
 pub(super) fn close(transport: Link<'_, '_>) -> PyResult<()> {
     let py = transport.py();
     let sock = transport.with_slots(|slots| match slots.sockets.as_ref()? {
@@ -119,7 +119,7 @@ pub(super) fn get<'py>(
     Ok(extra.get_item(name)?.or(default))
 }
 
-/// Keeps what was found out, unless another call was faster.
+/// Keeps what was found, unless another call was faster.
 fn remember<'py>(transport: Link<'_, 'py>, found: Bound<'py, PyDict>) -> Bound<'py, PyDict> {
     let py = transport.py();
     transport.with_slots(|slots| {
@@ -159,8 +159,8 @@ fn addresses<'py>(transport: Link<'_, 'py>) -> PyResult<Bound<'py, PyDict>> {
     Ok(extra)
 }
 
-/// Both ends of an accepted Unix connection; `None` for any other. Asked for at once, as for
-/// [`Addresses`], but there is room in every transport for those only.
+/// Both ends of an accepted Unix connection; `None` for any other. They are read at once, as for
+/// [`Addresses`], but not kept in the same place: every transport has room for `Addresses` only.
 pub(super) fn unix_addresses<'py>(
     py: Python<'py>,
     socket: &AnySocket,
@@ -184,7 +184,7 @@ pub(super) fn unix_addresses<'py>(
 
 /// As [`address::unix_to_python`].
 fn unix_name<'py>(py: Python<'py>, address: &SocketAddrUnix) -> PyResult<Bound<'py, PyAny>> {
-    // rustix takes an unnamed peer for an abstract name without a letter.
+    // rustix takes an unnamed peer for an empty abstract name.
     match address.abstract_name().filter(|name| !name.is_empty()) {
         Some(name) => address::unix_to_python(py, &[b"\0", name].concat()),
         None => address::unix_to_python(py, address.path_bytes().unwrap_or_default()),
@@ -193,12 +193,12 @@ fn unix_name<'py>(py: Python<'py>, address: &SocketAddrUnix) -> PyResult<Bound<'
 
 type SocketPair<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 
-/// The connection's `TransportSocket`, after the end that of a closed socket.
+/// The connection's `TransportSocket`; after the end, that of a closed socket.
 fn socket<'py>(transport: Link<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
     Ok(sockets(transport)?.map(|(_, shown)| shown))
 }
 
-/// The socket object itself, for what only Python knows, as long as it is open.
+/// The socket object itself while it is open, for operations that only Python supports.
 pub(super) fn python_socket<'py>(transport: Link<'_, 'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
     if transport.get().dead.load(Ordering::Relaxed) {
         return Ok(None);
@@ -206,7 +206,7 @@ pub(super) fn python_socket<'py>(transport: Link<'_, 'py>) -> PyResult<Option<Bo
     Ok(sockets(transport)?.map(|(sock, _)| sock))
 }
 
-/// The connection's socket object and its `TransportSocket`, made if nobody has asked before.
+/// The connection's socket object and its `TransportSocket`, which are made at the first request.
 fn sockets<'py>(transport: Link<'_, 'py>) -> PyResult<Option<SocketPair<'py>>> {
     enum Found {
         Made(Py<PyAny>, Py<PyAny>),
@@ -253,7 +253,7 @@ fn sockets<'py>(transport: Link<'_, 'py>) -> PyResult<Option<SocketPair<'py>>> {
     };
     let shown = names::TRANSPORT_SOCKET.get(py)?.call1((&sock,))?.unbind();
     let pair = (sock, shown);
-    // Only lent, as dropping a socket may run Python code.
+    // It is only lent, because dropping a socket may run Python code.
     let used = transport.with_slots(|slots| match &mut slots.sockets {
         Some(Sockets::Ours { made, .. }) => {
             // Another thread may have been faster.
@@ -270,7 +270,7 @@ fn sockets<'py>(transport: Link<'_, 'py>) -> PyResult<Option<SocketPair<'py>>> {
         return Ok(None);
     };
     let sock = sock.into_bound(py);
-    // The end does not see what was made after it, or meanwhile.
+    // The end of the connection misses an object that is made after it or meanwhile.
     if transport.get().dead.load(Ordering::Relaxed) {
         close_one(&sock)?;
     }
@@ -287,14 +287,14 @@ pub(super) fn borrow<'py>(
     let py = family.py();
     let options = PyDict::new(py);
     options.set_item("fileno", fd)?;
-    // SOCK_NONBLOCK makes the object know that its descriptor does not block, without a call.
+    // SOCK_NONBLOCK tells the object that its descriptor is non-blocking, without a system call.
     let kind = kind.as_raw() | rustix::net::SocketFlags::NONBLOCK.bits();
     names::BORROWED_SOCKET
         .get(py)?
         .call((family, kind, proto), Some(&options))
 }
 
-/// What asyncio shows of a transport.
+/// The transport's `repr()`, as in asyncio.
 pub(super) fn repr<'py>(transport: Link<'_, 'py>) -> PyResult<Bound<'py, PyString>> {
     let py = transport.py();
     let this = transport.get();
@@ -323,7 +323,7 @@ pub(super) fn repr<'py>(transport: Link<'_, 'py>) -> PyResult<Bound<'py, PyStrin
                     .unwrap_or_else(|| format!(" closed fd={}", this.fd)),
             );
         }
-        // Another thread looks at a running loop's transport.
+        // Another thread looks at a transport of a running loop.
         Err(_) => {
             let closing = if this.is_closing() { " closing" } else { "" };
             let _ = write!(text, "{closing} fd={}", this.fd);

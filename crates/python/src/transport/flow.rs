@@ -1,5 +1,5 @@
-//! The water marks of the write buffer, and telling the protocol that it is above them, or below
-//! again.
+//! The water marks of the write buffer, and telling the protocol that the buffer is above the high
+//! mark, or below the low one again.
 
 use oxlip_core::write_queue::Flow;
 use pyo3::exceptions::PyValueError;
@@ -13,7 +13,7 @@ use crate::loop_::exception_handler;
 /// The low and the high mark of a new transport, in bytes.
 const DEFAULT_LIMITS: (usize, usize) = (16 * 1024, 64 * 1024);
 
-/// The low and the high mark, also after the end, and to every thread.
+/// The low and the high mark, also after the end, and on every thread.
 pub(super) fn limits(transport: Link<'_, '_>) -> (usize, usize) {
     let limits = transport.with_slots(|slots| slots.limits);
     limits.unwrap_or(DEFAULT_LIMITS)

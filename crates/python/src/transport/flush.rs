@@ -19,7 +19,7 @@ use crate::buffer::Chunk;
 use crate::loop_::{EventLoop, Runnable, State};
 use crate::{context, tasks};
 
-/// With more than this gathered on a connection, in bytes, waiting gains nothing.
+/// With more than this many bytes gathered on a connection, waiting gains nothing.
 const GATHER_AT_MOST: usize = 32 * 1024;
 
 /// Sends what was gathered for the end of the tick, before a call that would show the program that it was not
@@ -34,7 +34,7 @@ pub(super) fn flush_one(transport: Link<'_, '_>) -> PyResult<()> {
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of a protocol; what is gathered for other connections is
-/// then still there.
+/// then still queued.
 #[inline]
 pub(crate) fn flush(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     flush_all(event_loop, State::flush_held)
@@ -61,7 +61,7 @@ fn flush_all(
 ) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
-    // Nearly always all of it leaves in one access of the state.
+    // Nearly always all of it is sent in one access of the state.
     while let Some((transport, outcome)) = this.state.with(|state| next(state, py))? {
         tasks::current::settle(event_loop)?;
         act_and_settle(transport.bind(py), outcome, false)?;
@@ -69,8 +69,8 @@ fn flush_all(
     Ok(())
 }
 
-/// Sends what [`flush_before_wait`] has left, in the same access of the state as the wait that follows:
-/// that answers it ([`note_sent`]). What leads to more than that is left for [`settle_sent`].
+/// Stages what [`flush_before_wait`] has left, in the same access of the state as the wait that follows, which
+/// answers the sends ([`note_sent`]). What leads to more than a send is left for [`settle_sent`].
 pub(crate) fn stage_for_wait(state: &mut State) {
     let list = state.holding.take_for_wait();
     for &id in &list {
@@ -81,7 +81,7 @@ pub(crate) fn stage_for_wait(state: &mut State) {
         let outcome = if can_leave_with_wait(&connection.stream) {
             flush_connection(driver, connection, id, None, Pace::WithWait)
         } else {
-            // A program has done something to it since it was popped.
+            // The program has changed its state since it was popped.
             Outcome::Tell(Flow::Resume)
         };
         match outcome {
@@ -93,7 +93,7 @@ pub(crate) fn stage_for_wait(state: &mut State) {
     state.holding.put_back(list);
 }
 
-/// Takes a wait's answers to sends. Nearly always everything was sent, and nothing else is to be done; the others
+/// Takes a wait's answers to sends. Nearly always everything was sent and nothing else is to be done; the other cases
 /// are left for [`settle_sent`].
 pub(crate) fn note_sent(state: &mut State) {
     let State {
@@ -125,10 +125,10 @@ pub(crate) fn note_sent(state: &mut State) {
     });
 }
 
-/// Goes on with the other sends: those after which more is to be sent, and those that have failed.
+/// Goes on with the other sends: those after which more has to be sent, and those that have failed.
 ///
 /// # Errors
-/// `SystemExit` and `KeyboardInterrupt` of a protocol; what is left is then still there.
+/// `SystemExit` and `KeyboardInterrupt` of a protocol; the rest is then still queued.
 pub(crate) fn settle_sent(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let py = event_loop.py();
     loop {
@@ -177,7 +177,7 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
     act_and_settle(transport.bind(py), outcome, true)
 }
 
-/// What a flush outside of any program's call led to: the protocol's context is entered for it.
+/// Acts on what a flush outside any call of the program led to, in the protocol's context.
 fn act_and_settle(transport: Link<'_, '_>, outcome: Outcome, at_once: bool) -> PyResult<()> {
     let py = transport.py();
     if let Outcome::Failed(error) = &outcome
@@ -190,13 +190,13 @@ fn act_and_settle(transport: Link<'_, '_>, outcome: Outcome, at_once: bool) -> P
         Outcome::Nothing => Ok(()),
         outcome => context::run(py, &transport.get().context, || act(transport, outcome)),
     };
-    // Also after a KeyboardInterrupt in resume_writing(): a closing connection must end.
+    // This is also done after a KeyboardInterrupt in resume_writing(): a closing connection must end.
     settle(transport, at_once).and(acted)
 }
 
-/// A send that was put off has failed because the peer has gone meanwhile; asyncio would have sent within `write()`,
-/// before that. So what the peer has said last, and its error or end, are read before the send is tried once more.
-/// False: nothing is to be read.
+/// A send that was put off has failed because the peer has gone meanwhile; asyncio would have sent inside `write()`,
+/// before that. So the peer's last data, and its error or end, are read before the send is tried again. Returns false
+/// if there is nothing to read.
 #[cold]
 fn reads_first(transport: Link<'_, '_>, error: &io::Error) -> PyResult<bool> {
     let is_gone = matches!(
@@ -228,7 +228,7 @@ fn reads_first(transport: Link<'_, '_>, error: &io::Error) -> PyResult<bool> {
     Ok(reads.unwrap_or(false))
 }
 
-/// What follows once nothing is queued: the end of the stream, or of the connection.
+/// Does what follows once nothing is queued: ends the stream, or the connection.
 fn settle(transport: Link<'_, '_>, at_once: bool) -> PyResult<()> {
     let this = transport.get();
     let then = this.with_state(|state| {
@@ -240,8 +240,8 @@ fn settle(transport: Link<'_, '_>, at_once: bool) -> PyResult<()> {
         if then != Then::Shutdown {
             return then;
         }
-        // asyncio lets an error of this shutdown(2) fall, too: the peer is gone, and reading
-        // will say so.
+        // asyncio ignores an error of this shutdown(2) too: the peer is gone, and reading will
+        // report that.
         let _ = shut_down(driver, this.id);
         connection.stream.settle()
     })?;
@@ -252,15 +252,15 @@ fn settle(transport: Link<'_, '_>, at_once: bool) -> PyResult<()> {
     }
 }
 
-/// What the protocol or the end of the stream waits for is not put off.
+/// Data are not put off if the protocol or the end of the stream waits for them to be sent.
 #[inline]
 fn can_leave_with_wait(stream: &Stream<Chunk>) -> bool {
     !stream.is_ending() && !stream.is_writing_paused()
 }
 
 impl State {
-    /// Something was queued: it leaves at the end of the tick, or now if it is much, or the protocol
-    /// would have to be told, or the loop does not run.
+    /// Something was queued: it is sent at the end of the tick, or now if it is large, if the
+    /// protocol would have to be told, or if the loop does not run.
     pub(super) fn queued(&mut self, id: Id, told: Option<Flow>, running: bool) -> Outcome {
         let Some(connection) = self.resources.connection(id) else {
             return Outcome::Nothing;
@@ -275,8 +275,8 @@ impl State {
         Outcome::Nothing
     }
 
-    /// Sends what is held for the end of the tick, up to the first connection with more to do than
-    /// that: its transport, and what the sending has led to.
+    /// Sends what is held for the end of the tick, up to the first connection for which more than
+    /// that has to be done. Returns its transport, and what sending has led to.
     fn flush_held(&mut self, py: Python<'_>) -> Option<(AnyTransport, Outcome)> {
         while let Some(id) = self.holding.pop() {
             if let Some(more) = self.flush_one_held(py, id) {
@@ -286,7 +286,7 @@ impl State {
         None
     }
 
-    /// As [`State::flush_held`], of those that cannot leave with the wait.
+    /// As [`State::flush_held`], for those that cannot be sent with the wait.
     fn flush_urgent(&mut self, py: Python<'_>) -> Option<(AnyTransport, Outcome)> {
         while let Some(id) = self.holding.pop_new() {
             let connection = self.resources.connection(id);
@@ -307,7 +307,7 @@ impl State {
         (!over).then(|| (connection.transport.clone_ref(py), outcome))
     }
 
-    /// Sends what is queued, unless it waits for room; `told` is what queueing it led to.
+    /// Sends what is queued, unless it waits for room. `told` is what queueing it led to.
     pub(super) fn flush(&mut self, id: Id, told: Option<Flow>) -> Outcome {
         let (driver, resources) = self.parts();
         match resources.connection(id) {

@@ -1,5 +1,5 @@
-//! Any transport, where it does not matter which: owned ([`AnyTransport`]) or borrowed ([`Link`]),
-//! and the few texts in which they differ.
+//! Any transport, where its kind does not matter: owned ([`AnyTransport`]) or borrowed ([`Link`]),
+//! and the few texts in which the kinds differ.
 
 use std::os::fd::RawFd;
 
@@ -20,7 +20,7 @@ pub(crate) enum AnyTransport {
     Datagram(Py<DatagramTransport>),
 }
 
-/// A transport, for the time of a call.
+/// A transport, for the duration of a call.
 #[derive(Clone, Copy)]
 pub(crate) enum Link<'a, 'py> {
     Stream(&'a Bound<'py, StreamTransport>),
@@ -121,7 +121,7 @@ impl<'a, 'py> Link<'a, 'py> {
         self.with_slots(|slots| slots.protocol.as_ref().map(|it| it.bind(py).clone()))
     }
 
-    /// Gives the callbacks to another protocol.
+    /// Directs the callbacks to another protocol.
     pub(super) fn set_protocol(self, protocol: Bound<'_, PyAny>) {
         let before = self.with_slots(|slots| slots.protocol.replace(protocol.unbind()));
         drop(before);
@@ -147,7 +147,7 @@ impl<'a, 'py> Link<'a, 'py> {
         }
     }
 
-    // What asyncio says of each.
+    // asyncio's texts for each kind.
 
     pub(super) fn read_failure(self) -> &'static str {
         match self {
@@ -175,14 +175,14 @@ impl<'a, 'py> Link<'a, 'py> {
         }
     }
 
-    /// Whether an error that ends the connection is one of every day, which only debug mode tells.
+    /// Whether an error that ends the connection is a common one, which is only reported in debug mode.
     pub(super) fn is_usual(self, error: &PyErr) -> PyResult<bool> {
         let py = self.py();
         if !error.is_instance_of::<PyOSError>(py) {
             return Ok(false);
         }
         match self {
-            // What a terminal says when its other side is closed; the rest is news.
+            // A terminal's error when its other side is closed. Others are reported.
             Self::ReadPipe(_) => error
                 .value(py)
                 .getattr("errno")?

@@ -1,4 +1,4 @@
-//! What a write or a flush has led to, and acting on it once nothing is borrowed: telling the
+//! The outcome of a write or a flush, and acting on it once nothing is borrowed: notifying the
 //! protocol, raising an error, ending the connection.
 
 use std::io;
@@ -31,7 +31,7 @@ impl Body {
     }
 }
 
-/// asyncio's error for a write after `write_eof()` or while a file is sent.
+/// asyncio's error for a write after `write_eof()` or while a file is being sent.
 #[cold]
 pub(super) fn refusal(transport: Link<'_, '_>, method: &str) -> PyErr {
     let this = transport.get();

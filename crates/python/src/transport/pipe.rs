@@ -31,7 +31,7 @@ pub(crate) enum Direction {
 /// duplicate; the file object is closed when the transport ends.
 ///
 /// # Errors
-/// `ValueError` for what is no pipe, socket or character device; `OSError` if the file is closed or
+/// `ValueError` if it is no pipe, socket or character device; `OSError` if the file is closed or
 /// cannot be duplicated or adopted.
 pub(crate) fn wrap<'py>(
     event_loop: &Bound<'py, EventLoop>,
@@ -65,7 +65,7 @@ pub(crate) fn wrap<'py>(
         waiter,
         context: None,
     };
-    // A writer watches for its reader's leaving, which only pipes and sockets can tell.
+    // A writer watches whether its reader leaves, which only pipes and sockets can report.
     let reads = direction == Direction::Read || !kind.is_char_device();
     let transport = begin::start(event_loop, start, |parts, slots| {
         let transport = match direction {

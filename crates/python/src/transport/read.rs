@@ -66,12 +66,12 @@ fn log(transport: Link<'_, '_>, changed: Option<bool>, format: &str) -> PyResult
     Ok(())
 }
 
-/// How much is read at a time with TLS: eight records. What they contain is still small enough for the C library
-/// not to map memory for it.
+/// How much is read at a time with TLS: eight records. Their contents are still small enough for the C library not to
+/// map memory for them.
 const RECORDS_SIZE: usize = 120 * 1024;
 
 thread_local! {
-    /// Where records are received; taken out meanwhile.
+    /// The memory into which records are received; it is taken out while in use.
     static RECORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
@@ -79,11 +79,11 @@ thread_local! {
 enum Got<'py> {
     Data(Bound<'py, PyBytes>),
     Eof,
-    /// The protocol says where the bytes go.
+    /// The protocol provides the buffer.
     IntoBuffer,
-    /// They are records of TLS.
+    /// The bytes are TLS records.
     IntoRecords,
-    /// Those who are to read what is written here.
+    /// The reader of the pipe that is written to has left.
     ReaderLeft,
     Failed(std::io::Error),
 }
@@ -125,7 +125,7 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
     let Some(protocol) = transport.protocol() else {
         return Ok(());
     };
-    // All of it: an end or an error that reading led to is reported in the same context.
+    // All of this runs in one context: an end or an error that reading led to is reported in it too.
     context::run(py, &transport.get().context, || match got {
         Got::Data(data) if matches!(transport, Link::ReadPipe(_)) => {
             read_pipe::received(transport, &protocol, data)
@@ -149,7 +149,7 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
     })
 }
 
-/// Reads into the buffer of a `BufferedProtocol`, which is asked for it only now.
+/// Reads into the buffer of a `BufferedProtocol`, which is only asked for it now.
 fn read_into(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();
@@ -175,7 +175,8 @@ fn read_into(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<(
         Ok(mut view) => {
             let received = this.with_state(|state| {
                 let (driver, resources) = state.parts();
-                // What get_buffer() has paused or closed still gets these bytes, as with asyncio.
+                // If get_buffer() has paused or closed the connection, the protocol still gets these bytes, as with
+                // asyncio.
                 resources.connection(this.id)?;
                 Some(driver.take_into(this.id, view.as_mut_slice()))
             })?;
@@ -201,8 +202,8 @@ fn read_into(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<(
     }
 }
 
-/// Reads what a TLS connection decrypts in place. It may run programs meanwhile, so the memory is neither
-/// the driver's nor anything that another read could get.
+/// Reads records, which a TLS connection decrypts from where they are. That may run the program's code, so the memory
+/// is neither the driver's nor accessible to another read.
 fn read_records(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()> {
     let this = transport.get();
     let mut records = RECORDS.take();
@@ -217,7 +218,7 @@ fn read_records(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResul
         Some(Ok(Some(0))) => read_eof(transport, protocol),
         Some(Ok(Some(n))) => match protocol.cast_exact::<TlsProtocol>() {
             Ok(tls) => TlsProtocol::receive(tls, &records[..n]),
-            // Meanwhile another protocol was set.
+            // Another protocol has been set meanwhile.
             Err(_) => {
                 let data = PyBytes::new(transport.py(), &records[..n]);
                 Receiver::Protocol.give(protocol, &data)
@@ -246,7 +247,7 @@ fn read_eof(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()
     let keep_open = ffi::call_method(intern!(py, "eof_received"), [protocol]);
     match keep_open.and_then(|keep_open| keep_open.is_truthy()) {
         Ok(true) => {
-            // The driver need not be told: it reports the end only until it is taken.
+            // The driver need not be told, because it does not report an end that has been taken.
             this.with_state(|state| {
                 if let Some(connection) = state.resources.connection(this.id) {
                     connection.stream.end_reading();

@@ -1,5 +1,5 @@
 //! `ReadPipeTransport`: asyncio's transport for the reading end of a pipe, a FIFO, a socket or a
-//! character device, and what it tells its protocol.
+//! character device, and its calls of the protocol.
 
 use std::fmt::Write as _;
 use std::ops::Deref;
@@ -65,7 +65,7 @@ impl ReadPipeTransport {
         Body::is_closing(self)
     }
 
-    /// Gives the callbacks to another protocol.
+    /// Directs the callbacks to another protocol.
     fn set_protocol(slf: &Bound<'_, Self>, protocol: Bound<'_, PyAny>) {
         Link::ReadPipe(slf).set_protocol(protocol);
     }
@@ -104,8 +104,8 @@ impl ReadPipeTransport {
     }
 }
 
-/// What asyncio shows of a pipe's transport. `details`: `None` once it is over, an error if another
-/// thread looks at a running loop's.
+/// The `repr()` of a pipe's transport, as in asyncio. `details`: `None` once it is over, an error
+/// if another thread looks at a transport of a running loop.
 pub(super) fn repr<'py>(
     transport: Link<'_, 'py>,
     details: PyResult<Option<impl std::fmt::Display>>,
@@ -127,7 +127,7 @@ pub(super) fn repr<'py>(
     Ok(PyString::new(transport.py(), &text))
 }
 
-/// Gives data to the protocol. What that raises is reported and ends nothing, as in asyncio.
+/// Passes data to the protocol. As in asyncio, an exception is reported, and does not end the connection.
 pub(super) fn received<'py>(
     transport: Link<'_, 'py>,
     protocol: &Bound<'py, PyAny>,
@@ -145,8 +145,8 @@ pub(super) fn received<'py>(
     }
 }
 
-/// The writer is gone: `eof_received`, whose answer does not matter, then `connection_lost`, both as
-/// handles of the next tick.
+/// The writer is gone: schedules `eof_received`, whose result is ignored, and then
+/// `connection_lost`, both as handles of the next tick.
 pub(super) fn ended<'py>(transport: Link<'_, 'py>, protocol: &Bound<'py, PyAny>) -> PyResult<()> {
     let py = transport.py();
     let this = transport.get();

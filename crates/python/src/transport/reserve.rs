@@ -16,7 +16,7 @@ use super::link::Link;
 use super::{StreamTransport, write};
 use crate::loop_::exception_handler;
 
-/// Refuses writes from now on, and lets `sender` begin when everything written has been sent.
+/// Refuses writes from now on, and lets `sender` begin once everything written has been sent.
 ///
 /// # Errors
 /// `RuntimeError` if the connection is lost, or lent already.
@@ -43,7 +43,7 @@ pub(crate) fn reserve(transport: Link<'_, '_>, sender: Bound<'_, PyAny>) -> PyRe
     }
 }
 
-/// Ends `reserve`: writes are taken again.
+/// Ends `reserve`: writes are accepted again.
 pub(crate) fn unreserve(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
     let sender = transport.with_slots(|slots| slots.sender.take());
@@ -56,8 +56,8 @@ pub(crate) fn unreserve(transport: Link<'_, '_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The socket once more, for who sends past the write buffer in the same call: `None` if something waits to be
-/// sent, the socket is reserved, the connection lost or there is no descriptor for it.
+/// A duplicate of the socket, for a caller who sends past the write buffer in the same call. `None` if something
+/// waits to be sent, the socket is reserved, the connection is lost, or no descriptor is left.
 pub(crate) fn duplicate_if_idle(
     transport: &Bound<'_, StreamTransport>,
 ) -> PyResult<Option<OwnedFd>> {
@@ -77,10 +77,10 @@ pub(crate) fn duplicate_if_idle(
     Ok(found.flatten())
 }
 
-/// The socket once more, to wait for room in it; `None` if the connection is lost, or simulated.
+/// A duplicate of the socket, to wait for room in it. `None` if the connection is lost, or simulated.
 ///
 /// # Errors
-/// There is no descriptor for it.
+/// No descriptor is left for it.
 pub(crate) fn duplicate(transport: &Bound<'_, StreamTransport>) -> PyResult<Option<OwnedFd>> {
     let this = Link::Stream(transport).get();
     let found = this.with_state(|state| {
@@ -90,7 +90,7 @@ pub(crate) fn duplicate(transport: &Bound<'_, StreamTransport>) -> PyResult<Opti
     Ok(found.flatten().transpose()?)
 }
 
-/// Nothing is left in the write buffer.
+/// The write buffer is empty: calls the sender's `begin()`.
 ///
 /// # Errors
 /// Those of the sender, which should have none.
@@ -103,7 +103,7 @@ pub(super) fn begin(transport: Link<'_, '_>) -> PyResult<()> {
     }
 }
 
-/// The connection is over.
+/// The connection is over: calls the sender's `lost()`.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt`; any other exception goes to the exception handler.

@@ -13,7 +13,7 @@ use super::outcome::Outcome;
 use crate::buffer::{Chunk, Data};
 use crate::loop_::Connection;
 
-/// When what is queued leaves.
+/// When queued data are sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
     AtOnce,
@@ -45,7 +45,7 @@ pub(super) fn send_now(
     };
     let (chunk, skip) = data.to_chunk(sent);
     let told = connection.stream.push(chunk, skip);
-    // After a short send the next one is pending: that is what arms the driver.
+    // After a short send the next one is pending, and that arms the driver.
     flush_connection(driver, connection, id, told, Pace::AtOnce)
 }
 
@@ -78,7 +78,7 @@ pub(super) fn flush_connection(
     told.map_or(Outcome::Nothing, Outcome::Tell)
 }
 
-/// One send of as much of the queue as a send takes.
+/// One send of as much of the queue as fits into one.
 #[inline]
 fn send_queued(
     driver: &mut AnyDriver,

@@ -1,8 +1,9 @@
 //! The native half of `oxlip`'s `Server`: how many of its connections are open, and which.
 //!
 //! They are counted by the loop's thread, when a transport is made and when it lets go of its
-//! descriptor. Which they are is rarely asked, and is found by searching all of the loop's
-//! connections: so no list holds them, from which abandoned ones would have to be removed.
+//! descriptor. Which connections they are is rarely asked, and is found by searching all of the
+//! loop's connections. So there is no list of them, from which abandoned ones would have to be
+//! removed.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -18,7 +19,7 @@ use crate::loop_::EventLoop;
 pub(crate) struct Server {
     /// Only the loop's thread changes it.
     attached: AtomicUsize,
-    /// It listens no more: with the last connection all is over.
+    /// It no longer listens; it ends with the last connection.
     closed: AtomicBool,
     _counted: Counted,
 }
@@ -56,8 +57,8 @@ impl Server {
         Ok(own.map(|it| it.into_any().into_bound(py)).collect())
     }
 
-    /// It listens no more. Whether that is the end, because nothing is attached; if not, `_wakeup()` is called when
-    /// the last connection is gone.
+    /// Notes that it no longer listens. Returns true if it has ended, because nothing is attached. Otherwise
+    /// `_wakeup()` is called when the last connection is gone.
     fn _ends(&self) -> bool {
         self.closed.store(true, Ordering::Relaxed);
         self.attached.load(Ordering::Relaxed) == 0
@@ -71,7 +72,7 @@ impl Server {
     }
 
     /// # Errors
-    /// Those of waking who waits for the end.
+    /// Those of waking the ones who wait for the end.
     pub(super) fn detach(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let attached = this.attached.load(Ordering::Relaxed);

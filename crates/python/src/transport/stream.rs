@@ -44,7 +44,7 @@ impl StreamTransport {
 
 #[pymethods]
 impl StreamTransport {
-    /// `loop.start_tls()` takes it.
+    /// `loop.start_tls()` accepts it.
     #[classattr]
     #[expect(non_upper_case_globals, reason = "asyncio's name")]
     const _start_tls_compatible: bool = true;
@@ -147,7 +147,7 @@ impl StreamTransport {
         end::abort(Link::Stream(slf), None)
     }
 
-    /// As `abort()`, with an error for `connection_lost`: TLS on top of asyncio's transports.
+    /// As `abort()`, with an error for `connection_lost`. TLS on top of asyncio's transports uses it.
     #[pyo3(signature = (exc))]
     fn _force_close(slf: &Bound<'_, Self>, exc: Option<Py<PyAny>>) -> PyResult<()> {
         end::abort(Link::Stream(slf), exc)
@@ -160,7 +160,7 @@ impl StreamTransport {
 
     // What it is: extra.rs
 
-    /// Gives the callbacks to another protocol.
+    /// Directs the callbacks to another protocol.
     fn set_protocol(slf: &Bound<'_, Self>, protocol: Bound<'_, PyAny>) -> PyResult<()> {
         let receiver = Receiver::of(&protocol)?;
         let id = slf.get().id;
@@ -178,7 +178,7 @@ impl StreamTransport {
         Link::Stream(slf).protocol()
     }
 
-    /// What is known about the connection: `socket`, `sockname`, `peername` and what its maker
+    /// Information about the connection: `socket`, `sockname`, `peername`, and what its creator has
     /// added.
     #[pyo3(signature = (name, default = None))]
     fn get_extra_info<'py>(

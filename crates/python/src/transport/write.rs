@@ -14,8 +14,8 @@ use super::send::{send_now, shut_down};
 use crate::buffer::Data;
 use crate::errors::os_error;
 
-/// A piece of more than this, in bytes, does not wait for other handles: copies of fifty buffers of 10 KiB made
-/// the C library grow and trim its heap in every tick.
+/// A piece of more bytes than this does not wait for other handles: copies of fifty buffers of 10 KiB made the C
+/// library grow and trim its heap in every tick.
 const HOLD_AT_MOST: usize = 4 * 1024;
 
 /// The name of `writelines()` in errors: before 3.12 asyncio's calls `write()`.
@@ -65,13 +65,14 @@ fn write_data(transport: Link<'_, '_>, data: &Data<'_>) -> PyResult<()> {
     act(transport, outcome.unwrap_or_else(|| this.late_write()))
 }
 
-/// As `write()` of asyncio's pipes: never gathered, and nothing is taken once it is closing.
+/// As `write()` of asyncio's pipes: nothing is gathered, and nothing is accepted once it is closing.
 pub(super) fn write_at_once(transport: Link<'_, '_>, data: &Data<'_>) -> PyResult<()> {
     let this = transport.get();
     if data.as_slice().is_empty() {
         return Ok(());
     }
-    // Only an error of writing counts as the first of the late writes, unlike a socket's end.
+    // Only an error of writing counts as the first of the late writes, unlike with a socket, where losing the
+    // connection does.
     let late = || Outcome::Late(this.late_writes.fetch_add(1, Ordering::Relaxed));
     let outcome = this.with_state(|state| {
         let (driver, resources) = state.parts();

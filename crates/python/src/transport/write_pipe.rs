@@ -1,8 +1,8 @@
 //! `WritePipeTransport`: asyncio's transport for the writing end of a pipe, a FIFO, a socket or a
 //! character device.
 //!
-//! Writes are not gathered: they leave inside `write()`. Whoever waits for them may not be a client
-//! of the loop, but the same program at the other end, for example.
+//! Writes are not gathered but sent inside `write()`. The one who waits for them may not be a
+//! client of the loop but, for example, the same program at the other end.
 
 use std::ops::Deref;
 
@@ -20,7 +20,7 @@ use crate::counts::Kind;
 use crate::log;
 use crate::loop_::EventLoop;
 
-/// Bytes that go out; as `asyncio.WriteTransport`. An `asyncio.Transport`, too, since asyncio's is.
+/// Outgoing bytes; as `asyncio.WriteTransport`. It is also an `asyncio.Transport`, since asyncio's is.
 #[pyclass(frozen, weakref, dict, extends = TransportBase, module = "oxlip")]
 pub(crate) struct WritePipeTransport(Body);
 
@@ -51,7 +51,7 @@ impl WritePipeTransport {
         write::write_at_once(Link::WritePipe(slf), &Data::any_buffer(data)?)
     }
 
-    /// Closes the pipe once everything written has gone: there is no other end of a pipe's stream.
+    /// Closes the pipe once everything has been written: the stream of a pipe cannot be ended in another way.
     fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
         end::close(Link::WritePipe(slf))
     }
@@ -82,12 +82,12 @@ impl WritePipeTransport {
         flow::set_limits(Link::WritePipe(slf), high, low)
     }
 
-    /// Closes the pipe once everything written has gone.
+    /// Closes the pipe once everything has been written.
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         end::close(Link::WritePipe(slf))
     }
 
-    /// Closes the pipe at once; what has not gone is lost.
+    /// Closes the pipe at once; what was not written is lost.
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
         end::abort(Link::WritePipe(slf), None)
     }
@@ -97,7 +97,7 @@ impl WritePipeTransport {
         Body::is_closing(self)
     }
 
-    /// Gives the callbacks to another protocol.
+    /// Directs the callbacks to another protocol.
     fn set_protocol(slf: &Bound<'_, Self>, protocol: Bound<'_, PyAny>) {
         Link::WritePipe(slf).set_protocol(protocol);
     }

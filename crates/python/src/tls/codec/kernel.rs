@@ -1,13 +1,13 @@
-//! The half of a connection that the kernel may take over (kTLS): making the records of what is
-//! sent. This happens if the program's context asks for it (`ssl.OP_ENABLE_KTLS`), OpenSSL and the
-//! kernel can do it, and the transport below is a stream of ours.
+//! The half of a connection that the kernel may take over (kTLS): encrypting what is sent. This
+//! happens if the program's context asks for it (`ssl.OP_ENABLE_KTLS`), OpenSSL and the kernel can
+//! do it, and the transport below is a stream of ours.
 //!
 //! OpenSSL gives its keys to the BIO as it would to a socket's (`BIO_set_ktls` in openssl/bio.h),
 //! and plain data from then on, which take the same path as records: to the lower transport.
-//! Anything that is not data, such as a farewell or a ticket, must reach the socket with its type,
-//! behind everything that was written before. So it bypasses the transport while the socket is
-//! lent, which it is when nothing waits to be sent. Until then it is kept, and so are data behind
-//! it.
+//! Anything that is not data, such as a `close_notify` or a ticket, must be passed to the socket
+//! with its record type, after everything that was written before. So it bypasses the transport
+//! while the socket is lent, which happens when nothing waits to be sent. Until then it is kept,
+//! and so are the data after it.
 //!
 //! Used under the lock of the connection's records (`wire.rs`), on whatever thread OpenSSL's
 //! functions run.
@@ -17,20 +17,20 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use oxlip_driver::kernel_tls;
 
-/// A type of record, and a type of message in it (RFC 8446, 4 and 5.1).
+/// A record type, and a type of message in it (RFC 8446, 4 and 5.1).
 const HANDSHAKE: u8 = 22;
 const KEY_UPDATE: u8 = 24;
 
-/// What the kernel does for one connection.
+/// The kernel's half of one connection.
 #[derive(Default)]
 pub(super) struct Kernel {
-    /// Lent for the time of a call; a duplicate, since a callback of the context may end the connection.
+    /// Lent for the duration of a call. It is a duplicate, since a callback of the context may end the connection.
     socket: Option<OwnedFd>,
-    /// The kernel makes the records.
+    /// The kernel encrypts.
     sending: bool,
-    /// The type of what OpenSSL writes next, where it is no data.
+    /// The record type of what OpenSSL writes next, if that is not data.
     kind: Option<u8>,
-    /// The peer has been told of new keys, and OpenSSL has not given them (3.0 does not).
+    /// The peer has been told of new keys, but OpenSSL has not handed them out (3.0 does not).
     needs_keys: bool,
     /// What the socket has not taken yet.
     kept: Vec<Kept>,
@@ -38,13 +38,13 @@ pub(super) struct Kernel {
     failed: Option<io::Error>,
 }
 
-/// What goes past the lower transport, in its order.
+/// What bypasses the lower transport, in order.
 enum Kept {
     /// A record and its type.
     Record(u8, Vec<u8>),
-    /// With these keys goes what comes after.
+    /// The keys for what follows.
     Keys(Vec<u8>),
-    /// Data behind one of these.
+    /// Data after one of these.
     Data(Vec<u8>),
 }
 
@@ -53,13 +53,14 @@ enum Kept {
 pub(super) enum Written {
     /// It is data, or a record that OpenSSL has made: it goes to the lower transport.
     Data,
-    /// It is sent, or kept. OpenSSL is never told to try again: it would do so from where the data were then.
+    /// It is sent, or kept. OpenSSL is never told to try again, because it would read the data from where they were
+    /// the first time.
     Done,
     Failed,
 }
 
 impl Kernel {
-    /// Lends the socket, or takes it back: what was kept is sent, behind `outgoing`.
+    /// Lends the socket, or takes it back. With the socket, what was kept is sent after `outgoing`.
     pub(super) fn lend(
         &mut self,
         socket: Option<OwnedFd>,
@@ -74,17 +75,17 @@ impl Kernel {
         self.sending
     }
 
-    /// Whether data may go past OpenSSL: with these keys, and without an error.
+    /// Whether data may bypass OpenSSL: the kernel has the current keys, and there was no error.
     pub(super) fn takes_files(&self) -> bool {
         self.sending && !self.needs_keys && self.kept.is_empty() && self.failed.is_none()
     }
 
-    /// Whether something is kept that only the socket itself takes.
+    /// Whether something is kept that must go directly to the socket.
     pub(super) fn is_blocked(&self) -> bool {
         !self.kept.is_empty()
     }
 
-    /// Bytes of that.
+    /// How many bytes of that there are.
     pub(super) fn kept(&self) -> usize {
         let length = |kept: &Kept| match kept {
             Kept::Record(_, bytes) | Kept::Keys(bytes) | Kept::Data(bytes) => bytes.len(),
@@ -92,7 +93,7 @@ impl Kernel {
         self.kept.iter().map(length).sum()
     }
 
-    /// Why nothing can be sent any more, for the program.
+    /// The reason why nothing can be sent any more, for the program.
     pub(super) fn failure(&self) -> Option<io::Error> {
         let error = self.failed.as_ref()?;
         // An error cannot be copied.
@@ -107,10 +108,10 @@ impl Kernel {
         self.kind = kind;
     }
 
-    /// OpenSSL offers its keys for what is sent after `outgoing`. `false`: it goes on by itself.
+    /// OpenSSL offers its keys for what is sent after `outgoing`. `false` makes it go on encrypting by itself.
     pub(super) fn start(&mut self, outgoing: &mut Vec<u8>, keys: &[u8]) -> bool {
         if self.sending {
-            // The peer has given up the old ones, so there is no way back.
+            // The peer has given up the old keys, so there is no way back.
             self.needs_keys = false;
             self.kept.push(Kept::Keys(keys.to_vec()));
             self.send_kept(outgoing);
@@ -177,7 +178,7 @@ impl Kernel {
     }
 }
 
-/// What has to be sent before; the rest of it stays where it is.
+/// Sends what has to go first; what the socket does not take stays in `outgoing`.
 fn send_all(socket: &OwnedFd, outgoing: &mut Vec<u8>) -> io::Result<()> {
     while !outgoing.is_empty() {
         let sent = kernel_tls::send(socket.as_fd(), outgoing)?;

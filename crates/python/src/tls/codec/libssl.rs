@@ -1,5 +1,5 @@
 //! The fast codec: the interpreter's libssl, on the `SSL` of an `SSLObject`, for the bytes between
-//! handshake and farewell. It takes several records a call, and makes no Python object for each.
+//! handshake and shutdown. It processes several records per call, without a Python object for each.
 //!
 //! Its callers hold the connection (`TlsProtocol::with_codec`), so nothing else is inside the
 //! `SSL`. The context's callbacks run Python code, as they do under `SSLObject`.
@@ -28,35 +28,34 @@ const ZERO_RETURN: c_int = 6;
 const FIRST: usize = 64 * 1024;
 const KEPT: usize = 512 * 1024;
 
-/// OpenSSL keeps what is left of one record.
+/// The largest record. OpenSSL keeps what is left of one.
 const RECORD: usize = 16 * 1024;
 
 thread_local! {
-    /// Where records are decrypted to; taken out while that happens.
+    /// The memory into which records are decrypted; it is taken out while in use.
     static PLAIN: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The way round Python for one connection.
+/// One connection's direct access to libssl.
 pub(super) struct Libssl {
     symbols: &'static Symbols,
     pointers: Pointers,
     wire: Wire,
 }
 
-// SAFETY: OpenSSL's objects may move between threads; we use them on one at a time, since the
-// connection is owned by one thread at a time and a caller of these methods is attached to the
-// interpreter, which builds that have no GIL do not get here (`symbols::find`). A program that has got
-// hold of the `SSLObject` must not use it on another thread meanwhile, as with any of `_ssl`'s: that lets
-// go of the GIL inside OpenSSL, too.
+// SAFETY: OpenSSL's objects may move between threads; we use them on one at a time, since the connection is owned by
+// one thread at a time and callers of these methods are attached to the interpreter; builds without a GIL do not get
+// here (`symbols::find`). A program that has got hold of the `SSLObject` must not use it on another thread meanwhile,
+// as with any object of `_ssl`, which also releases the GIL inside OpenSSL.
 unsafe impl Send for Libssl {}
 // SAFETY: as above; `&self` methods are called by the owner of the connection only.
 unsafe impl Sync for Libssl {}
 
-/// What a call that moved nothing came to.
+/// The outcome of a call that moved nothing.
 enum Idle {
     More,
     Closed,
-    /// OpenSSL's error queue has an error that `SSLObject` knows to raise.
+    /// OpenSSL's error queue has an error that `SSLObject` can raise.
     Failed,
 }
 
@@ -124,7 +123,7 @@ impl Libssl {
         Read { data, end }
     }
 
-    /// Much is decrypted straight into the bytes that the protocol gets.
+    /// Decrypts a large amount directly into the `bytes` that the protocol gets.
     fn read_large<'py>(
         &self,
         py: Python<'py>,
@@ -152,18 +151,18 @@ impl Libssl {
         if filled == 0 {
             return Ok((None, idle));
         }
-        // SAFETY: OpenSSL has written so much.
+        // SAFETY: OpenSSL has written that many bytes.
         let data = unsafe { room.filled(filled) }?;
         Ok((Some(data), idle))
     }
 
-    /// What is little is decrypted into memory that is used again, and copied.
+    /// Decrypts a small amount into memory that is reused, and copies it.
     fn read_copied<'py>(&self, py: Python<'py>) -> (Option<Bound<'py, PyBytes>>, Idle) {
         let mut plain = PLAIN.take();
         let mut filled = 0;
         let idle = loop {
             if filled == plain.len() {
-                // Records hold no more than they are long.
+                // Records contain no more plain bytes than their own length.
                 let more = self.wire.pending_in().max(FIRST);
                 plain.resize(filled + more, 0);
             }
@@ -171,7 +170,7 @@ impl Libssl {
             match self.read_once(&mut plain[filled..]) {
                 Ok(count) => {
                     filled += count;
-                    // All of a record, and nothing behind it: OpenSSL need not be asked for that.
+                    // All of a record was read and nothing follows it, so OpenSSL need not be asked again.
                     if count < room && self.wire.pending_in() == 0 {
                         break Idle::More;
                     }
@@ -213,7 +212,7 @@ impl Libssl {
         })
     }
 
-    /// Encrypts; how many bytes, `None` if the peer has to send something first.
+    /// Encrypts. Returns how many bytes were taken; `None` if the peer has to send something first.
     pub(super) fn write(
         &self,
         py: Python<'_>,
@@ -240,7 +239,7 @@ impl Libssl {
         }
     }
 
-    /// What `SSLObject` raises about a call that failed, or the kernel's error.
+    /// What `SSLObject` raises for a call that failed, or the kernel's error.
     fn failed<'py>(&self, py: Python<'py>, object: &Object) -> Read<'py> {
         match self.wire.failure() {
             Some(error) => Read {
@@ -257,7 +256,7 @@ impl Libssl {
         unsafe { self.read_at(room.as_mut_ptr(), room.len()) }
     }
 
-    /// The same: how many bytes have been written to `memory`.
+    /// The same, into `memory`. Returns how many bytes have been written.
     ///
     /// # Safety
     /// There are `size` bytes of it.
@@ -276,14 +275,14 @@ impl Libssl {
     }
 
     /// What a result other than 1 means. An error stays in OpenSSL's queue: the next call of
-    /// `SSLObject`'s fails at once, since the connection is broken, and raises that error.
+    /// `SSLObject` fails at once, since the connection is broken, and raises that error.
     fn idle(&self, result: c_int) -> Idle {
         // SAFETY: called right after the call that gave `result`, on the same thread.
         let error = unsafe { (self.symbols.ssl_get_error)(self.pointers.ssl.as_ptr(), result) };
         match error {
-            // The system below the BIO is the kernel's half.
+            // An error of the system below the BIO is one of the kernel's half.
             SYSCALL if self.wire.failure().is_some() => Idle::Failed,
-            // Otherwise there is none: the BIO's end looks like an error of the system.
+            // Otherwise there is no system below: the end of the BIO's data looks like an error of the system.
             WANT_READ | WANT_WRITE | SYSCALL => Idle::More,
             ZERO_RETURN => Idle::Closed,
             _ => Idle::Failed,

@@ -1,6 +1,6 @@
 //! Plain bytes into TLS records and back, with the program's own `ssl.SSLContext`.
 //!
-//! Handshake and farewell are left to `SSLObject`: the context's callbacks run there, and what is
+//! Handshake and shutdown are left to `SSLObject`: the context's callbacks run there, and what is
 //! raised is the interpreter's own. What lies between goes to libssl directly where that is
 //! possible (`libssl.rs`), and otherwise through `SSLObject` (`object.rs`); both share one `SSL`.
 //! None of these methods may be called while anything is borrowed: they run Python code.
@@ -28,7 +28,7 @@ use crate::buffer::Data;
 
 pub(super) use self::wire::give_back;
 
-/// What makes and opens the records of one connection.
+/// Encrypts and decrypts the records of one connection.
 pub(super) struct Codec {
     object: Object,
     libssl: Option<Libssl>,
@@ -38,7 +38,7 @@ pub(super) struct Codec {
 pub(super) enum End {
     /// More records are needed.
     More,
-    /// The peer has said farewell.
+    /// The peer has sent `close_notify`.
     Closed,
     Failed(PyErr),
 }
@@ -80,10 +80,10 @@ fn wanted() -> &'static str {
     WANTED.get_or_init(|| std::env::var(VARIABLE).unwrap_or_default())
 }
 
-/// What connections are made with: libssl's functions, or `None` for `SSLObject` alone.
+/// Chooses what connections are made with: libssl's functions, or `None` for `SSLObject` alone.
 ///
 /// # Errors
-/// `OXLIP_TLS` says something else than can be had.
+/// `OXLIP_TLS` asks for a codec that does not exist or is not available.
 fn choose(py: Python<'_>) -> PyResult<Option<&'static Symbols>> {
     match wanted() {
         "object" => Ok(None),
@@ -97,7 +97,7 @@ fn choose(py: Python<'_>) -> PyResult<Option<&'static Symbols>> {
     }
 }
 
-/// Why the answer of [`choose`] was `None`.
+/// Why [`choose`] returned `None`.
 fn why_object(py: Python<'_>) -> String {
     match wanted() {
         "" => symbols::get(py).err().unwrap_or_default().to_owned(),
@@ -105,7 +105,7 @@ fn why_object(py: Python<'_>) -> String {
     }
 }
 
-/// For `oxlip doctor`: which codec connections get here, and why.
+/// For `oxlip doctor`: which codec connections get in this process, and why.
 pub(crate) fn describe(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let row = PyDict::new(py);
     let (name, reason) = match choose(py) {
@@ -157,7 +157,7 @@ impl Codec {
         }
     }
 
-    /// Takes records of the peer's.
+    /// Takes records from the peer.
     pub(super) fn feed(&self, records: &Bound<'_, PyAny>) -> PyResult<()> {
         match &self.libssl {
             Some(libssl) => {
@@ -173,12 +173,12 @@ impl Codec {
         self.libssl.is_some()
     }
 
-    /// Lends records of the peer's until the answer goes. `None`: they must be fed.
+    /// Lends records from the peer until the returned guard is dropped. `None` if they must be fed.
     pub(super) fn lend<'a>(&'a self, records: &'a [u8]) -> Option<Lent<'a>> {
         Some(self.libssl.as_ref()?.wire().lend(records))
     }
 
-    /// Lets the kernel make the records if OpenSSL offers it the keys. `false`: not with this codec.
+    /// Lets the kernel encrypt if OpenSSL offers it the keys. `false`: not with this codec.
     pub(super) fn allow_kernel(&self) -> bool {
         if let Some(libssl) = &self.libssl {
             libssl.wire().allow_kernel();
@@ -186,19 +186,20 @@ impl Codec {
         self.libssl.is_some()
     }
 
-    /// Lends the kernel's half the socket below, to which everything has been sent, until the answer goes.
+    /// Lends the socket below to the kernel's half until the returned guard is dropped. Everything must have been
+    /// sent to it.
     pub(super) fn lend_socket(&self, socket: OwnedFd) -> Option<LentSocket<'_>> {
         let wire = self.libssl.as_ref()?.wire();
         wire.lend_socket(Some(socket));
         Some(LentSocket(wire))
     }
 
-    /// Whether the kernel makes the records.
+    /// Whether the kernel encrypts.
     pub(super) fn is_kernel_sending(&self) -> bool {
         self.ask_kernel(Kernel::is_sending)
     }
 
-    /// Whether a file may be sent past this.
+    /// Whether a file may be sent past the codec.
     pub(super) fn takes_files(&self) -> bool {
         self.ask_kernel(Kernel::takes_files)
     }
@@ -208,7 +209,7 @@ impl Codec {
         self.ask_kernel(Kernel::is_blocked)
     }
 
-    /// Why the kernel sends nothing any more.
+    /// The reason why the kernel sends nothing any more.
     pub(super) fn failure(&self) -> Option<io::Error> {
         self.libssl.as_ref()?.wire().failure()
     }
@@ -218,12 +219,12 @@ impl Codec {
         libssl.and_then(|libssl| libssl.wire().ask_kernel(question)) == Some(true)
     }
 
-    /// Shakes hands; `false`: the peer has to send more.
+    /// Goes on with the handshake; `false` if the peer has to send more.
     pub(super) fn handshake(&self, py: Python<'_>) -> PyResult<bool> {
         self.object.handshake(py)
     }
 
-    /// Says farewell; `false`: the peer's is missing.
+    /// Sends `close_notify`; `false` if the peer's is missing.
     pub(super) fn unwrap(&self, py: Python<'_>) -> PyResult<bool> {
         self.object.unwrap(py)
     }
@@ -244,8 +245,8 @@ impl Codec {
         }
     }
 
-    /// Encrypts what a program has just written; how many bytes, `None` if the peer has to send
-    /// something first. `object` is what `data` is of.
+    /// Encrypts what a program has just written. Returns how many bytes were taken; `None` if the
+    /// peer has to send something first. `data` are the bytes of `object`.
     pub(super) fn write(
         &self,
         object: &Bound<'_, PyAny>,
@@ -257,7 +258,7 @@ impl Codec {
         }
     }
 
-    /// As [`Codec::write`], for what had to wait.
+    /// As [`Codec::write`], for data that had to wait.
     pub(super) fn write_slice(&self, py: Python<'_>, data: &[u8]) -> PyResult<Option<usize>> {
         match &self.libssl {
             Some(libssl) => libssl.write(py, data, &self.object),
@@ -265,7 +266,7 @@ impl Codec {
         }
     }
 
-    /// The records that are due.
+    /// The records to be sent.
     pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Due<'py>> {
         match &self.libssl {
             Some(libssl) => Ok(Due::Memory(libssl.wire().take())),

@@ -1,4 +1,4 @@
-//! The codec that always works: `SSLObject` between two `MemoryBIO`s, one call for each record.
+//! The codec that works everywhere: `SSLObject` between two `MemoryBIO`s, one call for each record.
 
 use pyo3::buffer::PyBuffer;
 use pyo3::intern;
@@ -8,14 +8,14 @@ use pyo3::types::{PyBytes, PyDict, PyMemoryView};
 use super::{End, Filled, Read};
 use crate::names;
 
-/// No record holds more (RFC 8446, 5.1).
+/// The most that a record contains (RFC 8446, 5.1).
 const RECORD: usize = 16 * 1024;
 
-/// An `SSLObject` and its two ends. Its methods may run Python code of the program's: callbacks of
-/// the context.
+/// An `SSLObject` and its two `MemoryBIO`s. Its methods may run Python code of the program:
+/// callbacks of the context.
 pub(super) struct Object {
     pub(super) sslobj: Py<PyAny>,
-    /// Records of the peer's.
+    /// Records from the peer.
     pub(super) incoming: Py<PyAny>,
     /// Records for the peer.
     pub(super) outgoing: Py<PyAny>,
@@ -50,7 +50,7 @@ impl Object {
             .map(drop)
     }
 
-    /// `false`: the peer has to send more.
+    /// Goes on with the handshake; `false` if the peer has to send more.
     pub(super) fn handshake(&self, py: Python<'_>) -> PyResult<bool> {
         let done = self
             .sslobj
@@ -59,7 +59,7 @@ impl Object {
         Ok(unless_again(py, done)?.is_some())
     }
 
-    /// Says farewell; `false`: the peer's answer is missing.
+    /// Sends `close_notify`; `false` if the peer's is missing.
     pub(super) fn unwrap(&self, py: Python<'_>) -> PyResult<bool> {
         let done = self.sslobj.bind(py).call_method0(intern!(py, "unwrap"));
         Ok(unless_again(py, done)?.is_some())
@@ -121,7 +121,7 @@ impl Object {
         Ok(Filled { filled, end })
     }
 
-    /// Encrypts; how many bytes, `None` if the peer has to send something first.
+    /// Encrypts. Returns how many bytes were taken; `None` if the peer has to send something first.
     pub(super) fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
         let py = data.py();
         let count = self
@@ -133,7 +133,7 @@ impl Object {
             .transpose()
     }
 
-    /// The records that are due.
+    /// The records to be sent.
     pub(super) fn take<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let records = self.outgoing.bind(py).call_method0(intern!(py, "read"))?;
         Ok(records.cast_into::<PyBytes>()?)

@@ -1,11 +1,11 @@
 //! The interpreter's own libssl: where its functions are, and whether the objects of `_ssl` have
-//! the layout that using them requires. Found and checked once for a process.
+//! the layout that using them requires. Found and checked once per process.
 //!
 //! The functions are looked up through the extension module `_ssl`, so they come from the library
-//! that this module uses and no other. Where that library is linked into the module or into the
+//! that this module uses and no other. If that library is linked statically into the module or the
 //! interpreter, none are found, and the codec is `SSLObject` (`object.rs`). Layouts are not assumed
-//! but tried: pointers have to be where a known relation says, and a connection made for the
-//! purpose has to behave.
+//! but tested: pointers have to be where a known relation requires them, and a trial connection has
+//! to behave as expected.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
@@ -26,8 +26,8 @@ type BioPending = unsafe extern "C" fn(*mut Bio) -> usize;
 type ClearError = unsafe extern "C" fn();
 type Version = unsafe extern "C" fn(c_int) -> *const c_char;
 
-/// OpenSSL's functions. Each must be called with the interpreter attached, and with pointers that
-/// live: callbacks run Python code.
+/// OpenSSL's functions. Each must be called with the thread attached to the interpreter, since
+/// callbacks run Python code, and with live pointers.
 pub(super) struct Symbols {
     pub(super) ssl_read: Read,
     pub(super) ssl_write: Write,
@@ -38,10 +38,10 @@ pub(super) struct Symbols {
     bio_pending: BioPending,
     pub(super) err_clear_error: ClearError,
     version: Version,
-    /// The class `_ssl._SSLSocket` and the place of its `SSL *`, in words.
+    /// The class `_ssl._SSLSocket` and the offset of its `SSL *`, in words.
     socket_class: Py<PyAny>,
     ssl_word: usize,
-    /// `ssl.SSLObject`'s own methods: a subclass with others is to be asked, not passed by.
+    /// `ssl.SSLObject`'s own methods: a subclass with other ones must be called, not bypassed.
     methods: [(&'static str, Py<PyAny>); 2],
 }
 
@@ -203,7 +203,7 @@ fn find(py: Python<'_>) -> Result<Symbols, Missing> {
     Ok(symbols)
 }
 
-/// A context, and a connection of it that goes nowhere.
+/// A context, and a connection of it that has no peer.
 fn trial<'py>(ssl: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Object)> {
     let context = ssl
         .getattr("SSLContext")?
@@ -213,7 +213,7 @@ fn trial<'py>(ssl: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Object)> 
     Ok((context, object))
 }
 
-/// Finds the `SSL` of a connection that goes nowhere, and sees whether it behaves.
+/// Finds the `SSL` of a connection without a peer, and checks that it behaves as expected.
 fn try_out(ssl: &Bound<'_, PyAny>, symbols: &mut Symbols) -> Result<(), Missing> {
     let py = ssl.py();
     let (context, object) = trial(ssl)?;
@@ -225,7 +225,7 @@ fn try_out(ssl: &Bound<'_, PyAny>, symbols: &mut Symbols) -> Result<(), Missing>
     else {
         return Err("_ssl's objects do not refer to their context".into());
     };
-    // The weak reference to a socket, which there is none of, then the SSL, then the context
+    // First the weak reference to a socket, of which there is none, then the SSL, then the context
     // (PySSLSocket in CPython's Modules/_ssl.c).
     if context_word < 2 || word(&socket, context_word - 2) != Some(0) {
         return Err("_ssl's objects have another layout".into());
@@ -240,7 +240,7 @@ fn try_out(ssl: &Bound<'_, PyAny>, symbols: &mut Symbols) -> Result<(), Missing>
     let hello = object.pending_out(py)?;
     let mut data = [0_u8; 3];
     let mut count = 0;
-    // SAFETY: the pointers live as long as `object`, the interpreter is attached, `data` has room.
+    // SAFETY: the pointers live as long as `object`, the thread is attached, `data` has room.
     let (pending, taken, got, error) = unsafe {
         let pending = (symbols.bio_pending)(pointers.outgoing.as_ptr());
         let taken = (symbols.bio_read)(pointers.outgoing.as_ptr(), data.as_mut_ptr().cast(), 3);
@@ -263,7 +263,7 @@ fn try_out(ssl: &Bound<'_, PyAny>, symbols: &mut Symbols) -> Result<(), Missing>
     Ok(())
 }
 
-/// Sees whether such a connection gets on with a BIO of ours.
+/// Checks that such a connection works with a BIO of ours.
 fn try_wire(ssl: &Bound<'_, PyAny>, symbols: &Symbols) -> Result<(), Missing> {
     let py = ssl.py();
     let (_, object) = trial(ssl)?;
@@ -282,16 +282,16 @@ fn try_wire(ssl: &Bound<'_, PyAny>, symbols: &Symbols) -> Result<(), Missing> {
     Ok(())
 }
 
-/// A field of an object, counted in words from behind its head, as a number; `None` behind the last.
+/// A field of an object as a number, counted in words after the object's header; `None` after the last.
 fn word(object: &Bound<'_, PyAny>, at: usize) -> Option<usize> {
     let head = size_of::<ffi::PyObject>();
     // SAFETY: the pointer is a live type object.
     let size = unsafe { (*object.get_type_ptr()).tp_basicsize }.unsigned_abs();
     let count = size.saturating_sub(head) / size_of::<usize>();
-    // SAFETY: an object has at least as many bytes as its type says, aligned for pointers; `object` keeps it
-    // alive, and other threads are kept out by the GIL. The fields up to the one that is looked for are set by
-    // who makes the object; the memory is the interpreter's, so that what is not, as padding, is a number all
-    // the same.
+    // SAFETY: an object has at least as many bytes as its type says, aligned for pointers; `object` keeps it alive,
+    // and the GIL keeps other threads out. The fields up to the one that is looked for are set when the object is
+    // made; the memory is the interpreter's, so that anything that is not set, such as padding, can still be read as
+    // a number.
     (at < count).then(|| unsafe {
         let fields = object.as_ptr().cast::<u8>().add(head);
         fields.cast::<usize>().add(at).read()
@@ -299,15 +299,15 @@ fn word(object: &Bound<'_, PyAny>, at: usize) -> Option<usize> {
 }
 
 impl Symbols {
-    /// What `OpenSSL_version` says.
+    /// What `OpenSSL_version` returns.
     pub(super) fn version(&self) -> String {
         // SAFETY: as in `find`.
         let version = unsafe { CStr::from_ptr((self.version)(0)) };
         version.to_string_lossy().into_owned()
     }
 
-    /// The pointers of a connection, each where another one says that it must be. `None`: this is no
-    /// plain `SSLObject` between two plain `MemoryBIO`s.
+    /// The pointers of a connection, each verified against another one. `None` if this is no plain
+    /// `SSLObject` between two plain `MemoryBIO`s.
     pub(super) fn pointers(&self, py: Python<'_>, object: &Object) -> PyResult<Option<Pointers>> {
         let sslobj = object.sslobj.bind(py);
         for (name, method) in &self.methods {
@@ -325,7 +325,7 @@ impl Symbols {
         let Some(ssl) = ssl else {
             return Ok(None);
         };
-        // SAFETY: an `_ssl._SSLSocket` keeps its `SSL` at this place, which was tried out.
+        // SAFETY: an `_ssl._SSLSocket` keeps its `SSL` at this offset, which was tested.
         let (incoming, outgoing) = unsafe {
             (
                 (self.ssl_get_rbio)(ssl.as_ptr()),

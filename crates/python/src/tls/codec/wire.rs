@@ -1,13 +1,13 @@
-//! What lies below an `SSL`: a BIO of ours in place of two `MemoryBIO`s. Records are read where the
-//! socket has left them, and written to where the socket takes them from.
+//! What lies below an `SSL`: a BIO of ours in place of two `MemoryBIO`s. Records are read from
+//! where the socket has put them, and written to where the socket takes them from.
 //!
-//! OpenSSL's memory BIO clears its memory and copies what it is given, and copies it once more when
-//! it is asked for it. This one borrows: the records of one receive are read in place, and only
-//! what is left of them at the end is kept. One BIO serves both directions, as a socket's does.
+//! OpenSSL's memory BIO clears its memory, copies what it is given, and copies it once more when it
+//! is read. This one borrows: the records of one receive are read in place, and only what is left
+//! of them at the end is copied and kept. One BIO serves both directions, as a socket's does.
 //!
-//! Used by the owner of the connection, and by OpenSSL from within its own functions, on whatever
-//! thread calls them: `get_extra_info("ssl_object")` gives the `SSLObject` to everybody. So the
-//! records have a lock, held for the time of a copy.
+//! It is used by the owner of the connection, and by OpenSSL from within its own functions, on
+//! whatever thread calls them: `get_extra_info("ssl_object")` gives the `SSLObject` to everybody.
+//! So the records have a lock, which is held for the duration of a copy.
 
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
@@ -37,7 +37,7 @@ type WriteEx = unsafe extern "C" fn(*mut Bio, *const c_char, usize, *mut usize) 
 type Control = unsafe extern "C" fn(*mut Bio, c_int, c_long, *mut c_void) -> c_long;
 type Destroy = unsafe extern "C" fn(*mut Bio) -> c_int;
 
-/// OpenSSL's functions that make a BIO (BIO_meth_new(3)). To be called as those of `Symbols`.
+/// OpenSSL's functions that make a BIO (BIO_meth_new(3)). The conditions for calls are those of `Symbols`.
 pub(super) struct BioSymbols {
     pub(super) get_new_index: unsafe extern "C" fn() -> c_int,
     pub(super) meth_new: unsafe extern "C" fn(c_int, *const c_char) -> *mut BioMethod,
@@ -57,7 +57,7 @@ pub(super) struct BioSymbols {
 const NAME: &CStr = c"oxlip";
 /// OpenSSL's `BIO_TYPE_SOURCE_SINK`.
 const SOURCE_SINK: c_int = 0x0400;
-/// `BIO_FLAGS_READ` and `BIO_FLAGS_SHOULD_RETRY`, and all that say why a call moved nothing.
+/// `BIO_FLAGS_READ` and `BIO_FLAGS_SHOULD_RETRY`, and all the flags that say why a call moved nothing.
 const RETRY_READ: c_int = 0x01 | 0x08;
 const WHY: c_int = 0x0f;
 /// `BIO_CTRL_PENDING`, `BIO_CTRL_FLUSH` and `BIO_CTRL_WPENDING`.
@@ -71,15 +71,15 @@ const IS_KERNEL_SENDING: c_int = 73;
 const SET_KIND: c_int = 74;
 const CLEAR_KIND: c_int = 75;
 
-/// More than this is not kept for the next records that are made.
+/// Memory larger than this is not kept for the next records.
 const SPARE: usize = 256 * 1024;
 
 thread_local! {
-    /// Memory for outgoing records, so that an idle connection has none.
+    /// Memory for outgoing records, shared so that an idle connection has none.
     static SPARE_RECORDS: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The kind of BIO, made once for a process.
+/// The BIO's method, made once per process.
 static METHOD: OnceLock<Method> = OnceLock::new();
 
 struct Method {
@@ -94,27 +94,27 @@ unsafe impl Sync for Method {}
 
 /// The records of one connection. It belongs to its BIO, and the BIO to the `SSL`.
 struct Records {
-    /// What has arrived before, read up to `at`.
+    /// What arrived earlier, read up to `at`.
     kept: Vec<u8>,
     at: usize,
-    /// What has arrived just now, behind that. [`Lent`] outlives neither the memory nor this.
+    /// What has just arrived, following `kept`. [`Lent`] outlives neither the memory nor this.
     lent: *const [u8],
     outgoing: Vec<u8>,
-    /// The program wants the kernel to make the records.
+    /// Present if the program wants the kernel to encrypt.
     kernel: Option<Box<Kernel>>,
 }
 
-// SAFETY: `lent` is the only pointer, and it is read under the lock, by which `Lent` takes it back before
-// the memory goes. The memory is plain bytes.
+// SAFETY: `lent` is the only pointer, and it is read under the lock, under which `Lent` takes it back before the
+// memory is freed. The memory is plain bytes.
 unsafe impl Send for Records {}
 
-/// The way to a connection's records.
+/// Access to a connection's records.
 pub(super) struct Wire(NonNull<Mutex<Records>>);
 
-/// Records that are lent to a connection. When it goes, what was not read is kept.
+/// Records that are lent to a connection. When this is dropped, what was not read is kept.
 pub(in crate::tls) struct Lent<'a>(&'a Wire);
 
-/// Makes ready for [`Wire::attach`]. `false`: out of memory, or of kinds of BIO.
+/// Prepares for [`Wire::attach`]. `false` if memory or BIO types have run out.
 pub(super) fn prepare(symbols: BioSymbols) -> bool {
     if METHOD.get().is_some() {
         return true;
@@ -138,14 +138,14 @@ pub(super) fn prepare(symbols: BioSymbols) -> bool {
         }
         method
     };
-    // Another thread may have been quicker: then this one is never used.
+    // Another thread may have been faster; then this one is never used.
     let _ = METHOD.set(Method { symbols, method });
     true
 }
 
 impl Wire {
-    /// Puts a BIO of ours below the `SSL`, in the place of what is there. `None`: out of memory, or
-    /// nothing is prepared.
+    /// Puts a BIO of ours below the `SSL`, in place of what is there. `None` if memory has run out,
+    /// or nothing is prepared.
     ///
     /// # Safety
     /// `ssl` lives, nothing is inside it, and it outlives the `Wire`. Its BIOs stay as they are from
@@ -161,8 +161,8 @@ impl Wire {
             outgoing: Vec::new(),
             kernel: None,
         }))));
-        // SAFETY: the BIO is new. It owns the records from here on (`destroy`), and the SSL the BIO:
-        // given twice it takes one reference (SSL_set_bio(3)).
+        // SAFETY: the BIO is new. It owns the records from here on (`destroy`), and the SSL the
+        // BIO: passed twice it takes one reference (SSL_set_bio(3)).
         unsafe {
             (symbols.set_data)(bio.as_ptr(), records.as_ptr().cast());
             (symbols.set_init)(bio.as_ptr(), 1);
@@ -171,14 +171,14 @@ impl Wire {
         Some(Self(records))
     }
 
-    /// A short look: `access` calls nothing that comes back.
+    /// Accesses the records under their lock. `access` must call nothing that calls back.
     #[inline]
     fn with<R>(&self, access: impl FnOnce(&mut Records) -> R) -> R {
         // SAFETY: the SSL and with it the records live as long as `self` (`attach`).
         access(&mut lock(unsafe { self.0.as_ref() }))
     }
 
-    /// Takes a copy of records of the peer's.
+    /// Copies records from the peer.
     pub(super) fn feed(&self, more: &[u8]) {
         self.with(|records| {
             records.keep();
@@ -186,10 +186,10 @@ impl Wire {
         });
     }
 
-    /// Lends records of the peer's.
+    /// Lends records from the peer.
     pub(super) fn lend<'a>(&'a self, more: &'a [u8]) -> Lent<'a> {
         self.with(|records| {
-            // Not empty inside a callback of a read of the same connection.
+            // There are some already inside a callback of a read of the same connection.
             records.keep();
             records.lent = more;
         });
@@ -207,12 +207,12 @@ impl Wire {
         })
     }
 
-    /// The records that are due. Their memory is to be given back ([`give_back`]).
+    /// The records to be sent. Their memory is to be given back ([`give_back`]).
     pub(super) fn take(&self) -> Vec<u8> {
         self.with(|records| mem::take(&mut records.outgoing))
     }
 
-    /// The kernel may make the records, if OpenSSL offers it the keys.
+    /// Lets the kernel encrypt if OpenSSL offers it the keys.
     pub(super) fn allow_kernel(&self) {
         self.with(|records| records.kernel = Some(Box::default()));
     }
@@ -226,12 +226,12 @@ impl Wire {
         drop(before);
     }
 
-    /// What the kernel's half answers; `None` if there is none.
+    /// Asks the kernel's half; `None` if there is none.
     pub(super) fn ask_kernel<R>(&self, question: impl FnOnce(&Kernel) -> R) -> Option<R> {
         self.with(|records| records.kernel.as_deref().map(question))
     }
 
-    /// Why nothing can be sent any more.
+    /// The reason why nothing can be sent any more.
     pub(super) fn failure(&self) -> Option<io::Error> {
         self.ask_kernel(Kernel::failure).flatten()
     }
@@ -243,7 +243,7 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// The memory of records that were sent, for others.
+/// Takes the memory of records that were sent, for others to use.
 pub(in crate::tls) fn give_back(mut memory: Vec<u8>) {
     if memory.capacity() <= SPARE {
         memory.clear();
@@ -252,16 +252,16 @@ pub(in crate::tls) fn give_back(mut memory: Vec<u8>) {
 }
 
 impl Records {
-    /// Copies what is lent and not read.
+    /// Copies what is lent and not read yet.
     fn keep(&mut self) {
         if self.at * 2 >= self.kept.len() {
-            // Before it grows: what was read goes as soon as there is no more than that left.
+            // Before it grows, what was read is removed as soon as no more than that is left.
             self.kept.drain(..self.at);
             self.at = 0;
         }
         let lent = self.lent;
         self.lent = &[];
-        // SAFETY: `Lent` has not gone yet, or this is empty.
+        // SAFETY: `Lent` has not been dropped yet, or this is empty.
         self.kept.extend_from_slice(unsafe { &*lent });
     }
 
@@ -269,7 +269,7 @@ impl Records {
         self.kept.len() - self.at + self.lent.len()
     }
 
-    /// Takes as much as there is room for, and gives it to `copy`.
+    /// Takes as much as there is room for, and passes it to `copy`.
     fn read(&mut self, room: usize, copy: impl FnOnce(&[u8])) -> usize {
         let kept = &self.kept[self.at..];
         if !kept.is_empty() {
@@ -277,13 +277,13 @@ impl Records {
             copy(&kept[..count]);
             self.at += count;
             if self.at == self.kept.len() {
-                // A connection that is idle holds no memory.
+                // An idle connection holds no memory.
                 self.kept = Vec::new();
                 self.at = 0;
             }
             return count;
         }
-        // SAFETY: `Lent` has not gone yet, or this is empty.
+        // SAFETY: `Lent` has not been dropped yet, or this is empty.
         let lent = unsafe { &*self.lent };
         let (now, later) = lent.split_at(lent.len().min(room));
         copy(now);
@@ -306,16 +306,16 @@ impl Records {
     }
 }
 
-// The callbacks. A panic in one ends the process, as it cannot pass through OpenSSL.
+// The callbacks. A panic in one of them ends the process, as it cannot unwind through OpenSSL.
 
 fn lock(records: &Mutex<Records>) -> MutexGuard<'_, Records> {
     records.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The records of a BIO, in a callback of OpenSSL's.
+/// The records of a BIO, in a callback from OpenSSL.
 ///
 /// # Safety
-/// `bio` is one of ours, and lives as long as what is given.
+/// `bio` is one of ours, and lives as long as what is returned.
 unsafe fn records_of<'a>(bio: *mut Bio) -> Option<(&'static Method, MutexGuard<'a, Records>)> {
     let method = METHOD.get()?;
     // SAFETY: it is what `attach` has set, and lives as long as the BIO.
@@ -327,7 +327,7 @@ unsafe fn records_of<'a>(bio: *mut Bio) -> Option<(&'static Method, MutexGuard<'
     Some((method, lock(records?)))
 }
 
-/// The same, where bytes are to be moved: nothing has gone wrong so far.
+/// The same, to move bytes: first clears the flags that say why a call moved nothing.
 ///
 /// # Safety
 /// As [`records_of`].
@@ -411,7 +411,8 @@ unsafe extern "C" fn control(
     c_long::try_from(size).unwrap_or(c_long::MAX)
 }
 
-/// What OpenSSL asks of a socket whose kernel may make records. `false`: no, and for what it does not wait for an answer.
+/// The control calls with which OpenSSL sets up a socket for kTLS. `false` means no; it is also returned where
+/// OpenSSL ignores the result.
 ///
 /// # Safety
 /// With `SET_KERNEL`, `pointer` is to keys as the kernel wants them (`ktls_crypto_info_t`: one of the structures
@@ -424,7 +425,7 @@ unsafe fn control_kernel(
     pointer: *mut c_void,
 ) -> bool {
     match command {
-        // The number is not zero for what is sent (1 or 2, by OpenSSL's version), and zero for what is received.
+        // The number is not zero for sending (1 or 2, depending on OpenSSL's version), and zero for receiving.
         SET_KERNEL if number != 0 && !pointer.is_null() => {
             // SAFETY: the keys begin with their version and cipher, which say how long they are.
             let keys = unsafe {
@@ -451,8 +452,8 @@ unsafe fn control_kernel(
 
 unsafe extern "C" fn destroy(bio: *mut Bio) -> c_int {
     let Some(method) = METHOD.get() else { return 0 };
-    // SAFETY: the last reference to the BIO goes, with the SSL; the records are those that `attach` has leaked, and
-    // no `Wire` is used any more, since the SSL outlives it (`attach`).
+    // SAFETY: the last reference to the BIO is dropped together with the SSL. The records are those that `attach` has
+    // leaked, and no `Wire` is used any more, since the SSL outlives it (`attach`).
     unsafe {
         let records = (method.symbols.get_data)(bio).cast::<Mutex<Records>>();
         (method.symbols.set_data)(bio, ptr::null_mut());

@@ -14,7 +14,7 @@ use crate::transport::address::Family;
 use crate::transport::begin::{self, Claim, Start};
 use crate::transport::body::{Body, Slots};
 
-/// What each queued datagram counts beside its bytes, as in asyncio.
+/// What each queued datagram counts in addition to its bytes, as in asyncio.
 const HEADER: usize = if cfg!(Py_3_13) { 8 } else { 0 };
 
 /// `loop._datagram(sock, protocol, …)`: a transport for a non-blocking datagram socket. `owned` as
@@ -50,7 +50,7 @@ pub(crate) fn open<'py>(
     };
     let start = Start {
         socket: AnySocket::Os(descriptor),
-        // What the program has, others may have, too.
+        // A socket that the program has may be shared with others.
         role: if owned {
             Role::Datagram
         } else {

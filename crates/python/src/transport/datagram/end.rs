@@ -56,7 +56,7 @@ pub(in crate::transport) fn abort(
         let _ = driver.submit(Op::RecvStop(this.id));
         aborted
     })?;
-    // Outside the borrow: an address of the program's may run Python code when it goes.
+    // Dropped outside the borrow, because dropping an address object of the program may run Python code.
     drop(queued);
     match aborted {
         Some(true) => end::lose(Link::Datagram(transport), error, false),

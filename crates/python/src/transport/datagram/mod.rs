@@ -1,8 +1,8 @@
 //! `DatagramTransport`: asyncio's transport for a datagram socket.
 //!
-//! What comes next is decided by `oxlip_core::datagram`. The addresses of the Internet and of Unix
-//! sockets go to the driver as they are. Everything else that Python's sockets accept (host names,
-//! other families) goes through the socket object, one datagram at a time.
+//! `oxlip_core::datagram` decides what comes next. Addresses of Internet and Unix sockets are
+//! passed to the driver directly. Everything else that Python's sockets accept (host names, other
+//! families) goes through the socket object, one datagram at a time.
 
 mod begin;
 mod end;
@@ -39,7 +39,7 @@ use crate::loop_::{EventLoop, Runnable};
 pub(crate) struct DatagramTransport {
     body: Body,
     family: Family,
-    /// The `remote_addr` that it was made with: no other is allowed.
+    /// The `remote_addr` with which it was made; no other is allowed.
     remote: Option<Py<PyAny>>,
     peer: Peer,
 }
@@ -48,7 +48,7 @@ pub(crate) struct DatagramTransport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     None,
-    /// To a socket without a name: an address that is given counts.
+    /// To a socket without a name: an address that is given is used.
     Unnamed,
     /// Every datagram goes there, whatever address is given.
     Named,
@@ -58,9 +58,9 @@ enum Peer {
 pub(crate) struct Endpoint {
     pub(crate) transport: Py<DatagramTransport>,
     pub(crate) machine: datagram::Endpoint<Chunk, Target>,
-    /// Taken from the driver, and not yet handed to the protocol.
+    /// Datagrams taken from the driver and not yet passed to the protocol.
     received: VecDeque<(Py<PyBytes>, Option<Address>)>,
-    /// The latest sender with its address as Python shows it: the next one is the same, often.
+    /// The latest sender, with its address as Python shows it: the next one is often the same.
     sender: Option<(Address, Py<PyAny>)>,
     /// The protocol has `datagrams_received`.
     batched: bool,
@@ -83,10 +83,10 @@ impl Endpoint {
 
 /// Where a datagram goes.
 pub(crate) enum Target {
-    /// Where the socket is connected to.
+    /// The address to which the socket is connected.
     Peer,
     To(Address),
-    /// What only Python's own socket understands. Not to be dropped under a borrow.
+    /// An address that only Python's own socket understands. Not to be dropped under a borrow.
     Object(Py<PyAny>),
 }
 
@@ -99,7 +99,7 @@ impl Deref for DatagramTransport {
 }
 
 impl DatagramTransport {
-    /// Asks or changes the machine; `None` once the connection is gone.
+    /// Reads or changes the state machine; `None` once the connection is gone.
     fn with_machine<R>(
         &self,
         access: impl FnOnce(&mut datagram::Endpoint<Chunk, Target>) -> R,
@@ -165,7 +165,7 @@ impl DatagramTransport {
 
     // Sending: send.rs
 
-    /// Sends a datagram, or keeps it if there is no room. Never blocks, but for a host name.
+    /// Sends a datagram, or keeps it if there is no room. Blocks only to look up a host name.
     #[pyo3(signature = (data, addr = None))]
     fn sendto(
         slf: &Bound<'_, Self>,
@@ -175,7 +175,7 @@ impl DatagramTransport {
         send::sendto(slf, data, addr)
     }
 
-    /// What waits to be sent: bytes and headers.
+    /// The size of what waits to be sent: bytes and headers.
     fn get_write_buffer_size(&self) -> PyResult<usize> {
         Ok(self
             .with_machine(|machine| machine.buffered())?
@@ -216,7 +216,7 @@ impl DatagramTransport {
 
     // What it is: ../extra.rs
 
-    /// Gives the callbacks to another protocol.
+    /// Directs the callbacks to another protocol.
     fn set_protocol(slf: &Bound<'_, Self>, protocol: Bound<'_, PyAny>) -> PyResult<()> {
         let batched = is_batched(&protocol)?;
         let id = slf.get().id;
@@ -234,7 +234,7 @@ impl DatagramTransport {
         Link::Datagram(slf).protocol()
     }
 
-    /// What is known about the socket: `socket`, `sockname`, `peername`.
+    /// Information about the socket: `socket`, `sockname`, `peername`.
     #[pyo3(signature = (name, default = None))]
     fn get_extra_info<'py>(
         slf: &Bound<'py, Self>,

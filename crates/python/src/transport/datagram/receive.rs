@@ -21,14 +21,14 @@ use crate::transport::link::Link;
 use crate::transport::{end, extra};
 use crate::{context, ffi};
 
-/// Longer datagrams are cut, as asyncio does.
+/// Longer datagrams are truncated, as in asyncio.
 const LONGEST: usize = 256 * 1024;
 
-/// Bytes and who sent them.
+/// A datagram's bytes and its sender.
 type Datagram<'py> = (Bound<'py, PyBytes>, Sender<'py>);
 
 enum Sender<'py> {
-    /// The same as before.
+    /// The same sender as before.
     Known(Bound<'py, PyAny>),
     New(Option<Address>),
 }
@@ -41,11 +41,11 @@ enum Step<'py> {
     Over,
 }
 
-/// Datagrams wait on a socket, or did.
+/// Datagrams wait on a socket, or did when it was reported.
 ///
 /// # Errors
-/// `SystemExit` and `KeyboardInterrupt` of the protocol. Datagrams that were taken then come in the
-/// next tick.
+/// `SystemExit` and `KeyboardInterrupt` of the protocol. Datagrams that were taken are then
+/// delivered in the next tick.
 pub(crate) fn receive(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
     let py = event_loop.py();
     let this = event_loop.get();
@@ -84,10 +84,10 @@ pub(crate) fn receive(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()>
 }
 
 impl State {
-    /// The next datagram, or all of them. The driver is asked once, for others want their turn.
+    /// The next datagram, or all of them. The driver is asked only once, so that others get their turn.
     fn step<'py>(&mut self, py: Python<'py>, id: Id, taken: &mut bool) -> Step<'py> {
         let (driver, resources) = self.parts();
-        // Everything may have happened in the protocol's hands.
+        // The protocol may have done anything meanwhile.
         let Some(endpoint) = resources
             .endpoint(id)
             .filter(|endpoint| endpoint.machine.wants_read())
@@ -96,8 +96,8 @@ impl State {
         };
         if !std::mem::replace(taken, true) && endpoint.received.is_empty() {
             let received = &mut endpoint.received;
-            // A bytes object is not one that the cycle collector follows: making it runs no Python
-            // code, so it may happen under the borrow.
+            // The cycle collector does not track bytes objects: making one runs no Python code, so
+            // it may be done under the borrow.
             let outcome = driver.take_datagrams(id, endpoint.machine.batch(), |bytes, from| {
                 received.push_back((PyBytes::new(py, bytes).unbind(), from));
             });
@@ -144,7 +144,7 @@ fn sender<'py>(
             let object = address::to_python(py, Some(&from))?;
             let this = transport.get();
             let kept = (from, object.clone().unbind());
-            // The one before is a tuple of text and numbers, or text: no Python code runs.
+            // The previous one is a tuple of text and numbers, or text, so dropping it runs no Python code.
             this.with_state(|state| {
                 if let Some(endpoint) = state.resources.endpoint(this.id) {
                     endpoint.sender = Some(kept);
@@ -199,7 +199,7 @@ fn deliver_batch<'py>(
     }
 }
 
-/// One datagram of a family whose addresses only Python's own sockets know.
+/// Receives one datagram of a family whose addresses only Python's own sockets support.
 fn receive_by_socket(transport: &Bound<'_, DatagramTransport>) -> PyResult<()> {
     let py = transport.py();
     let Some(sock) = extra::python_socket(Link::Datagram(transport))? else {
@@ -233,7 +233,7 @@ fn receive_by_socket(transport: &Bound<'_, DatagramTransport>) -> PyResult<()> {
     }
 }
 
-/// `error_received`, where no caller gets what it raises.
+/// Calls `error_received` where there is no caller to get what it raises.
 pub(super) fn tell_error(transport: &Bound<'_, DatagramTransport>, error: PyErr) -> PyResult<()> {
     let py = transport.py();
     let Some(protocol) = Link::Datagram(transport).protocol() else {

@@ -24,7 +24,7 @@ use crate::transport::link::Link;
 use crate::transport::{address, end, extra, flow};
 use crate::{context, ffi, log};
 
-/// What the loop's state says to a datagram, to be acted on outside the borrow.
+/// What became of a datagram in the loop's state, to be acted on outside the borrow.
 enum Outcome {
     Nothing,
     Tell(Flow),
@@ -60,7 +60,7 @@ pub(super) fn sendto(
     match outcome.unwrap_or(Outcome::Late) {
         Outcome::Nothing => Ok(()),
         Outcome::Tell(told) => flow::tell(Link::Datagram(transport), Some(told)),
-        // What error_received() raises is the caller's, as with asyncio.
+        // What error_received() raises goes to the caller, as with asyncio.
         Outcome::Refused(error) => refused(transport, os_error(error)),
         Outcome::BySocket => match target {
             Some(Target::Object(addr)) => send_by_socket(transport, data, &bytes, addr),
@@ -121,7 +121,7 @@ impl State {
                 Poll::Ready(Completion::Sent(_, Err(error)) | Completion::Failed(_, error)) => {
                     return Outcome::Refused(error);
                 }
-                // The end is scheduled: nobody will wait for room.
+                // The end is scheduled, so nobody will wait for room.
                 _ if plan == SendPlan::Lost => return Outcome::Nothing,
                 _ => machine.blocked(),
             }
@@ -132,8 +132,8 @@ impl State {
         told.map_or(Outcome::Nothing, Outcome::Tell)
     }
 
-    /// There was no room for what Python's socket was given: queues it, at the end or again at the
-    /// front, and waits.
+    /// Python's socket had no room for a datagram: queues it, at the end or again at the front, and
+    /// waits.
     fn keep(&mut self, id: Id, chunk: Chunk, target: Target, first: bool) -> Kept {
         let (driver, resources) = self.parts();
         match resources.endpoint(id) {
@@ -159,14 +159,14 @@ enum Kept {
     Dropped(#[expect(dead_code, reason = "only to be dropped")] Target),
 }
 
-/// How an attempt of Python's socket ended without an exception for the caller.
+/// The outcome of an attempt with Python's socket, other than an exception for the caller.
 enum Attempt {
     Sent,
     Full,
     Over,
 }
 
-/// One `socket.sendto()`, which may look a host name up, and block for that, as with asyncio.
+/// One `socket.sendto()`, which may look up a host name and block meanwhile, as with asyncio.
 fn attempt(
     transport: &Bound<'_, DatagramTransport>,
     data: &Bound<'_, PyAny>,
@@ -223,7 +223,7 @@ fn refused(transport: &Bound<'_, DatagramTransport>, error: PyErr) -> PyResult<(
     ffi::call_method(intern!(py, "error_received"), [&protocol, &value]).map(drop)
 }
 
-/// The system has room again for a socket that it had turned away.
+/// The system has room again for a socket whose send it had refused.
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` of the protocol.
@@ -239,8 +239,8 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
     };
     let this = transport.get();
     let told = context::run(py, &this.context, || flush(&transport));
-    // Also after a KeyboardInterrupt in resume_writing(): what is closing must end. Not after an
-    // error of one datagram, which the next round follows.
+    // This is also done after a KeyboardInterrupt in resume_writing(), because a closing transport
+    // must end; but not after an error of one datagram, which another round follows.
     let over = this.with_machine(|machine| machine.settle())?;
     let ended = match over {
         Some(true) => end::lose(Link::Datagram(&transport), None, true),
@@ -249,7 +249,7 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
     ended.and(told)
 }
 
-/// What the loop's state says about the queue.
+/// What to do next with the queue.
 enum Step {
     /// Nothing is left, or there is no room.
     Over(Option<Flow>),
@@ -341,7 +341,7 @@ impl State {
         Step::Over(machine.resume())
     }
 
-    /// After an error: the next round is the next tick's, even if nothing is left to send.
+    /// After an error the next round is in the next tick, even if nothing is left to send.
     fn await_room(&mut self, id: Id) {
         let (driver, resources) = self.parts();
         if let Some(endpoint) = resources.endpoint(id) {
