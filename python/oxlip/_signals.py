@@ -9,6 +9,9 @@ signals and the kernel's wait. A signal that arrives then would stay unnoticed u
 else ends the wait. So while the loop runs in the main thread, the interpreter writes each
 signal to a socket that the loop reads (see signal.set_wakeup_fd), unless somebody else already
 receives these writes.
+
+The socket also tells of signals whose Python handler the program has replaced since, with
+signal.signal(): as with asyncio, they are the loop's as well.
 """
 
 from __future__ import annotations
@@ -144,7 +147,7 @@ class Signals(Forkable):
             return None  # Out of descriptors: the loop runs on without.
         reading.setblocking(False)
         writing.setblocking(False)
-        self.add_reader(reading, _drain, reading)
+        self.add_reader(reading, _drain, weakref.ref(self), reading)
         self._only_wakes(reading.fileno())
         return reading, writing
 
@@ -191,13 +194,24 @@ def _schedule(loop: weakref.ref[Signals], sig: int, _frame: FrameType | None) ->
         alive._handle_signal(sig)
 
 
-def _drain(reading: socket.socket) -> None:
-    """The bytes have done their work by ending the wait."""
+def _drain(loop: weakref.ref[Signals], reading: socket.socket) -> None:
+    """The bytes have ended the wait. For signals that do not reach `_schedule` they do its work."""
+    signals = b""
     try:
-        while len(reading.recv(4096)) == 4096:
-            pass
+        while more := reading.recv(4096):
+            signals += more
+            if len(more) < 4096:
+                break
     except (BlockingIOError, InterruptedError):
         pass
+    alive = loop()
+    if alive is None:
+        return
+    for sig in signals:
+        if sig in alive._signal_handlers:
+            handler = signal.getsignal(sig)
+            if getattr(handler, "func", None) is not _schedule:
+                alive._handle_signal(sig)
 
 
 def _restore_wakeup_fd(fd: int) -> None:
