@@ -9,6 +9,9 @@ signals and the kernel's wait. A signal that arrives then would stay unnoticed u
 else ends the wait. So while the loop runs in the main thread, the interpreter writes each
 signal to a socket that the loop reads (see signal.set_wakeup_fd), unless somebody else already
 receives these writes.
+
+The socket also tells of signals whose Python handler the program has replaced since, with
+signal.signal(): as with asyncio, they are the loop's as well.
 """
 
 from __future__ import annotations
@@ -45,11 +48,13 @@ _NOBODY = -1
 class Signals(Forkable):
     """Signal handlers of one loop. Only the main thread may add and remove them."""
 
-    STATE: tuple[str, ...] = ("_signal_handlers", "_wakeup_pair")
+    STATE: tuple[str, ...] = ("_signal_handlers", "_heard", "_wakeup_pair")
 
     def __init__(self) -> None:
         super().__init__()
         self._signal_handlers: dict[int, asyncio.Handle] = {}
+        # The signals that reached `_schedule` and whose bytes have not been read yet.
+        self._heard: set[int] = set()
         self._wakeup_pair: tuple[socket.socket, socket.socket] | None = None
 
     def add_signal_handler(
@@ -118,6 +123,7 @@ class Signals(Forkable):
             self._wakeup_pair = self._open_wakeup_pair()
             if self._wakeup_pair is None:
                 return
+        self._heard.clear()
         try:
             before = signal.set_wakeup_fd(self._wakeup_pair[1].fileno(), warn_on_full_buffer=False)
         except ValueError:
@@ -144,7 +150,7 @@ class Signals(Forkable):
             return None  # Out of descriptors: the loop runs on without.
         reading.setblocking(False)
         writing.setblocking(False)
-        self.add_reader(reading, _drain, reading)
+        self.add_reader(reading, _drain, weakref.ref(self), reading)
         self._only_wakes(reading.fileno())
         return reading, writing
 
@@ -188,16 +194,31 @@ class Signals(Forkable):
 def _schedule(loop: weakref.ref[Signals], sig: int, _frame: FrameType | None) -> None:
     alive = loop()
     if alive is not None:
+        alive._heard.add(sig)
         alive._handle_signal(sig)
 
 
-def _drain(reading: socket.socket) -> None:
-    """The bytes have done their work by ending the wait."""
+def _drain(loop: weakref.ref[Signals], reading: socket.socket) -> None:
+    """The bytes have ended the wait. For signals that do not reach `_schedule` they do its work."""
+    signals: set[int] = set()
     try:
-        while len(reading.recv(4096)) == 4096:
-            pass
+        while more := reading.recv(4096):
+            signals.update(more)
+            if len(more) < 4096:
+                break
     except (BlockingIOError, InterruptedError):
         pass
+    alive = loop()
+    if alive is None:
+        return
+    for sig in sorted(signals & alive._signal_handlers.keys() - alive._heard):
+        if not _is_ours(signal.getsignal(sig)):
+            alive._handle_signal(sig)
+    alive._heard -= signals
+
+
+def _is_ours(handler: object) -> bool:
+    return isinstance(handler, functools.partial) and handler.func is _schedule
 
 
 def _restore_wakeup_fd(fd: int) -> None:
