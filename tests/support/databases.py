@@ -10,11 +10,9 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from support import tls
-from support.sockets import PATIENCE, unused_port
+from support.sockets import unused_port
 
 HOST = "127.0.0.1"
 USER = "postgres"
@@ -37,12 +35,28 @@ def _program(name: str) -> str:
     return found
 
 
-def _until(answers: Callable[[], bool], server: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not answers():
-        assert server.poll() is None, "the server has ended"
-        assert time.monotonic() < end, "the server does not answer"
-        time.sleep(0.01)
+@contextmanager
+def _running(
+    command: list[str], ready: str, ends_by: signal.Signals, **options: Any
+) -> Iterator[None]:
+    """A server, from the line in which it says that it is ready. What it says later is lost."""
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+    try:
+        assert server.stdout is not None
+        with server.stdout:
+            said = []
+            for line in server.stdout:
+                said.append(line)
+                if ready in line:
+                    break
+            else:
+                raise AssertionError(f"the server has ended: {said}")
+        yield
+    finally:
+        server.send_signal(ends_by)
+        server.wait()
 
 
 class Redis(NamedTuple):
@@ -65,21 +79,8 @@ def redis() -> Iterator[Redis]:
             "dir": folder,
         }
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        server = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
-        try:
-            _until(lambda: _pongs(address), server)
+        with _running([program, *arguments], "eady to accept connections", signal.SIGKILL):
             yield address
-        finally:
-            server.kill()
-            server.wait()
-
-
-def _pongs(address: Redis) -> bool:
-    with socket.socket(socket.AF_UNIX) as sock:
-        if sock.connect_ex(address.path) != 0:
-            return False
-        sock.sendall(b"PING\r\n")
-        return sock.recv(100) == b"+PONG\r\n"
 
 
 @contextmanager
@@ -116,16 +117,11 @@ def postgresql() -> Iterator[dict[str, Any]]:
             "unix_socket_directories": folder,
             "ssl": "on",
             "fsync": "off",
-            "log_min_messages": "panic",
+            "log_min_messages": "log",
+            "lc_messages": "C",
         }
         arguments = [part for it in options.items() for part in ("-c", "{}={}".format(*it))]
-        server = subprocess.Popen(
-            [program, "-D", data, *arguments], stderr=subprocess.DEVNULL, cwd=folder, **process
-        )
-        try:
-            _until(Path(data, "postmaster.pid").exists, server)
-            _until(lambda: "ready" in Path(data, "postmaster.pid").read_text(), server)
+        command = [program, "-D", data, *arguments]
+        ready = "ready to accept connections"
+        with _running(command, ready, signal.SIGQUIT, cwd=folder, **process):
             yield {"host": HOST, "port": port, "user": USER, "database": USER}
-        finally:
-            server.send_signal(signal.SIGQUIT)
-            server.wait()
