@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -51,6 +52,9 @@ def test_transaction_and_cursor(same_as_stock: Same, where: dict[str, Any]) -> N
 
 
 def test_copy_in_and_out(same_as_stock: Same, where: dict[str, Any]) -> None:
+    if where["ssl"] and sys.version_info < (3, 11):
+        pytest.skip("asyncio's TLS goes on delivering while reading is paused, before 3.11")
+
     async def lines() -> AsyncIterator[bytes]:
         for number in range(2000):
             yield b"%d\t%s\n" % (number, b"x" * 1000)
