@@ -178,6 +178,9 @@ async def test_large_pieces_are_not_copied_on_the_loops_thread(
             await f.read(1 << 70)
 
 
+@pytest.mark.skipif(
+    "libasan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer reports the attempt"
+)
 async def test_more_than_there_is_memory_for(
     loop: asyncio.AbstractEventLoop, tmp_path: Path
 ) -> None:
