@@ -108,6 +108,8 @@ async def test_extra_info(loop: asyncio.AbstractEventLoop) -> None:
         assert info("nonsense", 3) == 3
         assert isinstance(transport, asyncio.Transport)
         assert "ssl" in type(transport).__name__.lower()
+        # For the code that knows asyncio's own, such as aiohttp's tests.
+        assert transport._ssl_protocol._sslcontext is client  # type: ignore[attr-defined]
         assert transport.get_protocol() is protocol
         assert transport.can_write_eof() is False
         with pytest.raises(NotImplementedError):

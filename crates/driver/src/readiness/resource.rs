@@ -244,14 +244,14 @@ impl Resource {
     /// A send has failed. The system reports a reset once, and a clean end to a read after that.
     #[cold]
     pub(super) fn has_failed(&mut self, error: &io::Error) {
-        if error.kind() == io::ErrorKind::ConnectionReset {
+        if self.kind == Kind::Stream && error.kind() == io::ErrorKind::ConnectionReset {
             self.facts.set(Facts::RESET, true);
         }
     }
 
     /// What the embedder is told when the system reports a clean end.
     pub(super) fn clean_end(&self) -> io::Result<()> {
-        if self.facts.has(Facts::RESET) {
+        if self.kind == Kind::Stream && self.facts.has(Facts::RESET) {
             return Err(Errno::CONNRESET.into());
         }
         Ok(())

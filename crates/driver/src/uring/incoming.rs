@@ -143,12 +143,9 @@ impl Incoming {
 
     /// The error for a TCP send for which the system reports a broken pipe: the same the other way round. Unix
     /// sockets have only this error for a send.
-    pub(super) fn send_error(&mut self, number: i32, is_tcp: bool) -> i32 {
+    pub(super) fn send_error(&self, number: i32, is_tcp: bool) -> i32 {
         match self.end {
-            End::Error(reset @ libc::ECONNRESET) if is_tcp && number == libc::EPIPE => {
-                self.end = End::Eof;
-                reset
-            }
+            End::Error(reset @ libc::ECONNRESET) if is_tcp && number == libc::EPIPE => reset,
             _ => number,
         }
     }

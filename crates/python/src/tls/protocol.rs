@@ -410,6 +410,11 @@ impl TlsProtocol {
         self.lower(py)
     }
 
+    #[getter]
+    fn _sslcontext<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.extra.bind(py).get_item(intern!(py, "sslcontext"))
+    }
+
     /// The lower transport is connected: begins the handshake.
     fn connection_made(slf: &Bound<'_, Self>, transport: Bound<'_, PyAny>) -> PyResult<()> {
         let _owned = slf.get().own()?;
