@@ -103,11 +103,13 @@ class MinimalHttpInTwo(MinimalHttp):
 
 
 def protocol(factory: Callable[[], asyncio.BaseProtocol]) -> Case:
-    """A case that is `create_server` with this protocol."""
+    """A case that is `create_server` with this protocol, on a socket that the loop makes."""
 
     async def serve(sock: socket.socket, ready: Ready) -> None:
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(factory, sock=sock, backlog=BACKLOG)
+        host, port = sock.getsockname()
+        sock.close()
+        server = await loop.create_server(factory, host, port, backlog=BACKLOG)
         ready()
         await for_ever()
         server.close()

@@ -106,6 +106,7 @@ UNSAFE = {
     "crates/driver/src/readiness/batch.rs": "recvmmsg(2) has no safe form",
     "crates/driver/src/readiness/offload.rs": "options that rustix does not know",
     "crates/driver/src/uring/buffers.rs": "the kernel writes to memory of ours",
+    "crates/driver/src/uring/peer.rs": "an option that rustix does not know",
     "crates/driver/src/uring/region.rs": "mmap(2): memory that no allocator gives to others",
     "crates/driver/src/uring/ring.rs": "requests point to memory",
     "crates/python/src/awaited.rs": "as ffi.rs",

@@ -223,8 +223,12 @@ class EventLoop:
         protocol_factory: Callable[[], asyncio.BaseProtocol],
         server: Server,
         backlog: int,
+        owned: bool,
     ) -> int:
-        """Accepts connections of a listening, non-blocking socket until `_unlisten(key)`."""
+        """Accepts connections of a listening, non-blocking socket until `_unlisten(key)`.
+
+        `owned`: nobody else accepts from it, so connections may be accepted before their turn.
+        """
 
     def _unlisten(self, key: int) -> None:
         """Ends `_listen`; `sock` itself stays open. Harmless on a closed loop."""

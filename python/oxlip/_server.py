@@ -48,11 +48,15 @@ class Server(_native.Server, asyncio.Server):
         protocol_factory: _ProtocolFactory,
         backlog: int,
         cleanup: Callable[[], None] | None = None,
+        *,
+        owned: bool,
     ) -> None:
         self._loop = loop
         self._sockets: list[socket.socket] | None = sockets
         self._protocol_factory = protocol_factory
         self._backlog = backlog
+        # Whether the loop made the sockets: then nobody else accepts from them.
+        self._owned = owned
         # Called once, after the listening sockets are closed.
         self._cleanup = cleanup
         self._serving = False
@@ -231,7 +235,7 @@ class Serve(Resolve):
     def _start_serving(
         self, protocol_factory: _ProtocolFactory, sock: socket.socket, server: Server, backlog: int
     ) -> None:
-        self._listening[sock] = self._listen(sock, protocol_factory, server, backlog)
+        self._listening[sock] = self._listen(sock, protocol_factory, server, backlog, server._owned)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         """Stops accepting from `sock`, and closes it."""
@@ -291,9 +295,9 @@ class Serve(Resolve):
             sockets = [sock]
         for each in sockets:
             each.setblocking(False)
-        server = Server(self, sockets, protocol_factory, backlog)
+        server = Server(self, sockets, protocol_factory, backlog, owned=sock is None)
         if start_serving:
-            await begin_serving(server, owned=sock is None)
+            await begin_serving(server)
         if self.get_debug():
             logger.info("%r is serving", server)
         return server
@@ -369,12 +373,12 @@ class Serve(Resolve):
         return sockets
 
 
-async def begin_serving(server: Server, *, owned: bool) -> None:
+async def begin_serving(server: Server) -> None:
     """Starts serving, or leaves nothing open but a caller's socket that cannot listen."""
     try:
         await server.start_serving()
     except BaseException as exc:
-        if owned or not isinstance(exc, Exception):
+        if server._owned or not isinstance(exc, Exception):
             server.close()
         raise
 

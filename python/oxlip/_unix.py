@@ -118,9 +118,9 @@ class UnixSockets(Connect, Serve):
             if sock is None:
                 listening.close()
             raise
-        server = Server(self, [listening], protocol_factory, backlog, cleanup)
+        server = Server(self, [listening], protocol_factory, backlog, cleanup, owned=sock is None)
         if start_serving:
-            await begin_serving(server, owned=sock is None)
+            await begin_serving(server)
         return server
 
 

@@ -7,6 +7,7 @@ import errno
 import socket
 import sys
 from asyncio.trsock import TransportSocket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from support.sockets import PATIENCE, Peer, has_ipv6, listening, unused_port
 from support.ticks import pause
 
 Loop = asyncio.AbstractEventLoop
+NewLoop = Callable[[], Loop]
 
 
 class Serving:
@@ -70,6 +72,47 @@ async def test_serves(loop: Loop) -> None:
     server.close()
     await server.wait_closed()
     assert not server.is_serving()
+
+
+async def test_reset_before_it_is_accepted(loop: Loop) -> None:
+    serving = Serving()
+    server = await loop.create_server(serving, "127.0.0.1", 0)
+    for _ in range(3):
+        peer = connect(server)
+        name = peer.sock.getsockname()
+        peer.reset()
+        protocol = await serving.next()
+        assert protocol.transport.get_extra_info("peername") == name
+        await protocol.until_lost()
+    server.close()
+
+
+def test_shared_socket_is_served_by_who_is_idle(new_loop: NewLoop) -> None:
+    # As worker processes share one: a loop that has no time must not keep connections from another.
+    sock = listening()
+    loops = [new_loop() for _ in range(3)]
+    servings = [Serving() for _ in loops]
+    servers = []
+
+    async def serve(serving: Serving) -> None:
+        loop = asyncio.get_running_loop()
+        servers.append(await loop.create_server(serving, sock=sock.dup()))
+        await pause(3)
+
+    for loop, serving in zip(loops, servings, strict=True):
+        loop.run_until_complete(serve(serving))
+    for loop, serving in reversed([*zip(loops, servings, strict=True)]):
+        peers = [Peer(socket.create_connection(sock.getsockname(), PATIENCE)) for _ in range(3)]
+        for _ in peers:
+            protocol = loop.run_until_complete(serving.next())
+            protocol.transport.close()
+            loop.run_until_complete(protocol.until_lost())
+        for peer in peers:
+            peer.close()
+    assert [len(serving.protocols) for serving in servings] == [3, 3, 3]
+    for server in servers:
+        server.close()
+    sock.close()
 
 
 async def test_isinstance(loop: Loop) -> None:

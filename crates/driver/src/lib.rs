@@ -23,7 +23,7 @@
 //!    nothing to take from it. An op that does not suit the resource answers
 //!    `Failed(InvalidInput)`.
 
-#![deny(unsafe_code)] // Seven files may: {files,kernel_tls}.rs, readiness/{batch,offload}.rs, uring/{buffers,region,ring}.rs.
+#![deny(unsafe_code)] // Eight files may: {files,kernel_tls}.rs, readiness/{batch,offload}.rs, uring/{buffers,peer,region,ring}.rs.
 
 mod any;
 pub mod clock;
@@ -199,8 +199,12 @@ pub enum Role {
     Datagram,
     /// The same, where somebody else may: the socket stays as it is.
     SharedDatagram,
-    /// A bound, listening socket.
+    /// A bound, listening socket from which nobody else accepts: the driver may accept connections before they are
+    /// asked for. Those that nobody has taken are closed with it.
     Listener,
+    /// The same, where somebody else may, such as another process that has inherited the socket: what is not
+    /// asked for stays for others.
+    SharedListener,
 }
 
 /// The answer of [`Driver::take_or_fill`].

@@ -47,15 +47,32 @@ fn a_caller_waits_until_there_is_a_descriptor_for_it() {
         let addr: SocketAddr = driver.local_addr(listener).expect("an address");
         let _client = TcpStream::connect(addr).expect("connect");
         assert!(driver.submit(Op::AcceptStart(listener)).is_pending());
-        assert!(matches!(wait(&mut driver)[..], [Completion::Acceptable(_)]));
-
-        let error = without_descriptors(|| driver.accept(listener)).expect_err("none is left");
-        assert!(is_shortage(&error), "{name}: {error}");
+        without_descriptors(|| {
+            for _ in 0..2 {
+                assert!(matches!(wait(&mut driver)[..], [Completion::Acceptable(_)]));
+                let error = driver.accept(listener).expect_err("none is left");
+                assert!(is_shortage(&error), "{name}: {error}");
+            }
+        });
         assert!(
             matches!(wait(&mut driver)[..], [Completion::Acceptable(_)]),
             "it still waits"
         );
         assert!(driver.accept(listener).expect("accept").is_some());
+        assert!(driver.accept(listener).expect("accept").is_none());
+
+        // The shortage is over for those that come later, too.
+        let _client = TcpStream::connect(addr).expect("connect");
+        assert!(matches!(wait(&mut driver)[..], [Completion::Acceptable(_)]));
+        assert!(driver.accept(listener).expect("accept").is_some());
+
+        // With none left again it is no error that nobody comes.
+        without_descriptors(|| {
+            let mut completions = Vec::new();
+            let soon = Some(Duration::from_millis(20));
+            driver.wait(soon, &mut completions).expect("wait");
+            assert!(completions.is_empty(), "{name}: {completions:?}");
+        });
     }
 }
 

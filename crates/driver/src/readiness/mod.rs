@@ -195,7 +195,7 @@ impl<B: Backend> Readiness<B> {
                 .resources
                 .get(listener)
                 .map_or_else(|| transfer::is_tcp(socket), Resource::gives_tcp),
-            Role::Stream | Role::Listener => transfer::is_tcp(socket),
+            Role::Stream | Role::Listener | Role::SharedListener => transfer::is_tcp(socket),
             Role::Pipe | Role::Datagram | Role::SharedDatagram => false,
         }
     }
@@ -276,7 +276,7 @@ impl<B: Backend> Driver for Readiness<B> {
             Role::Stream | Role::Accepted(_) => Kind::Stream,
             Role::Pipe => Kind::Pipe,
             Role::Datagram | Role::SharedDatagram => Kind::Datagram,
-            Role::Listener => Kind::Listener,
+            Role::Listener | Role::SharedListener => Kind::Listener,
         };
         let edges = B::EDGES && self.is_tcp(&socket, role);
         let number = socket.as_raw_fd();
@@ -287,7 +287,7 @@ impl<B: Backend> Driver for Readiness<B> {
         if role == Role::SharedDatagram {
             resource.joining = Joining::never();
         }
-        if role == Role::Listener {
+        if kind == Kind::Listener {
             resource.set_gives_tcp(edges);
         }
         Ok(self.hold(number, resource))

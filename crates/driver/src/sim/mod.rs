@@ -173,7 +173,7 @@ impl Sim {
                     completions.push(match resource.role {
                         Role::Stream | Role::Accepted(_) | Role::Pipe => Completion::Readable(id),
                         Role::Datagram | Role::SharedDatagram => Completion::Receivable(id),
-                        Role::Listener => Completion::Acceptable(id),
+                        Role::Listener | Role::SharedListener => Completion::Acceptable(id),
                     });
                 }
             }
@@ -302,7 +302,7 @@ impl Driver for Sim {
     fn adopt(&mut self, mut socket: SimSocket, role: Role) -> io::Result<Id> {
         let role = match role {
             Role::Stream | Role::Accepted(_) => Role::Stream,
-            Role::Listener => role,
+            Role::Listener | Role::SharedListener => Role::Listener,
             Role::Pipe => return Err(io::ErrorKind::Unsupported.into()),
             Role::Datagram | Role::SharedDatagram => {
                 let message = "the simulated network carries no datagrams";

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 
 use super::buffers::{BUFFER, BufferId, Pool};
 use super::ring::Answer;
+use super::tag::{ACCEPTS, Tag};
 
 /// A take of at least this much had to be assembled from several buffers, and is worth a buffer larger than the
 /// pool's.
@@ -22,7 +24,19 @@ const LITTLE_BEFORE_RECEIVING: u8 = 8;
 pub(super) enum Kind {
     Stream,
     Datagram,
-    Listener,
+    Listener {
+        /// Others may accept from it, too.
+        shared: bool,
+    },
+}
+
+/// What the ring is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// To tell when there is something.
+    Poll,
+    Receive,
+    Accept,
 }
 
 /// A resource for which the ring handles reading.
@@ -31,7 +45,7 @@ pub(super) struct Incoming {
     pub(super) kind: Kind,
     /// Whether the embedder wants to read.
     pub(super) wanted: bool,
-    /// The ring polls, and takes go to the system. Otherwise the kernel receives.
+    /// The ring polls, and takes go to the system. Otherwise the kernel receives or accepts.
     pub(super) polled: bool,
     pub(super) request: Request,
     /// Listed for the next round of requests.
@@ -48,6 +62,8 @@ pub(super) struct Incoming {
     /// The error of a failed send, if the next send or the end of the stream is to report it.
     pub(super) failure: Option<i32>,
     pub(super) arrived: VecDeque<Piece>,
+    /// Connections that have been accepted.
+    pub(super) callers: VecDeque<OwnedFd>,
     /// The number of takes in a row for which the other way of receiving would be better.
     habit: u8,
 }
@@ -56,15 +72,15 @@ pub(super) struct Incoming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     None,
-    /// The request with this number, a poll or a receive, is in flight.
+    /// The request with this number is in flight.
     UnderWay {
         number: u32,
-        polls: bool,
+        work: Work,
     },
     /// It has been cancelled, and has not ended yet.
     Ending {
         number: u32,
-        polls: bool,
+        work: Work,
     },
 }
 
@@ -98,7 +114,7 @@ impl Incoming {
         Self {
             kind,
             wanted: false,
-            polled: kind != Kind::Stream,
+            polled: !matches!(kind, Kind::Stream | Kind::Listener { shared: false }),
             request: Request::None,
             touched: false,
             sending: false,
@@ -108,6 +124,7 @@ impl Incoming {
             end: End::Open,
             failure: None,
             arrived: VecDeque::new(),
+            callers: VecDeque::new(),
             habit: 0,
         }
     }
@@ -115,7 +132,10 @@ impl Incoming {
     /// Whether a take would find something, as far as is known.
     #[inline]
     pub(super) fn has_unread(&self) -> bool {
-        self.hint || !self.arrived.is_empty() || self.end.is_to_be_taken()
+        self.hint
+            || !self.arrived.is_empty()
+            || self.end.is_to_be_taken()
+            || !self.callers.is_empty()
     }
 
     /// Whether everything that has arrived has been taken: anything else is still in the system.
@@ -124,7 +144,16 @@ impl Incoming {
         self.arrived.is_empty() && !self.end.is_to_be_taken()
     }
 
-    /// Whether the kernel is to receive or poll.
+    /// What the ring is to do for it.
+    pub(super) fn work(&self) -> Work {
+        match self.kind {
+            _ if self.polled => Work::Poll,
+            Kind::Stream | Kind::Datagram => Work::Receive,
+            Kind::Listener { .. } => Work::Accept,
+        }
+    }
+
+    /// Whether the ring is to do it now.
     pub(super) fn wants_request(&self) -> bool {
         self.wanted && !self.hint && self.end == End::Open
     }
@@ -165,7 +194,7 @@ impl Incoming {
     /// The op that tells another driver to stop.
     pub(super) fn stop(&self, id: Id) -> Op<'static> {
         match self.kind {
-            Kind::Listener => Op::AcceptStop(id),
+            Kind::Listener { .. } => Op::AcceptStop(id),
             Kind::Stream | Kind::Datagram => Op::RecvStop(id),
         }
     }
@@ -173,7 +202,7 @@ impl Incoming {
     /// The op that asks another driver for the same.
     pub(super) fn start(&self, id: Id) -> Op<'static> {
         match self.kind {
-            Kind::Listener => Op::AcceptStart(id),
+            Kind::Listener { .. } => Op::AcceptStart(id),
             Kind::Stream | Kind::Datagram => Op::RecvStart(id),
         }
     }
@@ -181,14 +210,21 @@ impl Incoming {
     /// Notes a completion of its request. A buffer that holds nothing is given back.
     pub(super) fn answered(
         &mut self,
-        answer: &Answer,
+        answer: Answer,
         buffer: Option<BufferId>,
         pool: &mut Pool,
     ) -> Option<BufferId> {
-        if self.request.polls() {
-            // A take will report what went wrong.
-            self.hint |= answer.result != -libc::ECANCELED;
-            return buffer;
+        match self.request.work() {
+            Some(Work::Receive) => {}
+            Some(Work::Accept) => {
+                self.accepted(answer);
+                return buffer;
+            }
+            Some(Work::Poll) | None => {
+                // A take will report what went wrong.
+                self.hint |= answer.result != -libc::ECANCELED;
+                return buffer;
+            }
         }
         match (answer.result, buffer) {
             (received @ 1.., Some(buffer)) => {
@@ -215,6 +251,23 @@ impl Incoming {
         buffer
     }
 
+    fn accepted(&mut self, answer: Answer) {
+        match answer.connection {
+            Some(connection) => self.callers.push_back(connection),
+            // Descriptors have run out, for instance. The poll will tell whether anybody waits, and accept(2) what is
+            // wrong.
+            None => self.polled |= answer.result != -libc::ECANCELED,
+        }
+    }
+
+    /// Others may accept from this listener from here on.
+    pub(super) fn share(&mut self) {
+        if let Kind::Listener { shared } = &mut self.kind {
+            *shared = true;
+            self.polled = true;
+        }
+    }
+
     /// Notes that nothing more will arrive. The first report is the right one: the system reports
     /// an error once, and a clean end from then on.
     pub(super) fn ends(&mut self, end: End) {
@@ -235,7 +288,7 @@ impl Incoming {
         match self.kind {
             Kind::Stream => Completion::Readable(id),
             Kind::Datagram => Completion::Receivable(id),
-            Kind::Listener => Completion::Acceptable(id),
+            Kind::Listener { .. } => Completion::Acceptable(id),
         }
     }
 
@@ -319,6 +372,23 @@ impl Incoming {
     }
 }
 
+impl Kind {
+    pub(super) fn accepts(self) -> bool {
+        matches!(self, Self::Listener { .. })
+    }
+}
+
+impl Work {
+    /// By which the ring knows the request of that number.
+    pub(super) fn tag(self, number: u32) -> Tag {
+        let number = Tag::from(number);
+        match self {
+            Self::Accept => ACCEPTS + number,
+            Self::Poll | Self::Receive => number,
+        }
+    }
+}
+
 impl Request {
     pub(super) fn number(self) -> Option<u32> {
         match self {
@@ -327,15 +397,20 @@ impl Request {
         }
     }
 
-    fn polls(self) -> bool {
-        matches!(
-            self,
-            Self::UnderWay { polls: true, .. } | Self::Ending { polls: true, .. }
-        )
+    pub(super) fn work(self) -> Option<Work> {
+        match self {
+            Self::None => None,
+            Self::UnderWay { work, .. } | Self::Ending { work, .. } => Some(work),
+        }
     }
 
-    pub(super) fn receives(self) -> bool {
-        self != Self::None && !self.polls()
+    pub(super) fn tag(self) -> Option<Tag> {
+        match self {
+            Self::None => None,
+            Self::UnderWay { number, work } | Self::Ending { number, work } => {
+                Some(work.tag(number))
+            }
+        }
     }
 }
 

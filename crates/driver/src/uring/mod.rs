@@ -7,7 +7,8 @@
 //! * Data of streams are received by the kernel into buffers of a pool, without a request for each
 //!   ("multishot"). If the pool is too small, or a stream's traffic is large, data are received
 //!   directly, and the ring only says when.
-//! * Listeners and datagram sockets are polled.
+//! * Connections are accepted, likewise without a request for each (`accepting.rs`). Listeners that are
+//!   shared with other processes, and datagram sockets, are polled.
 //! * Small sends that are not urgent (`Op::SendSoon`) are copied, and all of them are submitted
 //!   with the call that waits.
 //! * Regular files are read and written.
@@ -29,10 +30,13 @@
 //! A ring belongs to one thread. A loop that is not running may move to another thread, and then
 //! gets a new ring; so does a forked child. If no ring can be made any more, epoll does everything.
 
+mod accepting;
 #[expect(unsafe_code, reason = "memory that the kernel writes to")]
 mod buffers;
 mod incoming;
 mod owner;
+#[expect(unsafe_code, reason = "an option that rustix does not know")]
+mod peer;
 #[expect(unsafe_code, reason = "memory of our own, for the kernel")]
 mod region;
 mod requests;
@@ -276,7 +280,8 @@ impl Driver for Uring {
         let kind = match role {
             Role::Stream | Role::Accepted(_) => Some(Kind::Stream),
             Role::Datagram | Role::SharedDatagram => Some(Kind::Datagram),
-            Role::Listener => Some(Kind::Listener),
+            Role::Listener => Some(Kind::Listener { shared: false }),
+            Role::SharedListener => Some(Kind::Listener { shared: true }),
             Role::Pipe => None,
         };
         self.oust(self.inner.holder(socket.as_raw_fd()));
@@ -305,10 +310,10 @@ impl Driver for Uring {
         match op {
             Op::Send { id, bufs } => self.send(id, bufs, false),
             Op::SendSoon { id, bufs } => self.send(id, bufs, true),
-            Op::RecvStart(id) => self.want(op, id, |kind| kind != Kind::Listener, true),
-            Op::RecvStop(id) => self.want(op, id, |kind| kind != Kind::Listener, false),
-            Op::AcceptStart(id) => self.want(op, id, |kind| kind == Kind::Listener, true),
-            Op::AcceptStop(id) => self.want(op, id, |kind| kind == Kind::Listener, false),
+            Op::RecvStart(id) => self.want(op, id, |kind| !kind.accepts(), true),
+            Op::RecvStop(id) => self.want(op, id, |kind| !kind.accepts(), false),
+            Op::AcceptStart(id) => self.want(op, id, Kind::accepts, true),
+            Op::AcceptStop(id) => self.want(op, id, Kind::accepts, false),
             Op::Close(id) => {
                 self.close(id);
                 self.inner.submit(op)
@@ -364,8 +369,7 @@ impl Driver for Uring {
     }
 
     fn accept(&mut self, id: Id) -> io::Result<Option<(OwnedFd, Option<SocketAddr>)>> {
-        self.look_again(id);
-        self.inner.accept(id)
+        self.accept_next(id)
     }
 
     fn wait(
@@ -399,6 +403,8 @@ impl Driver for Uring {
         // What had arrived is the parent's, which goes on with it.
         for (_, incoming) in self.table.iter_mut() {
             incoming.arrived.clear();
+            incoming.callers.clear();
+            incoming.share();
             incoming.hint = false;
         }
         self.lose_ring();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use oxlip_core::op::Completion;
 
-use super::incoming::{End, Request};
+use super::incoming::{End, Request, Work};
 use super::ring::Ring;
 use super::{Fallback, Uring};
 use crate::Driver;
@@ -82,7 +82,7 @@ impl Uring {
             let unknown = ours && (ring.has_overflown() || ring.has_lost_answers());
             for (id, incoming) in self.table.iter_mut() {
                 incoming.keep(&mut ring.pool);
-                if unknown && incoming.request.receives() {
+                if unknown && incoming.request.work() == Some(Work::Receive) {
                     incoming.ends(End::Error(libc::ENOBUFS));
                     if !std::mem::replace(&mut incoming.listed, true) {
                         self.unread.push(id);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use oxlip_core::id::Id;
 
 use super::Uring;
-use super::incoming::Request;
+use super::incoming::{Request, Work};
 use super::ring::{Answer, Ended, Ring};
-use super::tag::{BELL, INNER, NOBODY, SENDS, TRANSFERS};
+use super::tag::{ACCEPTS, BELL, INNER, NOBODY, SENDS, TRANSFERS, Tag};
 
 /// The kernel refuses requests while it has no memory. After so many refused calls in a row the
 /// shortage is taken as permanent, and epoll is used, which needs no such memory.
@@ -70,7 +70,7 @@ impl Uring {
 
     /// Ends the kernel's work on this resource, so that its descriptor can be closed.
     pub(super) fn end_request(&mut self, id: Id) {
-        let Some(number) = self.request(id) else {
+        let Some(tag) = self.request(id) else {
             return;
         };
         if !self.is_ours() || !(0..ATTEMPTS).any(|_| self.make_room()) {
@@ -79,21 +79,21 @@ impl Uring {
             return;
         }
         if let Some(ring) = &mut self.ring {
-            ring.cancel(number.into());
+            ring.cancel(tag);
         }
         // In a call that does not wait, the kernel does only some of its work, and the end of the
         // request may come after one piece of work for each of the others.
         for _ in 0..=self.requests.most() {
             self.submit_all();
             let works = self.ring.as_mut().is_some_and(Ring::has_work);
-            if self.request(id) != Some(number) || !works {
+            if self.request(id) != Some(tag) || !works {
                 return;
             }
         }
     }
 
-    fn request(&self, id: Id) -> Option<u32> {
-        self.table.get(id)?.request.number()
+    fn request(&self, id: Id) -> Option<Tag> {
+        self.table.get(id)?.request.tag()
     }
 
     /// Makes room for one more request, by a call if necessary. Returns whether there is room.
@@ -132,18 +132,18 @@ impl Uring {
         match (incoming.request, fd) {
             (Request::None, Some(fd)) => {
                 let number = self.requests.begin(id);
-                let polls = incoming.polled;
-                incoming.request = Request::UnderWay { number, polls };
-                if polls {
-                    ring.poll(fd, number.into(), false);
-                } else {
-                    ring.receive(fd, number.into());
+                let work = incoming.work();
+                incoming.request = Request::UnderWay { number, work };
+                match work {
+                    Work::Poll => ring.poll(fd, work.tag(number), false),
+                    Work::Receive => ring.receive(fd, work.tag(number)),
+                    Work::Accept => ring.accept(fd, work.tag(number)),
                 }
             }
-            (Request::UnderWay { number, polls }, fd) => {
-                if fd.is_none() || polls != incoming.polled {
-                    incoming.request = Request::Ending { number, polls };
-                    ring.cancel(number.into());
+            (Request::UnderWay { number, work }, fd) => {
+                if fd.is_none() || work != incoming.work() {
+                    incoming.request = Request::Ending { number, work };
+                    ring.cancel(work.tag(number));
                 }
             }
             (Request::None | Request::Ending { .. }, _) => {}
@@ -218,25 +218,28 @@ impl Uring {
                 self.inner.bell().acknowledge();
                 self.woken = true;
             }
-            tag if tag >= TRANSFERS => {
+            tag if (TRANSFERS..ACCEPTS).contains(&tag) => {
                 if let Some(ended) = ring.transfers.end(tag - TRANSFERS, answer.result) {
                     self.early.push(ended.into());
                 }
             }
-            tag if tag >= SENDS => self.sends.answer(tag - SENDS, answer.result),
+            tag if (SENDS..TRANSFERS).contains(&tag) => {
+                self.sends.answer(tag - SENDS, answer.result);
+            }
             tag => {
                 let number = tag as u32;
+                let more = answer.more;
                 let owner = self.requests.owner(number);
-                if !answer.more {
+                if !more {
                     self.requests.end(number);
                 }
                 let incoming = owner.and_then(|id| Some((id, self.table.get_mut(id)?)));
                 match incoming.filter(|(_, incoming)| incoming.request.number() == Some(number)) {
                     Some((id, incoming)) => {
-                        if let Some(unused) = incoming.answered(&answer, buffer, &mut ring.pool) {
+                        if let Some(unused) = incoming.answered(answer, buffer, &mut ring.pool) {
                             ring.pool.give_back(unused);
                         }
-                        if !answer.more {
+                        if !more {
                             incoming.request = Request::None;
                             if incoming.touch() {
                                 self.touched.push(id);
@@ -247,7 +250,8 @@ impl Uring {
                             self.unread.push(id);
                         }
                     }
-                    // It belongs to a resource that is closed, or to a socket that was released.
+                    // It belongs to a resource that is closed, or to a socket that was released. A connection is
+                    // closed with the answer.
                     None => {
                         if let Some(unused) = buffer {
                             ring.pool.give_back(unused);

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::size_of;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::slice;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use oxlip_core::file::{Transfer, Way};
 
 use super::buffers::Pool;
 use super::region::Region;
-use super::tag::{NOBODY, TRANSFERS, Tag};
+use super::tag::{ACCEPTS, BELL, NOBODY, TRANSFERS, Tag};
 use super::transfers::Transfers;
 
 /// The size of a ring; both are powers of two.
@@ -71,8 +71,13 @@ impl Staged {
     }
 }
 
+/// The results of accepts are descriptors, so these are told from others by their tags.
+fn is_of_accept(tag: Tag) -> bool {
+    (ACCEPTS..BELL).contains(&tag)
+}
+
 /// A completion of one request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) tag: Tag,
     /// As a system call's result: negative is an error.
@@ -81,6 +86,8 @@ pub(super) struct Answer {
     pub(super) more: bool,
     /// The number of the provided buffer that it took.
     pub(super) buffer: Option<u16>,
+    /// The connection that it has accepted.
+    pub(super) connection: Option<OwnedFd>,
 }
 
 /// Why a wait in the kernel ended.
@@ -170,6 +177,18 @@ impl Ring {
     /// [`Ring::cancel`].
     pub(super) fn receive(&mut self, fd: RawFd, tag: Tag) {
         self.push(&opcode::RecvMulti::new(Fd(fd), GROUP).build().user_data(tag));
+    }
+
+    /// Every connection of a listening socket is accepted, non-blocking and close-on-exec, until an error or
+    /// [`Ring::cancel`]. The tag is one of [`ACCEPTS`], and no other request's is.
+    pub(super) fn accept(&mut self, fd: RawFd, tag: Tag) {
+        assert!(is_of_accept(tag), "not a tag of an accept");
+        self.push(
+            &opcode::AcceptMulti::new(Fd(fd))
+                .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
+                .build()
+                .user_data(tag),
+        );
     }
 
     /// One completion when the descriptor can be read from; with `again`, one at each change.
@@ -356,10 +375,14 @@ impl Ring {
     pub(super) fn answers(&mut self, into: &mut Vec<Answer>) {
         let answers = self.io.completion();
         into.extend(answers.map(|answer| {
-            let flags = answer.flags();
+            let (tag, result, flags) = (answer.user_data(), answer.result(), answer.flags());
+            let accepted = is_of_accept(tag) && result >= 0;
             Answer {
-                tag: answer.user_data(),
-                result: answer.result(),
+                tag,
+                result,
+                // SAFETY: only accepts have such tags, and their results are descriptors that the kernel has opened
+                // for this completion. A completion is taken once.
+                connection: accepted.then(|| unsafe { OwnedFd::from_raw_fd(result) }),
                 more: cqueue::more(flags),
                 buffer: cqueue::buffer_select(flags),
             }

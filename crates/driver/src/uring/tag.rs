@@ -8,6 +8,8 @@ pub(super) type Tag = u64;
 pub(super) const SENDS: Tag = 1 << 32;
 /// From here on: a transfer of a file, by its number.
 pub(super) const TRANSFERS: Tag = 1 << 48;
+/// From here on: an accept, by its number in [`Requests`](super::incoming::Requests), which is the lower half.
+pub(super) const ACCEPTS: Tag = 1 << 56;
 /// The poll of the waker.
 pub(super) const BELL: Tag = u64::MAX - 2;
 /// The poll of the multiplexer.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use std::os::fd::RawFd;
 
+use oxlip_driver::Role;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
@@ -354,10 +355,16 @@ impl EventLoop {
         protocol_factory: Any<'_>,
         server: Bound<'_, Server>,
         backlog: isize,
+        owned: bool,
     ) -> PyResult<u64> {
         // listen(2) takes a negative backlog for none.
         let backlog = usize::try_from(backlog).unwrap_or(0);
-        transport::listen(slf, sock, protocol_factory, server, backlog)
+        let role = if owned {
+            Role::Listener
+        } else {
+            Role::SharedListener
+        };
+        transport::listen(slf, sock, protocol_factory, server, backlog, role)
     }
 
     fn _unlisten(slf: &Bound<'_, Self>, key: u64) -> PyResult<()> {

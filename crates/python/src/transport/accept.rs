@@ -44,7 +44,7 @@ impl Accepting {
 }
 
 /// `loop._listen(…)`: starts accepting on a bound, listening, non-blocking socket, of which the
-/// driver gets a duplicate.
+/// driver gets a duplicate. `role`: that of a listener.
 ///
 /// # Errors
 /// `OSError` if the socket is closed or cannot be duplicated or adopted.
@@ -54,6 +54,7 @@ pub(crate) fn listen(
     factory: Bound<'_, PyAny>,
     server: Bound<'_, Server>,
     backlog: usize,
+    role: Role,
 ) -> PyResult<u64> {
     let py = event_loop.py();
     event_loop.get().check_open()?;
@@ -75,9 +76,7 @@ pub(crate) fn listen(
         .get()
         .state
         .with(|state| {
-            let id = state
-                .driver()
-                .adopt(AnySocket::Os(descriptor), Role::Listener)?;
+            let id = state.driver().adopt(AnySocket::Os(descriptor), role)?;
             state
                 .resources
                 .insert(id, Resource::Listener(Box::new(accepting)));

@@ -156,7 +156,7 @@ impl Resource for Accepting {
             Completion::Failed(_, error) => self.accepted.borrow_mut().push_back(Err(error)),
             _ => return,
         }
-        // What nobody waits for stays in the kernel.
+        // What nobody waits for stays with the driver.
         if !self.accepted.borrow().is_empty() && !wake(&self.waiter) {
             self.stop();
         }
