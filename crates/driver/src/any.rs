@@ -272,6 +272,10 @@ impl Driver for AnyDriver {
         with!(&mut self.choice, driver => driver.only_wakes(id));
     }
 
+    fn before_fork(&mut self) {
+        with!(&mut self.choice, driver => driver.before_fork());
+    }
+
     fn after_fork(&mut self) -> io::Result<()> {
         with!(&mut self.choice, driver => driver.after_fork())
     }

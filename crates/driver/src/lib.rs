@@ -168,6 +168,9 @@ pub trait Driver {
         let _ = id;
     }
 
+    /// To be called before a fork: what the driver uses alone will be the child's, too.
+    fn before_fork(&mut self) {}
+
     /// To be called in a forked child before anything else: starts over with kernel objects of the
     /// child's own, and leaves those that it shares with the parent alone. What was adopted, borrowed and
     /// asked for stays so; earlier wakers wake nobody here.

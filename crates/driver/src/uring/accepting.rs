@@ -1,10 +1,10 @@
 //! Accepting connections from a listening socket.
 //!
-//! From a listener that is ours alone the kernel accepts, and puts the connections into a queue of the
-//! resource. A listener that others may accept from is polled, and connections are accepted one by one.
-//! The kernel would wake only one of several rings that accept from one socket, without regard to whether
-//! its thread is busy, and what it has accepted for one process would be lost to the others if that one
-//! stops.
+//! From a listener that is ours alone the kernel accepts, up to a limit, and puts the connections into a
+//! queue of the resource. A listener that others may accept from is polled, and connections are accepted
+//! one by one. The kernel would wake only one of several rings that accept from one socket, without
+//! regard to whether its thread is busy, and what it has accepted for one process would be lost to the
+//! others if that one stops.
 //!
 //! When the kernel cannot accept, the listener is polled until a connection has been accepted otherwise.
 //! That also helps if the program raises its limit of descriptors: a request keeps the one under which it
@@ -29,6 +29,9 @@ impl Uring {
             return self.inner.accept(id);
         };
         if let Some(connection) = incoming.callers.pop_front() {
+            if incoming.callers.is_empty() {
+                Self::follow_hint(&mut self.touched, id, incoming);
+            }
             let peer = peer::address(connection.as_fd());
             return Ok(Some((connection, peer)));
         }
@@ -44,10 +47,10 @@ impl Uring {
         Self::follow_hint(&mut self.touched, id, incoming);
         let accepted = self.inner.accept(id)?;
         if accepted.is_some()
-            && let Kind::Listener { shared } = incoming.kind
+            && let Kind::Listener { ahead } = incoming.kind
         {
             // Whatever kept the ring from it is over.
-            incoming.polled = shared;
+            incoming.polled = !ahead;
         }
         Ok(accepted)
     }

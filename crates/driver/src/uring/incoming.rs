@@ -16,6 +16,8 @@ use super::tag::{ACCEPTS, Tag};
 const MUCH: usize = BUFFER + 1;
 /// After so many large takes in a row the stream is polled, and received from directly.
 const MUCH_BEFORE_POLLING: u8 = 2;
+/// With so many connections that nobody has asked for, the ring stops to accept.
+const AHEAD: usize = 128;
 /// After so many takes in a row that would have fitted into one buffer of the pool, it is no longer polled.
 const LITTLE_BEFORE_RECEIVING: u8 = 8;
 
@@ -25,8 +27,8 @@ pub(super) enum Kind {
     Stream,
     Datagram,
     Listener {
-        /// Others may accept from it, too.
-        shared: bool,
+        /// Connections may be accepted before they are asked for.
+        ahead: bool,
     },
 }
 
@@ -62,7 +64,7 @@ pub(super) struct Incoming {
     /// The error of a failed send, if the next send or the end of the stream is to report it.
     pub(super) failure: Option<i32>,
     pub(super) arrived: VecDeque<Piece>,
-    /// Connections that have been accepted.
+    /// Connections that have been accepted, and not asked for yet.
     pub(super) callers: VecDeque<OwnedFd>,
     /// The number of takes in a row for which the other way of receiving would be better.
     habit: u8,
@@ -114,7 +116,7 @@ impl Incoming {
         Self {
             kind,
             wanted: false,
-            polled: !matches!(kind, Kind::Stream | Kind::Listener { shared: false }),
+            polled: !matches!(kind, Kind::Stream | Kind::Listener { ahead: true }),
             request: Request::None,
             touched: false,
             sending: false,
@@ -155,7 +157,17 @@ impl Incoming {
 
     /// Whether the ring is to do it now.
     pub(super) fn wants_request(&self) -> bool {
-        self.wanted && !self.hint && self.end == End::Open
+        let room = match self.request {
+            Request::UnderWay { .. } => !self.is_far_ahead(),
+            Request::None | Request::Ending { .. } => self.callers.is_empty(),
+        };
+        self.wanted && !self.hint && self.end == End::Open && room
+    }
+
+    /// Whether so many connections have been accepted ahead that the others are left to the system, until these are
+    /// asked for.
+    pub(super) fn is_far_ahead(&self) -> bool {
+        self.callers.len() >= AHEAD
     }
 
     /// Whether something may arrive that the embedder wants to know about.
@@ -260,12 +272,15 @@ impl Incoming {
         }
     }
 
-    /// Others may accept from this listener from here on.
-    pub(super) fn share(&mut self) {
-        if let Kind::Listener { shared } = &mut self.kind {
-            *shared = true;
-            self.polled = true;
-        }
+    /// Others may accept from this listener from here on. Returns true if it must be listed for the next round of
+    /// requests.
+    pub(super) fn share(&mut self) -> bool {
+        let Kind::Listener { ahead } = &mut self.kind else {
+            return false;
+        };
+        *ahead = false;
+        self.polled = true;
+        self.touch()
     }
 
     /// Notes that nothing more will arrive. The first report is the right one: the system reports

@@ -7,8 +7,8 @@
 //! * Data of streams are received by the kernel into buffers of a pool, without a request for each
 //!   ("multishot"). If the pool is too small, or a stream's traffic is large, data are received
 //!   directly, and the ring only says when.
-//! * Connections are accepted, likewise without a request for each (`accepting.rs`). Listeners that are
-//!   shared with other processes, and datagram sockets, are polled.
+//! * Connections are accepted, likewise without a request for each (`accepting.rs`). Listeners from which
+//!   others may accept, too, and datagram sockets are polled.
 //! * Small sends that are not urgent (`Op::SendSoon`) are copied, and all of them are submitted
 //!   with the call that waits.
 //! * Regular files are read and written.
@@ -75,6 +75,8 @@ pub struct Uring {
     // It is dropped before the descriptors, which ends whatever the kernel still does for it.
     ring: Option<Ring>,
     room: Room,
+    /// The kernel can be asked to accept.
+    accepts: bool,
     /// The thread that the ring belongs to, once it is in use.
     owner: Option<u64>,
     fallback: Fallback,
@@ -136,9 +138,18 @@ impl Uring {
         Self::with_room(Room { requests, answers })
     }
 
+    /// Whether the kernel accepts by itself from a [`Role::Listener`], for tests: it has to be Linux 6.15 or newer.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn accepts_ahead(&self) -> bool {
+        self.accepts
+    }
+
     fn with_room(room: Room) -> io::Result<Self> {
+        let ring = Ring::new(room).map_err(refusal)?;
         Ok(Self {
-            ring: Some(Ring::new(room).map_err(refusal)?),
+            accepts: ring.accepts(),
+            ring: Some(ring),
             room,
             owner: None,
             fallback: Fallback::No,
@@ -280,8 +291,10 @@ impl Driver for Uring {
         let kind = match role {
             Role::Stream | Role::Accepted(_) => Some(Kind::Stream),
             Role::Datagram | Role::SharedDatagram => Some(Kind::Datagram),
-            Role::Listener => Some(Kind::Listener { shared: false }),
-            Role::SharedListener => Some(Kind::Listener { shared: true }),
+            Role::Listener => Some(Kind::Listener {
+                ahead: self.accepts,
+            }),
+            Role::SharedListener => Some(Kind::Listener { ahead: false }),
             Role::Pipe => None,
         };
         self.oust(self.inner.holder(socket.as_raw_fd()));
@@ -399,12 +412,20 @@ impl Driver for Uring {
         self.inner.waker()
     }
 
+    fn before_fork(&mut self) {
+        for (id, incoming) in self.table.iter_mut() {
+            if incoming.share() {
+                self.touched.push(id);
+            }
+        }
+    }
+
     fn after_fork(&mut self) -> io::Result<()> {
+        self.before_fork();
         // What had arrived is the parent's, which goes on with it.
         for (_, incoming) in self.table.iter_mut() {
             incoming.arrived.clear();
             incoming.callers.clear();
-            incoming.share();
             incoming.hint = false;
         }
         self.lose_ring();

@@ -73,6 +73,10 @@ impl Uring {
             self.take_answers_in_reach();
         }
         if self.is_ours() {
+            // The kernel may still keep some, connections among them.
+            while self.ring.as_mut().is_some_and(Ring::has_kept) && self.take_answers_in_reach() > 0
+            {
+            }
             self.await_transfers();
         }
         if let Some(mut ring) = self.ring.take() {
@@ -167,12 +171,16 @@ impl Drop for Uring {
             }
             // One call does only some of the work.
             for _ in 0..most {
-                let mut answers = Vec::new();
-                ring.answers(&mut answers);
+                // Connections among them are closed.
+                ring.answers(&mut Vec::new());
+                if ring.has_kept() {
+                    continue;
+                }
                 if !ring.has_work() || ring.enter(false, None).is_err() {
                     break;
                 }
             }
+            ring.answers(&mut Vec::new());
         }
     }
 }

@@ -241,9 +241,9 @@ impl Uring {
                         }
                         if !more {
                             incoming.request = Request::None;
-                            if incoming.touch() {
-                                self.touched.push(id);
-                            }
+                        }
+                        if (!more || incoming.is_far_ahead()) && incoming.touch() {
+                            self.touched.push(id);
                         }
                         if incoming.has_unread() && !incoming.listed {
                             incoming.listed = true;

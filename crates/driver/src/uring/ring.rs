@@ -168,6 +168,14 @@ impl Ring {
         unsafe { self.mark.base().cast::<u64>().read() == 1 }
     }
 
+    /// Whether [`Ring::accept`] can be trusted. Without room for a completion, kernels before 6.8 return a number that
+    /// is not the connection's ([a37ee9e117ef](https://github.com/torvalds/linux/commit/a37ee9e117ef)), and some
+    /// later ones lose it ([f6a89bf5278d](https://github.com/torvalds/linux/commit/f6a89bf5278d)). That tells
+    /// none of them from others; this feature has been there since 6.15.
+    pub(super) fn accepts(&self) -> bool {
+        self.io.params().is_feature_no_iowait()
+    }
+
     /// Whether another request can be pushed.
     pub(super) fn has_room(&mut self) -> bool {
         !self.io.submission().is_full()
@@ -369,6 +377,11 @@ impl Ring {
                 .enter::<libc::sigset_t>(0, 0, flags, None)
         }
         .is_ok()
+    }
+
+    /// Whether there were such completions, and some are in reach now.
+    pub(super) fn has_kept(&mut self) -> bool {
+        self.has_overflown() && self.fetch_kept()
     }
 
     /// Takes all completions that are there.

@@ -14,7 +14,17 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::sandbox::is_alone;
-use crate::world::{PATIENCE, close, driver, ends, poll, receive, wait};
+use crate::world::{self, PATIENCE, close, ends, poll, receive, wait};
+
+/// `None` where the system forbids rings, or the kernel is too old to accept by itself.
+fn driver() -> Option<Uring> {
+    let driver = world::driver()?;
+    if !driver.accepts_ahead() {
+        eprintln!("skipped: the kernel is older than 6.15");
+        return None;
+    }
+    Some(driver)
+}
 
 /// A listener that accepts, another handle to its socket, and its address.
 fn listener(driver: &mut Uring, role: Role) -> (Id, TcpListener, SocketAddr) {
@@ -83,7 +93,9 @@ fn all_that_have_come_are_accepted_before_they_are_asked_for() {
 
 #[test]
 fn what_is_not_asked_for_of_a_shared_listener_stays_for_others() {
-    let Some(mut driver) = driver() else { return };
+    let Some(mut driver) = world::driver() else {
+        return;
+    };
     let (id, other, addr) = listener(&mut driver, Role::SharedListener);
     for _ in 0..3 {
         let mut clients = [connect(addr), connect(addr)];
@@ -189,6 +201,54 @@ fn what_was_accepted_moves_to_another_thread() {
     })
     .join()
     .expect("the other thread");
+}
+
+#[test]
+fn many_that_nobody_asks_for_are_left_to_the_system() {
+    let Some(mut driver) = driver() else { return };
+    let (id, other, addr) = listener(&mut driver, Role::Listener);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.extend((0..100).map(|_| connect(addr)));
+        told(&mut driver, id);
+    }
+    assert!(nobody_waits(&other), "the ring has them");
+    told(&mut driver, id);
+    let late = [connect(addr), connect(addr)];
+    told(&mut driver, id);
+    let (_, peer) = other.accept().expect("one waits in the system");
+    assert_eq!(peer, late[0].local_addr().expect("an address"));
+    for client in &mut clients {
+        let (socket, _) = accept(&mut driver, id).expect("one of them");
+        belongs_to(&mut driver, id, socket, client);
+    }
+    told(&mut driver, id);
+    let (_, peer) = accept(&mut driver, id).expect("the last");
+    assert_eq!(peer, late[1].local_addr().expect("an address"));
+    let _more = connect(addr);
+    told(&mut driver, id);
+    assert!(nobody_waits(&other), "the ring accepts again");
+}
+
+#[test]
+fn before_a_fork_the_ring_stops_to_accept_ahead() {
+    let Some(mut driver) = driver() else { return };
+    let (id, other, addr) = listener(&mut driver, Role::Listener);
+    let mut early = connect(addr);
+    told(&mut driver, id);
+    driver.before_fork();
+    told(&mut driver, id);
+    let (socket, _) = accept(&mut driver, id).expect("the first");
+    belongs_to(&mut driver, id, socket, &mut early);
+    for _ in 0..2 {
+        let mut clients = [connect(addr), connect(addr)];
+        told(&mut driver, id);
+        let (socket, _) = accept(&mut driver, id).expect("the next");
+        belongs_to(&mut driver, id, socket, &mut clients[0]);
+        let (_, peer) = other.accept().expect("it waits in the system");
+        assert_eq!(peer, clients[1].local_addr().expect("an address"));
+        assert!(accept(&mut driver, id).is_none());
+    }
 }
 
 /// The ring ends the request when there is no room for its completions.

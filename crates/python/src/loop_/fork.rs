@@ -15,7 +15,7 @@
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use oxlip_driver::Driver as _;
+use oxlip_driver::Driver;
 use pyo3::PyErr;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -34,15 +34,19 @@ pub(super) const CLOSED: u8 = 1;
 /// It is the parent's, and this process is a forked child that could not make it anew.
 pub(super) const LEFT_BEHIND: u8 = 2;
 
-/// What was only gathered leaves now: both processes would send it.
+/// What was only gathered leaves now: both processes would send it. And the driver learns that its sockets will be
+/// the child's, too.
 pub(super) fn before(event_loop: &Bound<'_, EventLoop>) {
-    // A loop of another thread: the child will have no use for it. Errors of protocols have been
-    // reported; what ends the loop is nothing that a fork should raise.
-    if !event_loop.get().state.is_elsewhere()
-        && let Err(error) = transport::flush(event_loop)
-    {
+    let state = &event_loop.get().state;
+    // A loop of another thread: the child will have no use for it.
+    if state.is_elsewhere() {
+        return;
+    }
+    // Errors of protocols have been reported; what ends the loop is nothing that a fork should raise.
+    if let Err(error) = transport::flush(event_loop) {
         error.write_unraisable(event_loop.py(), Some(event_loop));
     }
+    state.try_with(|state| state.driver.as_mut().map(Driver::before_fork));
 }
 
 /// In the child: whether the loop can be used there.
