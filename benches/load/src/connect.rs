@@ -1,21 +1,24 @@
 //! Short connections: connect, one byte there and back, close, and again.
 //!
 //! The client ends first, so that the waiting of TIME_WAIT is on its side and the server's close is
-//! the ordinary one after an end of file.
+//! the ordinary one after an end of file. It takes its addresses in turns: one alone has 28,000 ports,
+//! each to be used again after a second, and the servers are faster than that.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 use crate::exchange::{EVENTS, empty_event, wait};
-use crate::line::PATIENCE;
 use crate::meter::{Meter, Report};
 use crate::options::Options;
 
 const BYTE: u8 = b'!';
+/// How many addresses of 127.0.1.0/24 the client has.
+const ADDRESSES: usize = 16;
 
 /// One of the connections that are under way at a time.
 struct Visit {
@@ -35,8 +38,10 @@ pub(crate) fn run(options: &Options) -> io::Result<Report> {
     let mut visits = Vec::with_capacity(options.connections);
     let mut meter = Meter::start(options)?;
     let mut events = [empty_event(); EVENTS];
+    let mut sources = (1..=ADDRESSES).cycle();
+    let mut source = || Ipv4Addr::new(127, 0, 1, sources.next().expect("endless") as u8);
     for index in 0..options.connections {
-        visits.push(Visit::begin(options, &poll, index)?);
+        visits.push(Visit::begin(source(), options.addr, &poll, index)?);
     }
     loop {
         let count = wait(&poll, &mut events)?;
@@ -52,7 +57,7 @@ pub(crate) fn run(options: &Options) -> io::Result<Report> {
                 Err(error) => meter.fail(&error),
             }
             // The old stream is closed by this, which also takes it out of the epoll set.
-            visits[index] = Visit::begin(options, &poll, index)?;
+            visits[index] = Visit::begin(source(), options.addr, &poll, index)?;
         }
         if !meter.advance(Instant::now())? {
             return Ok(meter.report());
@@ -64,9 +69,17 @@ pub(crate) fn run(options: &Options) -> io::Result<Report> {
 
 impl Visit {
     /// On loopback the kernel alone completes a connect: there is nothing to wait for.
-    fn begin(options: &Options, poll: &OwnedFd, index: usize) -> io::Result<Self> {
+    fn begin(from: Ipv4Addr, to: SocketAddr, poll: &OwnedFd, index: usize) -> io::Result<Self> {
         let began = Instant::now();
-        let mut stream = TcpStream::connect_timeout(&options.addr, PATIENCE)?;
+        let socket = socket_with(
+            AddressFamily::INET,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        bind(&socket, &SocketAddr::from((from, 0)))?;
+        connect(&socket, &to)?;
+        let mut stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         stream.write_all(&[BYTE])?;
