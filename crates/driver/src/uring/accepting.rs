@@ -1,10 +1,10 @@
 //! Accepting connections from a listening socket.
 //!
-//! From a listener that is ours alone the kernel accepts, up to a limit, and puts the connections into a
-//! queue of the resource. A listener that others may accept from is polled, and connections are accepted
-//! one by one. The kernel would wake only one of several rings that accept from one socket, without
-//! regard to whether its thread is busy, and what it has accepted for one process would be lost to the
-//! others if that one stops.
+//! From a listener that is ours alone the kernel accepts (since Linux 6.15), until many wait, and puts the
+//! connections into a queue of the resource. A listener that others may accept from is polled, and
+//! connections are accepted one by one. The kernel would wake only one of several rings that accept from
+//! one socket, without regard to whether its thread is busy, and what it has accepted for one process
+//! would be lost to the others if that one stops.
 //!
 //! When the kernel cannot accept, the listener is polled until a connection has been accepted otherwise.
 //! That also helps if the program raises its limit of descriptors: a request keeps the one under which it

@@ -7,8 +7,8 @@
 //! * Data of streams are received by the kernel into buffers of a pool, without a request for each
 //!   ("multishot"). If the pool is too small, or a stream's traffic is large, data are received
 //!   directly, and the ring only says when.
-//! * Connections are accepted, likewise without a request for each (`accepting.rs`). Listeners from which
-//!   others may accept, too, and datagram sockets are polled.
+//! * Connections are accepted, likewise without a request for each, since Linux 6.15 (`accepting.rs`).
+//!   Listeners from which others may accept, too, and datagram sockets are polled.
 //! * Small sends that are not urgent (`Op::SendSoon`) are copied, and all of them are submitted
 //!   with the call that waits.
 //! * Regular files are read and written.
@@ -417,6 +417,11 @@ impl Driver for Uring {
             if incoming.share() {
                 self.touched.push(id);
             }
+        }
+        // Otherwise any call until the next wait could accept.
+        if self.is_ours() {
+            self.apply_touched();
+            self.submit_now();
         }
     }
 

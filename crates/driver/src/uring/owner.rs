@@ -73,11 +73,11 @@ impl Uring {
             self.take_answers_in_reach();
         }
         if self.is_ours() {
-            // The kernel may still keep some, connections among them.
+            self.await_transfers();
+            // The kernel may still keep answers, connections among them.
             while self.ring.as_mut().is_some_and(Ring::has_kept) && self.take_answers_in_reach() > 0
             {
             }
-            self.await_transfers();
         }
         if let Some(mut ring) = self.ring.take() {
             let lost = ring.transfers.lose(ours);

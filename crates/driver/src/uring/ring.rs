@@ -168,10 +168,10 @@ impl Ring {
         unsafe { self.mark.base().cast::<u64>().read() == 1 }
     }
 
-    /// Whether [`Ring::accept`] can be trusted. Without room for a completion, kernels before 6.8 return a number that
-    /// is not the connection's ([a37ee9e117ef](https://github.com/torvalds/linux/commit/a37ee9e117ef)), and some
-    /// later ones lose it ([f6a89bf5278d](https://github.com/torvalds/linux/commit/f6a89bf5278d)). That tells
-    /// none of them from others; this feature has been there since 6.15.
+    /// Whether [`Ring::accept`] can be trusted. Without room for a completion, kernels before 6.8 may return a number
+    /// that is not the connection's ([a37ee9e117ef](https://github.com/torvalds/linux/commit/a37ee9e117ef)), and
+    /// some later ones lose it ([f6a89bf5278d](https://github.com/torvalds/linux/commit/f6a89bf5278d)). No
+    /// feature tells these apart; this one exists since 6.15.
     pub(super) fn accepts(&self) -> bool {
         self.io.params().is_feature_no_iowait()
     }

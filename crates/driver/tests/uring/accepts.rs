@@ -236,7 +236,15 @@ fn before_a_fork_the_ring_stops_to_accept_ahead() {
     let (id, other, addr) = listener(&mut driver, Role::Listener);
     let mut early = connect(addr);
     told(&mut driver, id);
+    let (stream, mut peer) = world::stream(&mut driver);
+    told(&mut driver, id);
     driver.before_fork();
+    // To close this one the ring is called.
+    let next = connect(addr);
+    close(&mut driver, stream);
+    ends(&mut peer);
+    let (_, peer) = other.accept().expect("it waits in the system");
+    assert_eq!(peer, next.local_addr().expect("an address"));
     told(&mut driver, id);
     let (socket, _) = accept(&mut driver, id).expect("the first");
     belongs_to(&mut driver, id, socket, &mut early);
