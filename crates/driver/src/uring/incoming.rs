@@ -16,7 +16,7 @@ use super::tag::{ACCEPTS, Tag};
 const MUCH: usize = BUFFER + 1;
 /// After so many large takes in a row the stream is polled, and received from directly.
 const MUCH_BEFORE_POLLING: u8 = 2;
-/// With so many connections that nobody has asked for, the ring stops to accept.
+/// With so many connections that nobody has asked for, the ring stops accepting.
 const AHEAD: usize = 128;
 /// After so many takes in a row that would have fitted into one buffer of the pool, it is no longer polled.
 const LITTLE_BEFORE_RECEIVING: u8 = 8;

@@ -418,10 +418,9 @@ impl Driver for Uring {
                 self.touched.push(id);
             }
         }
-        // Otherwise any call until the next wait could accept.
+        // Otherwise a call before the next wait could accept: it does what is pushed first.
         if self.is_ours() {
             self.apply_touched();
-            self.submit_now();
         }
     }
 

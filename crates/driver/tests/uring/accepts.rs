@@ -231,7 +231,7 @@ fn many_that_nobody_asks_for_are_left_to_the_system() {
 }
 
 #[test]
-fn before_a_fork_the_ring_stops_to_accept_ahead() {
+fn before_a_fork_the_ring_stops_accepting_ahead() {
     let Some(mut driver) = driver() else { return };
     let (id, other, addr) = listener(&mut driver, Role::Listener);
     let mut early = connect(addr);
