@@ -15,6 +15,7 @@ mod chains;
 mod context;
 mod counts;
 mod errors;
+mod executor;
 mod ffi;
 mod fields;
 mod handle;
@@ -72,6 +73,8 @@ mod _native {
 
     #[pymodule_export]
     use super::Once;
+    #[pymodule_export]
+    use super::executor::WorkQueue;
     #[pymodule_export]
     use super::handle::{Handle, TimerHandle};
     #[pymodule_export]
