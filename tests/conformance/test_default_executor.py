@@ -128,8 +128,10 @@ async def test_cancelled_while_it_is_called(loop: Loop) -> None:
 async def test_set_by_hand(loop: Loop) -> None:
     told: list[Any] = []
     loop.set_exception_handler(lambda _, context: told.append(type(context["exception"])))
-    future = loop.run_in_executor(None, int)
-    future.set_result("by hand")  # type: ignore[arg-type]
+    go_on = threading.Event()
+    future: asyncio.Future[Any] = loop.run_in_executor(None, go_on.wait, PATIENCE)
+    future.set_result("by hand")
+    go_on.set()
     while not told:
         await asyncio.sleep(0)
     assert future.result() == "by hand"
