@@ -11,8 +11,10 @@ and its threads call of an item of the queue, `run()` and `future.cancel()`.
 
 from __future__ import annotations
 
+import _queue
 import asyncio
 import concurrent.futures.thread as pools
+import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType
@@ -30,17 +32,30 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+_PREFIX = "asyncio"
+
 # Tracing libraries put a function of theirs in its place, which sees the loop's calls, too.
 _SUBMIT = ThreadPoolExecutor.submit
 if type(_SUBMIT) is not FunctionType or _SUBMIT.__globals__ is not vars(pools):
     _SUBMIT = None  # type: ignore[assignment]
 
 
+def default_executor() -> ThreadPoolExecutor:
+    """A new one.
+
+    Where a library like gevent has put its own queues in the place of Python's, threads are not
+    the system's: waiting at a native queue would hold up all of them.
+    """
+    if queue.SimpleQueue is not _queue.SimpleQueue:
+        return ThreadPoolExecutor(thread_name_prefix=_PREFIX)
+    return DefaultExecutor()
+
+
 class DefaultExecutor(ThreadPoolExecutor):
     """`ThreadPoolExecutor(thread_name_prefix="asyncio")`, with a shorter way for a loop's calls."""
 
     def __init__(self) -> None:
-        super().__init__(thread_name_prefix="asyncio")
+        super().__init__(thread_name_prefix=_PREFIX)
         # The threads that wait at the queue are those that have nothing to do.
         self._work_queue: Any = _native.WorkQueue()
         self._idle_semaphore: Any = self._work_queue

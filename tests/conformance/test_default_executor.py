@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import gc
 import os
+import queue
 import threading
 import time
 import weakref
@@ -183,6 +184,18 @@ async def test_a_submit_that_a_library_has_replaced(
     monkeypatch.setattr(concurrent.futures.ThreadPoolExecutor, "submit", tracing)
     assert await loop.run_in_executor(None, abs, -2) == 2
     assert seen == [abs]
+
+
+@pytest.mark.ours
+async def test_queues_that_a_library_has_replaced(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under gevent all threads are one: none of them may wait natively."""
+    monkeypatch.setattr(queue, "SimpleQueue", queue._PySimpleQueue)  # type: ignore[attr-defined]
+    assert await loop.run_in_executor(None, abs, -1) == 1
+    pool = executor_of(loop)
+    assert isinstance(pool._work_queue, queue._PySimpleQueue)  # type: ignore[attr-defined]
+    assert [thread.name for thread in pool._threads] == ["asyncio_0"]
 
 
 def test_a_loop_with_its_own_call_soon_threadsafe(kind: str) -> None:

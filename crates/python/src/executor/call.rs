@@ -59,9 +59,12 @@ impl ExecutorCall {
         slf.clone()
     }
 
-    /// On any thread: the work, which has not begun, is not done.
+    /// On any thread: the work is not done, if it has not begun.
     fn cancel(slf: &Bound<'_, Self>) {
         let work = hold(slf).work.take();
+        if work.is_none() {
+            return;
+        }
         drop(work);
         if let Some(waker) = Self::tell(slf, Outcome::Cancelled) {
             waker.wake();
