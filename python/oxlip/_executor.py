@@ -2,7 +2,7 @@
 
 `asyncio.wrap_future` does this for futures of all kinds, in both directions, and costs as much
 as a short call in a thread. This file does what one kind in one direction needs, with the same
-meaning. The loop's own executor does without a future in between (`_default_executor.py`).
+meaning.
 
 `outcome_of` runs on the loop's thread, `_tell` on the executor's.
 """
@@ -53,7 +53,7 @@ def _settle(future: asyncio.Future[Any], call: _Call[Any]) -> None:
     if error is None:
         future.set_result(call.result())
     else:
-        future.set_exception(asyncios_error(error))
+        future.set_exception(_asyncios(error))
 
 
 # Some of these pairs are one class since Python 3.11: those errors stay as they are.
@@ -68,7 +68,7 @@ _ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
 }
 
 
-def asyncios_error(error: BaseException) -> BaseException:
+def _asyncios(error: BaseException) -> BaseException:
     """The error in asyncio's class, if `concurrent.futures` has one of the same name."""
     ours = _ASYNCIOS.get(type(error))
     return error if ours is None else ours(*error.args).with_traceback(error.__traceback__)

@@ -26,7 +26,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
-from ._default_executor import DefaultExecutor, default_executor
 from ._executor import outcome_of
 from ._file_threads import end_threads_of
 from ._inside import Inside
@@ -255,9 +254,8 @@ class Lifecycle(Signals, Inside):
             if self._executor_shutdown_called:
                 raise RuntimeError("Executor shutdown has been called")
             if executor is None:
-                executor = self._default_executor = default_executor()
-            if type(executor) is DefaultExecutor:
-                return executor.call(self, func, *args)
+                executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
+                self._default_executor = executor
         return outcome_of(executor.submit(func, *args), self)
 
     def set_default_executor(self, executor: Executor) -> None:

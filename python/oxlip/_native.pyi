@@ -45,7 +45,6 @@ __all__ = [
     "TimerHandle",
     "TlsProtocol",
     "Waiting",
-    "WorkQueue",
     "WritePipeTransport",
     "__version__",
     "adopt_methods",
@@ -287,25 +286,6 @@ class Handle(asyncio.Handle):
     """What `call_soon()` returns."""
 
     def get_context(self) -> Context: ...
-
-@final
-class WorkQueue:
-    """Where the threads of `DefaultExecutor` find their work, and wait for it."""
-
-    def put(self, item: object) -> None: ...
-    def put_call(
-        self,
-        event_loop: EventLoop,
-        future: asyncio.Future[Any],
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-    ) -> None: ...
-    def get_nowait(self) -> Any: ...
-    def get(self, block: bool = True) -> Any: ...
-    def qsize(self) -> int: ...
-    def empty(self) -> bool: ...
-    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool: ...
-    def release(self, n: int = 1) -> None: ...
 
 @final
 class TimerHandle(asyncio.TimerHandle):

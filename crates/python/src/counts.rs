@@ -30,13 +30,11 @@ pub(crate) enum Kind {
     Waiting,
     TaskGroup,
     Server,
-    WorkQueue,
-    ExecutorCall,
 }
 
 #[cfg(debug_assertions)]
 impl Kind {
-    pub(crate) const ALL: [(Self, &'static str); 25] = [
+    pub(crate) const ALL: [(Self, &'static str); 23] = [
         (Self::EventLoop, "EventLoop"),
         (Self::Handle, "Handle"),
         (Self::TimerHandle, "TimerHandle"),
@@ -60,8 +58,6 @@ impl Kind {
         (Self::Waiting, "Waiting"),
         (Self::TaskGroup, "TaskGroup"),
         (Self::Server, "Server"),
-        (Self::WorkQueue, "WorkQueue"),
-        (Self::ExecutorCall, "ExecutorCall"),
     ];
 }
 

@@ -15,7 +15,6 @@ mod chains;
 mod context;
 mod counts;
 mod errors;
-mod executor;
 mod ffi;
 mod fields;
 mod handle;
@@ -73,8 +72,6 @@ mod _native {
 
     #[pymodule_export]
     use super::Once;
-    #[pymodule_export]
-    use super::executor::WorkQueue;
     #[pymodule_export]
     use super::handle::{Handle, TimerHandle};
     #[pymodule_export]

@@ -36,7 +36,7 @@ use pyo3::types::PyDict;
 
 pub(crate) use self::inside::Pending;
 pub(crate) use self::resources::{Connection, Descriptors, Receiver, Resource, Resources};
-pub(crate) use self::schedule::{call_soon_unwoken, pass_on};
+pub(crate) use self::schedule::pass_on;
 use self::watch::Keeping;
 pub(crate) use self::watch::Watched;
 use crate::context::Snapshot;
@@ -235,14 +235,6 @@ impl EventLoop {
             last_time: AtomicU64::new(0),
             _counted: Counted::new(Kind::EventLoop),
         })
-    }
-
-    /// For who wakes it without the interpreter, where no lock may be taken: a fork would find it taken.
-    fn waker(&self) -> Option<Waker> {
-        self.waker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 
     /// Wakes the loop if it sleeps. Once for a batch of the inbox, so the lock is seldom taken.

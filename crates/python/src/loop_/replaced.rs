@@ -1,5 +1,5 @@
-//! `time()`, `call_at()`, `create_future()`, `create_task()`, `call_soon()` and
-//! `call_soon_threadsafe()` where a program has replaced ours: by setting an attribute of the loop, or in a subclass.
+//! `time()`, `call_at()`, `create_future()`, `create_task()` and `call_soon()` where a program has
+//! replaced ours: by setting an attribute of the loop, or in a subclass.
 //!
 //! asyncio's loop calls these methods itself, so a program that replaces `time()` controls its
 //! timers, and `call_later()` goes through `call_at()`. Ours looks at a flag, and calls them only
@@ -22,7 +22,6 @@ const CALL_AT: u8 = 2;
 const CREATE_FUTURE: u8 = 4;
 const CALL_SOON: u8 = 8;
 const CREATE_TASK: u8 = 16;
-const CALL_SOON_THREADSAFE: u8 = 32;
 
 /// Sets an attribute of the loop, or deletes it.
 ///
@@ -34,12 +33,11 @@ pub(super) fn set_attribute(
     value: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<()> {
     ffi::generic_set_attribute(event_loop, name, value)?;
-    const WATCHED: [&str; 7] = [
+    const WATCHED: [&str; 6] = [
         "time",
         "call_at",
         "create_future",
         "call_soon",
-        "call_soon_threadsafe",
         "create_task",
         "__class__",
     ];
@@ -67,9 +65,6 @@ pub(super) fn look(event_loop: &Bound<'_, EventLoop>) {
     }
     if !is_ours(event_loop, intern!(py, "create_task")) {
         replaced |= CREATE_TASK;
-    }
-    if !is_ours(event_loop, intern!(py, "call_soon_threadsafe")) {
-        replaced |= CALL_SOON_THREADSAFE;
     }
     event_loop.get().replaced.store(replaced, Ordering::Relaxed);
 }
@@ -166,12 +161,6 @@ impl EventLoop {
     #[inline]
     pub(super) fn has_own_soon(&self) -> bool {
         self.replaced.load(Ordering::Relaxed) & CALL_SOON != 0
-    }
-
-    /// Whether other threads must go through the program.
-    #[inline]
-    pub(super) fn has_own_threadsafe(&self) -> bool {
-        self.replaced.load(Ordering::Relaxed) & CALL_SOON_THREADSAFE != 0
     }
 
     /// Whether futures are made by the program.

@@ -4,9 +4,8 @@ use std::sync::atomic::Ordering;
 
 use oxlip_core::time::Time;
 use oxlip_core::timers::TimerId;
-use oxlip_driver::{Driver as _, Waker, clock};
+use oxlip_driver::{Driver as _, clock};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -74,30 +73,6 @@ pub(super) fn call_soon_threadsafe<'py>(
     }
     // On the loop's own thread this is call_soon, so that both keep one order, as in asyncio.
     this.schedule(event_loop, callback, args, context, Handle::take_turns)
-}
-
-/// As `call_soon_threadsafe(callback)`, but leaves it to the caller to wake the loop, soon, where there is a waker.
-///
-/// # Errors
-/// `RuntimeError` if the loop is closed; what a method of the program raises that has this one's place.
-pub(crate) fn call_soon_unwoken<'py>(
-    event_loop: &Bound<'py, EventLoop>,
-    callback: Bound<'py, PyAny>,
-) -> PyResult<Option<Waker>> {
-    let this = event_loop.get();
-    this.check_open()?;
-    if this.has_own_threadsafe() {
-        let name = intern!(event_loop.py(), "call_soon_threadsafe");
-        crate::ffi::call_method(name, [event_loop.as_any(), &callback])?;
-        return Ok(None);
-    }
-    if !this.runs_elsewhere() {
-        this.schedule(event_loop, callback, Args::None, None, Handle::take_turns)?;
-        return Ok(None);
-    }
-    let (_, wakes) =
-        this.put_in_inbox(event_loop, callback, Args::None, None, Handle::take_turns)?;
-    Ok(if wakes { this.waker() } else { None })
 }
 
 /// Schedules as from another thread, even on the loop's own: behind everything that is scheduled when the next
@@ -357,50 +332,34 @@ impl EventLoop {
         context: Option<Bound<'py, PyAny>>,
         prepare: impl Fn(&Handle),
     ) -> PyResult<Bound<'py, Handle>> {
-        let (handle, wakes) = self.put_in_inbox(event_loop, callback, args, context, prepare)?;
-        if wakes {
-            self.wake();
-        }
-        Ok(handle)
-    }
-
-    /// As [`EventLoop::schedule_from_elsewhere`], and says whether the loop has to be woken.
-    #[inline]
-    fn put_in_inbox<'py>(
-        &self,
-        event_loop: &Bound<'py, Self>,
-        callback: Bound<'py, PyAny>,
-        args: Args,
-        context: Option<Bound<'py, PyAny>>,
-        prepare: impl Fn(&Handle),
-    ) -> PyResult<(Bound<'py, Handle>, bool)> {
         let mut call = Some((callback, args));
         let mut chosen = None;
         if context.is_none()
             && !self.is_debug()
-            && let Some(put) = self.put_lent(event_loop.py(), &mut call, &mut chosen, &prepare)
+            && let Some(handle) =
+                self.schedule_lent(event_loop.py(), &mut call, &mut chosen, &prepare)
         {
-            return Ok(put);
+            return Ok(handle);
         }
         let (callback, args) = call.expect("taken only by a handle that was given back");
         let chosen = match chosen {
             Some(chosen) => chosen,
             None => self.choose_elsewhere(context, event_loop.py())?,
         };
-        self.put_new(event_loop, callback, args, chosen, prepare)
+        self.schedule_new_elsewhere(event_loop, callback, args, chosen, prepare)
     }
 
-    /// The usual case of [`EventLoop::put_in_inbox`], as [`EventLoop::schedule_spare`] is that of
-    /// scheduling on the loop's own thread: the inbox is locked once, and no Python code runs meanwhile. If only
+    /// The usual case of [`EventLoop::schedule_from_elsewhere`], as [`EventLoop::schedule_spare`] is
+    /// that of the loop's own thread: the inbox is locked once, and no Python code runs meanwhile. If only
     /// the handle is missing, its context is chosen.
     #[inline]
-    fn put_lent<'py>(
+    fn schedule_lent<'py>(
         &self,
         py: Python<'py>,
         call: &mut Option<(Bound<'py, PyAny>, Args)>,
         chosen: &mut Option<Chosen>,
         prepare: impl Fn(&Handle),
-    ) -> Option<(Bound<'py, Handle>, bool)> {
+    ) -> Option<Bound<'py, Handle>> {
         let mut scheduled = None;
         let wakes = self.inbox.push_made(|for_others| {
             let context = for_others.snapshot.if_current(py)?;
@@ -415,26 +374,29 @@ impl EventLoop {
             scheduled = Some(spare.clone());
             Some(Runnable::Call(spare.unbind()))
         });
-        scheduled.map(|handle| (handle, wakes))
+        if wakes {
+            self.wake();
+        }
+        scheduled
     }
 
-    /// As [`EventLoop::put_in_inbox`], where something has to be made.
+    /// As [`EventLoop::schedule_from_elsewhere`], where something has to be made.
     #[inline(never)]
-    fn put_new<'py>(
+    fn schedule_new_elsewhere<'py>(
         &self,
         event_loop: &Bound<'py, Self>,
         callback: Bound<'py, PyAny>,
         args: Args,
         context: Chosen,
         prepare: impl Fn(&Handle),
-    ) -> PyResult<(Bound<'py, Handle>, bool)> {
+    ) -> PyResult<Bound<'py, Handle>> {
         let handle = Handle::new(event_loop, callback, args, context)?;
         if self.runs() {
             collector::hide(&handle);
         }
         prepare(handle.get());
-        let wakes = self.inbox.push(Runnable::Call(handle.clone().unbind()));
-        Ok((handle, wakes))
+        self.send(Runnable::Call(handle.clone().unbind()));
+        Ok(handle)
     }
 
     /// The context of a handle that is scheduled now.
