@@ -2,9 +2,9 @@
 
 `asyncio.wrap_future` does this for futures of all kinds, in both directions, and costs as much
 as a short call in a thread. This file does what one kind in one direction needs, with the same
-meaning.
+meaning. A call in a pool of threads needs no such future at all (`_pool_call.py`).
 
-`outcome_of` runs on the loop's thread, `_tell` on the executor's.
+`outcome_of` and `_settle` run on the loop's thread, `tell` on the executor's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -35,25 +36,38 @@ def _cancel(call: _Call[Any], future: asyncio.Future[Any]) -> None:
 
 
 def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: _Call[Any]) -> None:
-    if sys.version_info >= (3, 14) and asyncio._get_running_loop() is loop:
-        _settle(future, call)
-    elif not loop.is_closed():
-        loop.call_soon_threadsafe(_settle, future, call)
-
-
-def _settle(future: asyncio.Future[Any], call: _Call[Any]) -> None:
-    if future.cancelled():
-        return
-    assert not future.done()
     try:
         error = call.exception()
     except concurrent.futures.CancelledError:
-        future.cancel()
+        tell(loop, future, future.cancel)
         return
     if error is None:
-        future.set_result(call.result())
+        tell(loop, future, future.set_result, call.result())
     else:
-        future.set_exception(_asyncios(error))
+        tell(loop, future, future.set_exception, asyncios(error))
+
+
+def tell(
+    loop: asyncio.AbstractEventLoop,
+    future: asyncio.Future[Any],
+    method: Callable[..., object],
+    *outcome: object,
+) -> None:
+    """Has the loop call the future's `method(*outcome)`, unless the future was cancelled.
+
+    A loop that is closed meanwhile is not told.
+    """
+    if sys.version_info >= (3, 14) and asyncio._get_running_loop() is loop:
+        _settle(future, method, *outcome)
+    elif not loop.is_closed():
+        loop.call_soon_threadsafe(_settle, future, method, *outcome)
+
+
+def _settle(future: asyncio.Future[Any], method: Callable[..., object], *outcome: object) -> None:
+    if future.cancelled():
+        return
+    assert not future.done()
+    method(*outcome)
 
 
 # Some of these pairs are one class since Python 3.11: those errors stay as they are.
@@ -68,7 +82,7 @@ _ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
 }
 
 
-def _asyncios(error: BaseException) -> BaseException:
+def asyncios(error: BaseException) -> BaseException:
     """The error in asyncio's class, if `concurrent.futures` has one of the same name."""
     ours = _ASYNCIOS.get(type(error))
     return error if ours is None else ours(*error.args).with_traceback(error.__traceback__)

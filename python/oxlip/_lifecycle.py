@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import asyncio.base_events
 import asyncio.events
+import concurrent.futures
 import logging
 import sys
 import threading
@@ -23,12 +24,12 @@ import warnings
 import weakref
 from asyncio.constants import DEBUG_STACK_DEPTH
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
-from ._executor import outcome_of
 from ._file_threads import end_threads_of
 from ._inside import Inside
+from ._pool_call import call_in
 from ._signals import Signals, iscoroutinefunction
 
 if TYPE_CHECKING:
@@ -254,13 +255,13 @@ class Lifecycle(Signals, Inside):
             if self._executor_shutdown_called:
                 raise RuntimeError("Executor shutdown has been called")
             if executor is None:
-                executor = ThreadPoolExecutor(thread_name_prefix="asyncio")
+                executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
                 self._default_executor = executor
-        return outcome_of(executor.submit(func, *args), self)
+        return call_in(executor, self, func, *args)
 
     def set_default_executor(self, executor: Executor) -> None:
         """Sets the `ThreadPoolExecutor` that `run_in_executor(None, …)` uses."""
-        if not isinstance(executor, ThreadPoolExecutor):
+        if not isinstance(executor, concurrent.futures.ThreadPoolExecutor):
             if sys.version_info >= (3, 11):
                 raise TypeError("executor must be ThreadPoolExecutor instance")
             warnings.warn(

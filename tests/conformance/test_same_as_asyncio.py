@@ -109,8 +109,8 @@ def wrong_arguments(loop: Any) -> object:
 def wrong_executor_function(loop: Any) -> object:
     outcomes = [attempt(loop.run_in_executor, None, what) for what in (coroutine_function, 7)]
     loop.run_until_complete(loop.shutdown_default_executor())
-    # What the executor calls back is asyncio's or ours.
-    return [outcome.partition(" cb=")[0] for outcome in outcomes]
+    # asyncio's future shows what the executor calls back.
+    return [outcome.partition(" cb=")[0].removesuffix(">") for outcome in outcomes]
 
 
 @program
