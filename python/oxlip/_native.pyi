@@ -54,6 +54,7 @@ __all__ = [
     "list_tasks",
     "list_tasks_to_collect",
     "live_objects",
+    "load_primitives",
     "own_scheduling",
     "own_streams",
     "read_file_now",
@@ -620,6 +621,9 @@ def own_streams(
 
 def has_tasks() -> bool:
     """Whether this Python's tasks are known well enough for loops to make ours."""
+
+def load_primitives() -> None:
+    """Looks up now what stands behind asyncio's names: impossible at the interpreter's end."""
 
 def list_tasks() -> None:
     """Has asyncio's set of all tasks know those that it was not told of yet."""

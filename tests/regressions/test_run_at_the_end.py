@@ -1,4 +1,4 @@
-"""A loop that was first run when the interpreter ended looked up asyncio's classes, and failed."""
+"""What was used for the first time when the interpreter ended looked up asyncio's names, and failed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from pathlib import Path
 
 from support import children
 
-PROGRAM = Path(__file__).with_name("run_at_the_end.py")
+HERE = Path(__file__).parent
 
 
 def test_a_loop_runs_for_the_first_time_at_the_interpreters_end(kind: str) -> None:
-    assert children.run(PROGRAM, kind, timeout=20) == "soon\n\nTrue closed\n"
+    printed = children.run(HERE / "run_at_the_end.py", kind, timeout=20)
+    assert printed == "soon\n\nTrue closed\n"
+
+
+def test_what_install_has_put_behind_asyncios_names(kind: str) -> None:
+    printed = children.run(HERE / "install_at_the_end.py", kind, timeout=20)
+    assert printed == "[5, True, 'taken', 'empty', 'late']\n"

@@ -184,6 +184,13 @@ mod _native {
         super::tasks::switch(py, on)
     }
 
+    /// Looks up now what the objects and functions behind asyncio's names need: at the interpreter's end nothing can be
+    /// imported any more.
+    #[pyfunction]
+    fn load_primitives(py: Python<'_>) {
+        super::names::load_primitives(py);
+    }
+
     /// Has asyncio's set of all tasks know those that it was not told of yet.
     #[pyfunction]
     fn list_tasks(py: Python<'_>) -> PyResult<()> {

@@ -4,6 +4,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 
+use crate::names;
+
 /// Logs `format % arguments` as a warning.
 pub(crate) fn warning<'py>(
     py: Python<'py>,
@@ -40,8 +42,8 @@ fn log<'py>(
 ) -> PyResult<()> {
     let format = PyString::new(py, format).into_any();
     let arguments: Vec<_> = std::iter::once(&format).chain(arguments).collect();
-    py.import("asyncio.base_events")?
-        .getattr("logger")?
+    names::LOGGER
+        .get(py)?
         .call_method1(level, PyTuple::new(py, arguments)?)
         .map(drop)
 }

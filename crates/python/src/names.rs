@@ -77,7 +77,78 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
     }
     FUTURE.get(py)?;
     TASK.get(py)?;
+    LOGGER.get(py)?;
     Ok(())
+}
+
+/// Looks up what the objects and functions behind asyncio's names need, for the same reason. Not every Python has all
+/// of it.
+pub(crate) fn load_primitives(py: Python<'_>) {
+    for name in [
+        &STOCK_EVENT,
+        &STOCK_LOCK,
+        &STOCK_CONDITION,
+        &STOCK_SEMAPHORE,
+        &STOCK_BOUNDED_SEMAPHORE,
+        &STOCK_QUEUE,
+        &STOCK_TASK_GROUP,
+        &STOCK_GATHER,
+        &OUR_EVENT,
+        &OUR_LOCK,
+        &OUR_CONDITION,
+        &OUR_SEMAPHORE,
+        &OUR_BOUNDED_SEMAPHORE,
+        &OUR_QUEUE,
+        &OUR_TASK_GROUP,
+        &OUR_TIMEOUT,
+        &LOCK_ACQUIRE,
+        &WAIT_FOR_LOCK,
+        &GIVEN,
+        &NO_ITEM,
+        &TIMEOUT_STATES,
+        &DEQUE,
+        &QUEUE_FULL,
+        &QUEUE_EMPTY,
+        &TIMEOUT_ERROR,
+        &INVALID_STATE_ERROR,
+        &LOOP_OF,
+        &RELEASE_WAITER,
+        &PYTHON_FUTURE,
+        &FUTURE_REPR,
+        &TASK_REPR,
+        &TASK_GET_STACK,
+        &TASK_PRINT_STACK,
+        &TASKS_MODULE,
+        &CURRENT_TASKS,
+        &SCHEDULED_TASKS,
+        &C_CURRENT_TASK,
+        &REGISTER_TASK,
+        &UNREGISTER_TASK,
+        &C_GET_RUNNING_LOOP,
+        &C_SET_RUNNING_LOOP,
+        &SWAP_CURRENT_TASK,
+        &REGISTER_EAGER_TASK,
+        &UNREGISTER_EAGER_TASK,
+        &ADD_TO_AWAITED_BY,
+        &DISCARD_FROM_AWAITED_BY,
+        &GET_EVENT_LOOP,
+        &EXTRACT,
+        &IS_FINALIZING,
+        &IS_GENERATOR,
+        &GET_ORIGIN_DEPTH,
+        &SET_ORIGIN_DEPTH,
+    ] {
+        let _ = name.get(py);
+    }
+    for name in [
+        &CURRENT_TASK,
+        &ENSURE_FUTURE,
+        &GATHERING_FUTURE,
+        &ANY_ADD_TO_AWAITED_BY,
+        &ANY_DISCARD_FROM_AWAITED_BY,
+    ] {
+        let _ = name.get(py);
+    }
 }
 
 /// A name of a module that programs replace (nest_asyncio puts Python's own `Task` there): looked up
@@ -218,6 +289,7 @@ pub(crate) static TRANSPORT_SOCKET: Imported = Imported::new("asyncio.trsock", "
 pub(crate) static FORMAT_SOURCE: Imported =
     Imported::new("asyncio.format_helpers", "_format_callback_source");
 pub(crate) static FORMAT_HANDLE: Imported = Imported::new("asyncio.base_events", "_format_handle");
+pub(crate) static LOGGER: Replaceable = Replaceable::new("asyncio.base_events", "logger");
 pub(crate) static EXTRACT_STACK: Imported =
     Imported::new("asyncio.format_helpers", "extract_stack");
 pub(crate) static IS_COROUTINE: Imported = Imported::new("asyncio", "iscoroutine");
@@ -226,6 +298,10 @@ pub(crate) static IS_COROUTINE_FUNCTION: Imported =
     Imported::new("oxlip._signals", "iscoroutinefunction");
 pub(crate) static BORROWED_SOCKET: Imported =
     Imported::new("oxlip._borrowed_socket", "BorrowedSocket");
+pub(crate) static GET_ORIGIN_DEPTH: Imported =
+    Imported::new("sys", "get_coroutine_origin_tracking_depth");
+pub(crate) static SET_ORIGIN_DEPTH: Imported =
+    Imported::new("sys", "set_coroutine_origin_tracking_depth");
 pub(crate) static GETFRAME: Imported = Imported::new("sys", "_getframe");
 pub(crate) static WARN: Imported = Imported::new("warnings", "warn");
 pub(crate) static MEMORY_BIO: Imported = Imported::new("ssl", "MemoryBIO");

@@ -8,9 +8,10 @@
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use pyo3::ffi;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+
+use crate::names;
 
 /// How many bytes of a thread's state are searched. The smallest state of any release has 280 bytes (3.10).
 const SEARCHED: usize = 256;
@@ -31,14 +32,11 @@ pub(super) fn is_tracked(py: Python<'_>) -> PyResult<bool> {
 }
 
 fn depth(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let get = intern!(py, "get_coroutine_origin_tracking_depth");
-    py.import(intern!(py, "sys"))?.call_method0(get)
+    names::GET_ORIGIN_DEPTH.get(py)?.call0()
 }
 
 fn find(py: Python<'_>) -> PyResult<Option<usize>> {
-    let set = py
-        .import(intern!(py, "sys"))?
-        .getattr(intern!(py, "set_coroutine_origin_tracking_depth"))?;
+    let set = names::SET_ORIGIN_DEPTH.get(py)?;
     let before = depth(py)?;
     let [first, second] = MARKS;
     set.call1((first,))?;
