@@ -21,7 +21,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from support import expectations, leaks, limits, loops, patience, tasks
+from support import expectations, leaks, limits, loops, patience, primitives, tasks
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected.toml"
@@ -211,6 +211,13 @@ def classes(request: pytest.FixtureRequest) -> Iterator[str]:
         with tasks.switched_tasks():
             yield request.param
     else:
+        yield request.param
+
+
+@pytest.fixture(params=primitives.BOTH)
+def switched(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Whose locks, queues and functions of tasks stand behind asyncio's names."""
+    with primitives.behind_names_if(request.param):
         yield request.param
 
 

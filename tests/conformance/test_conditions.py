@@ -7,12 +7,10 @@ import copy
 import gc
 import sys
 import weakref
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
-from support.primitives import BOTH, behind_names_if
 from support.protocols import PATIENCE
 from support.ticks import pause
 
@@ -20,12 +18,6 @@ Loop = asyncio.AbstractEventLoop
 
 # Of a wait that ends by an exception: whether another waiter is woken for it.
 PASSES_ON = hasattr(asyncio.Condition, "_notify")
-
-
-@pytest.fixture(params=BOTH)
-def switched(request: pytest.FixtureRequest) -> Iterator[str]:
-    with behind_names_if(request.param):
-        yield request.param
 
 
 @pytest.fixture

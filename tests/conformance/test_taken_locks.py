@@ -13,23 +13,15 @@ import inspect
 import sys
 import weakref
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.primitives import BOTH, behind_names_if
 from support.ticks import pause
 
 pytestmark = pytest.mark.sim
 
 Loop = asyncio.AbstractEventLoop
 KINDS = ["Lock", "Semaphore", "BoundedSemaphore", "Condition"]
-
-
-@pytest.fixture(params=BOTH)
-def switched(request: pytest.FixtureRequest) -> Iterator[str]:
-    with behind_names_if(request.param):
-        yield request.param
 
 
 @pytest.fixture(params=KINDS)

@@ -6,11 +6,10 @@ import asyncio
 import functools
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.primitives import BOTH, behind_names_if
 from support.ticks import turn
 
 Loop = asyncio.AbstractEventLoop
@@ -29,12 +28,6 @@ class End:
 
 def passes(*_: object) -> None:
     pass
-
-
-@pytest.fixture(params=BOTH)
-def switched(request: pytest.FixtureRequest) -> Iterator[str]:
-    with behind_names_if(request.param):
-        yield request.param
 
 
 def as_result(future: asyncio.Future[Any], link: Any) -> None:

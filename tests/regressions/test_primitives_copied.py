@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,12 +26,6 @@ COPIES: list[Callable[[Any], Any]] = [
 
 class OfAProgram(asyncio.Queue[int]):
     """Found by its name when it is unpickled."""
-
-
-@pytest.fixture(params=BOTH)
-def switched(request: pytest.FixtureRequest) -> Iterator[str]:
-    with behind_names_if(request.param):
-        yield request.param
 
 
 def filled() -> list[Any]:

@@ -9,17 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.primitives import BOTH, behind_names_if
 from support.protocols import PATIENCE
 from support.ticks import pause
 
 Loop = asyncio.AbstractEventLoop
-
-
-@pytest.fixture(params=BOTH)
-def switched(request: pytest.FixtureRequest) -> Iterator[str]:
-    with behind_names_if(request.param):
-        yield request.param
 
 
 @pytest.fixture

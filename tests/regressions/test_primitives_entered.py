@@ -9,23 +9,16 @@ import gc
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 import pytest
-from support.primitives import BOTH, behind_names_if
 from support.protocols import PATIENCE
 from support.ticks import pause
 
 Loop = asyncio.AbstractEventLoop
 KINDS = ["Lock", "Semaphore", "BoundedSemaphore", "Condition"]
-
-
-@pytest.fixture(params=BOTH)
-def switched(request: pytest.FixtureRequest) -> Iterator[str]:
-    with behind_names_if(request.param):
-        yield request.param
 
 
 @pytest.fixture(params=KINDS)

@@ -7,25 +7,18 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
 from support.loops import STOCK_ONLY
-from support.primitives import BOTH, behind_names_if
+from support.primitives import BOTH
 from support.protocols import PATIENCE
 from support.ticks import pause
 
 Loop = asyncio.AbstractEventLoop
 
 needs_ours = pytest.mark.skipif(STOCK_ONLY, reason="without oxlip")
-
-
-@pytest.fixture(params=BOTH)
-def switched(request: pytest.FixtureRequest) -> Iterator[str]:
-    with behind_names_if(request.param):
-        yield request.param
 
 
 def run(program: str) -> str:
