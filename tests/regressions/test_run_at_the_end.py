@@ -1,4 +1,4 @@
-"""What was used for the first time when the interpreter ended looked up asyncio's names, and failed."""
+"""What was first used at the end of the interpreter looked up asyncio's names then, and failed."""
 
 from __future__ import annotations
 
