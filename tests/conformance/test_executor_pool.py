@@ -460,6 +460,7 @@ def test_an_interrupted_end(kind: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 async def test_a_fork_while_threads_wait(loop: Loop, kind: str) -> None:
     """The child has no such threads, and its loop gets others."""
     for _ in range(3):
