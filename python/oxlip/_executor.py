@@ -44,7 +44,7 @@ def _tell(loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any], call: _C
     if error is None:
         tell(loop, future, future.set_result, call.result())
     else:
-        tell(loop, future, future.set_exception, asyncios(error))
+        tell(loop, future, future.set_exception, in_asyncios_class(error))
 
 
 def tell(
@@ -82,7 +82,7 @@ _ASYNCIOS: dict[type[BaseException], type[BaseException]] = {
 }
 
 
-def asyncios(error: BaseException) -> BaseException:
+def in_asyncios_class(error: BaseException) -> BaseException:
     """The error in asyncio's class, if `concurrent.futures` has one of the same name."""
     ours = _ASYNCIOS.get(type(error))
     return error if ours is None else ours(*error.args).with_traceback(error.__traceback__)

@@ -1,29 +1,96 @@
-"""A program: a library has replaced the pool's `submit()` before the loop is imported.
+"""A program: a library has replaced a part of the pool before the loop is imported.
 
-    executor_replaced.py KIND
+    executor_replaced.py KIND PART
 
-It prints what the library sees.
+It prints that the library has seen the call.
 """
 
 from __future__ import annotations
 
+import concurrent.futures._base as futures
 import concurrent.futures.thread as pools
 import sys
 from typing import Any
 
-submit = pools.ThreadPoolExecutor.submit
+Pool = pools.ThreadPoolExecutor
+submit, part = Pool.submit, sys.argv[2]
 
 
-def tracing(self: Any, fn: Any, /, *args: Any) -> Any:
-    sys.stdout.write(f"{fn.__name__}\n")
+def seen() -> None:
+    sys.stdout.write("seen\n")
+
+
+def seen_and_submitted(self: Any, fn: Any, /, *args: Any) -> Any:
+    seen()
     return submit(self, fn, *args)
 
 
-pools.ThreadPoolExecutor.submit = tracing  # type: ignore[method-assign, assignment]
+def copied(self: Any, fn: Any, /, *args: Any) -> Any:
+    assert pools._WorkItem
+    return seen_and_submitted(self, fn, *args)
+
+
+class Wrapped:
+    """As wrapt's, which has all that it wraps has."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(submit, name)
+
+    def __get__(self, instance: Any, _owner: type) -> Any:
+        return self if instance is None else seen_and_submitted.__get__(instance)
+
+
+class OwnPool(Pool):
+    submit = seen_and_submitted  # type: ignore[assignment]
+
+
+class OwnFuture(futures.Future):  # type: ignore[type-arg]
+    def __init__(self) -> None:
+        seen()
+        super().__init__()
+
+
+def code(self: Any, fn: Any, /, *args: Any, **keywords: Any) -> Any:
+    import sys
+
+    sys.stdout.write("seen\n")
+    call = _base.Future()  # type: ignore[name-defined] # noqa: F821
+    call.set_result(1)
+    return call
+
+
+Item = pools._WorkItem
+
+
+def item(*args: Any) -> Any:
+    seen()
+    return Item(*args)
+
+
+if part == "submit":
+    Pool.submit = seen_and_submitted  # type: ignore[method-assign, assignment]
+elif part == "copied":
+    Pool.submit = copied  # type: ignore[method-assign, assignment]
+elif part == "wrapped":
+    Pool.submit = Wrapped()  # type: ignore[method-assign, assignment]
+elif part == "code":
+    Pool.submit.__code__ = code.__code__
+elif part == "pool":
+    import concurrent.futures
+
+    concurrent.futures.ThreadPoolExecutor = pools.ThreadPoolExecutor = OwnPool  # type: ignore[misc]
+elif part == "future":
+    futures.Future = OwnFuture  # type: ignore[misc]
+elif part == "item":
+    pools._WorkItem = item  # type: ignore[misc, assignment]
+elif part == "gone":
+    # As a later Python may have it.
+    del pools._WorkItem
+    Pool.submit.__code__ = code.__code__
 
 from support import loops  # noqa: E402
 
 loop = loops.factory(sys.argv[1])()
-loop.run_until_complete(loop.run_in_executor(None, abs, -1))
+assert loop.run_until_complete(loop.run_in_executor(None, abs, -1)) == 1
 loop.run_until_complete(loop.shutdown_default_executor())
 loop.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import concurrent.futures._base as futures
 import concurrent.futures.thread as pools
 import functools
 import gc
 import os
+import queue
 import sys
 import threading
 import time
@@ -200,12 +202,14 @@ class Wrapper:
     ("place", "name"),
     [
         (pools.ThreadPoolExecutor, "submit"),
+        (pools.ThreadPoolExecutor, "_adjust_thread_count"),
         (pools, "_WorkItem"),
         (pools._WorkItem, "__init__"),
         (pools._WorkItem, "run"),
-        (pools, "_worker"),
+        (futures, "Future"),
+        *([(pools.WorkerContext, "run")] if sys.version_info >= (3, 14) else []),
     ],
-    ids=["submit", "item", "item_init", "item_run", "worker"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_a_part_of_the_pool_that_a_library_has_replaced(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, place: Any, name: str
@@ -214,11 +218,26 @@ async def test_a_part_of_the_pool_that_a_library_has_replaced(
     seen: list[str] = []
     original = getattr(place, name)
     monkeypatch.setattr(place, name, Wrapper(original, seen))
-    assert await loop.run_in_executor(None, abs, -1) == 1
+    with pools.ThreadPoolExecutor(1) as pool:
+        assert await loop.run_in_executor(pool, abs, -1) == 1
+        assert seen == [original.__qualname__]
+        monkeypatch.undo()
+        assert await loop.run_in_executor(pool, abs, -2) == 2
     assert seen == [original.__qualname__]
-    monkeypatch.undo()
-    assert await loop.run_in_executor(None, abs, -2) == 2
-    assert seen == [original.__qualname__]
+
+
+async def test_a_submit_whose_code_a_library_has_replaced(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The function is the same then."""
+
+    def submit(self: Any, fn: Any, /, *args: Any, **keywords: Any) -> Any:
+        call = _base.Future()  # type: ignore[name-defined] # noqa: F821
+        call.set_result("of the library")
+        return call
+
+    monkeypatch.setattr(pools.ThreadPoolExecutor.submit, "__code__", submit.__code__)
+    assert await loop.run_in_executor(None, abs, -1) == "of the library"
 
 
 async def test_a_submit_that_one_pool_has_of_its_own(loop: Loop) -> None:
@@ -236,9 +255,121 @@ async def test_a_submit_that_one_pool_has_of_its_own(loop: Loop) -> None:
     assert seen == [abs]
 
 
-def test_a_pool_that_a_library_has_replaced_before(kind: str) -> None:
-    """Before the loop is imported, which must not take what it finds for Python's."""
-    assert children.run(REPLACED, kind, timeout=20) == "abs\n"
+@pytest.mark.parametrize(
+    "part", ["submit", "copied", "wrapped", "code", "pool", "future", "item", "gone"]
+)
+def test_a_part_that_was_replaced_before_the_loop_is_imported(kind: str, part: str) -> None:
+    """It must not be taken for Python's."""
+    assert children.run(REPLACED, kind, part, timeout=20) == "seen\n"
+
+
+class ByLength(queue.PriorityQueue):  # type: ignore[type-arg]
+    """A queue of a program's own, which looks at what is to be called."""
+
+    def put(self, item: Any, *_: Any) -> None:
+        first = 0 if item is None else len(work_of(item)[0].__name__)
+        super().put((first, id(item), item))
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        return super().get(block, timeout)[-1]
+
+
+def work_of(item: Any) -> Any:
+    return item.task if sys.version_info >= (3, 14) else (item.fn, item.args, item.kwargs)
+
+
+async def test_a_queue_of_the_programs_own(loop: Loop) -> None:
+    go_on, order = threading.Event(), []
+
+    def a() -> None:
+        order.append("a")
+
+    def longer() -> None:
+        order.append("longer")
+
+    with pools.ThreadPoolExecutor(1) as pool:
+        pool._work_queue = ByLength()  # type: ignore[assignment]
+        calls = [loop.run_in_executor(pool, work) for work in (go_on.wait, longer, a)]
+        go_on.set()
+        await asyncio.gather(*calls)
+    assert order == ["a", "longer"]
+
+
+async def test_calls_that_the_program_takes_out_of_the_queue(loop: Loop) -> None:
+    """As it was done before `shutdown(cancel_futures=True)` was there."""
+    go_on, working = await every_thread(loop)
+    pool = executor_of(loop)
+    calls = [loop.run_in_executor(None, int) for _ in range(3)]
+    calls[0].cancel()
+    await pause()
+    taken = [pool._work_queue.get_nowait() for _ in calls]
+    assert [work_of(item) for item in taken] == [(int, (), {})] * 3
+    assert [item.future.cancelled() for item in taken] == [True, False, False]
+    assert [item.future.done() for item in taken] == [True, False, False]
+    for item in taken:
+        item.future.cancel()
+    await asyncio.wait(calls, timeout=PATIENCE)
+    assert [call.cancelled() for call in calls] == [True] * 3
+    go_on.set()
+    await working
+
+
+@pytest.mark.ours
+async def test_no_future_that_nobody_looks_at(loop: Loop) -> None:
+    go_on, working = await every_thread(loop)
+    call = loop.run_in_executor(None, int)
+    call.cancel()
+    item = executor_of(loop)._work_queue.get_nowait()
+    assert not isinstance(item.future, futures.Future)
+    # asyncio tells it in the next tick.
+    assert item.future.cancelled()
+    go_on.set()
+    await working
+
+
+async def test_calls_wait_for_who_has_the_pools_lock(loop: Loop) -> None:
+    await loop.run_in_executor(None, int)
+    lock = executor_of(loop)._shutdown_lock
+    is_waiting, calls = threading.Event(), []
+
+    class Lock:
+        def __enter__(self) -> None:
+            is_waiting.set()
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    executor_of(loop)._shutdown_lock = Lock()  # type: ignore[assignment]
+    thread = threading.Thread(target=lambda: calls.append(loop.run_in_executor(None, int)))
+    with lock:
+        thread.start()
+        assert is_waiting.wait(PATIENCE)
+        assert executor_of(loop)._work_queue.empty()
+        assert calls == []
+    thread.join(PATIENCE)
+    assert await calls[0] == 0
+
+
+async def test_no_thread_can_be_started(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call stays in the queue, and its error is nobody's."""
+    called = threading.Event()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def work() -> None:
+        called.set()
+        raise LookupError("nobody hears of it")
+
+    with pools.ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            loop.run_in_executor(pool, work)
+        monkeypatch.undo()
+        await loop.run_in_executor(pool, int)
+        assert called.is_set()
+        await pause(2)
 
 
 async def test_the_class_that_a_library_has_replaced(
