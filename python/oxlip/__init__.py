@@ -12,6 +12,7 @@ from ._files import AsyncFile, BufferedFile, TextFile, UnbufferedFile
 from ._locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
 from ._loop import EventLoop, new_event_loop
 from ._native import __version__
+from ._native import load_primitives as _load_primitives
 from ._open import FileOpening, open
 from ._policy import EventLoopPolicy, install
 from ._queues import Queue
@@ -59,3 +60,6 @@ __all__ = [
     "start_server",
     "start_unix_server",
 ]
+
+# A program may use them first when the interpreter ends.
+_load_primitives()

@@ -623,7 +623,7 @@ def has_tasks() -> bool:
     """Whether this Python's tasks are known well enough for loops to make ours."""
 
 def load_primitives() -> None:
-    """Looks up now what stands behind asyncio's names: impossible at the interpreter's end."""
+    """Looks up now what locks, queues and tasks need: impossible at the interpreter's end."""
 
 def list_tasks() -> None:
     """Has asyncio's set of all tasks know those that it was not told of yet."""

@@ -6,7 +6,7 @@ which tells the loop's future. All else is the pool's: its items, its queue, its
 
 It relies on what `submit()` uses, the same from Python 3.10 to 3.15, and on what the pool and its
 threads call of an item's future. With a later Python, a subclass, or if a program or library has
-put something in the place of `submit()` or of the future's class, `submit()` is called.
+replaced one of the parts that see this future, `submit()` is called.
 
 `call_in` runs on the loop's thread; of a `_Forwarding`, any thread may call anything.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures._base as futures
 import concurrent.futures.thread as pools
-import logging
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_log = logging.getLogger("concurrent.futures")
-
 
 def call_in(
     executor: Executor,
@@ -47,7 +44,7 @@ def call_in(
     Raises what `executor.submit()` does, of a pool for example `RuntimeError` after its
     `shutdown()`, at the interpreter's end, and if no thread can be started.
     """
-    if _has_pythons_submit(executor):
+    if _is_as_python_made_it(executor):
         future: asyncio.Future[_T] = loop.create_future()
         with executor._shutdown_lock, pools._global_shutdown_lock:
             if not (executor._broken or executor._shutdown or pools._shutdown):
@@ -59,11 +56,12 @@ def call_in(
 def _put(
     pool: Any, forwarding: _Forwarding, func: Callable[..., Any], args: tuple[Any, ...]
 ) -> None:
-    item: Any = pools._WorkItem
+    """The second half of `submit()`, under the pool's locks."""
+    make: Callable[..., Any] = pools._WorkItem
     if sys.version_info >= (3, 14):
-        item = item(forwarding, pool._resolve_work_item_task(func, args, {}))
+        item = make(forwarding, pool._resolve_work_item_task(func, args, {}))
     else:
-        item = item(forwarding, func, args, {})
+        item = make(forwarding, func, args, {})
     pool._work_queue.put(item)
     try:
         pool._adjust_thread_count()
@@ -76,14 +74,17 @@ def _put(
 class _Forwarding:
     """What the pool takes for the call's future."""
 
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("_future", "_is_cancelled", "_loop", "_unclaimed")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
         self._loop = loop
         self._future = future
+        self._is_cancelled = False
+        # For who begins or cancels the call: of two threads only one can take it out.
+        self._unclaimed = [True]
 
     def set_running_or_notify_cancel(self) -> bool:
-        return not self._future.cancelled()
+        return not self._future.cancelled() and self._claim()
 
     def set_result(self, result: Any) -> None:
         self._tell(self._future.set_result, result)
@@ -92,25 +93,32 @@ class _Forwarding:
         self._tell(self._future.set_exception, in_asyncios_class(error))
 
     def cancel(self) -> bool:
-        """Called of an item that was taken out of the queue, so that no thread has begun it."""
-        self._tell(self._future.cancel)
-        return True
+        if not self._is_cancelled and self._claim():
+            self._is_cancelled = True
+            self._tell(self._future.cancel)
+        return self._is_cancelled
 
     def cancelled(self) -> bool:
-        return self._future.cancelled()
+        return self._is_cancelled or self._future.cancelled()
 
     def done(self) -> bool:
-        return self._future.done()
+        return self._is_cancelled or self._future.done()
 
     def ignore_errors(self) -> None:
         self._future.add_done_callback(_retrieve)
+
+    def _claim(self) -> bool:
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
 
     def _tell(self, method: Callable[..., object], *outcome: object) -> None:
         try:
             tell(self._loop, self._future, method, *outcome)
         except Exception:
             # As a future of `concurrent.futures` has it: the thread goes on.
-            _log.exception("exception calling callback for %r", self._future)
+            futures.LOGGER.exception("exception calling callback for %r", self._future)
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
@@ -118,25 +126,45 @@ def _retrieve(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
+# The parts that see an item's future, or call those that do.
 _SUBMIT = ThreadPoolExecutor.submit
-_CODE = getattr(_SUBMIT, "__code__", None)
-_FUTURE = futures.Future
-# A tracing library may have been there before, and may have changed the function itself.
-_IS_PYTHONS = (
-    sys.version_info < (3, 16)
-    and type(_SUBMIT) is FunctionType
-    and _SUBMIT.__globals__ is vars(pools)
-    and "_WorkItem" in _SUBMIT.__code__.co_names
-    and _FUTURE.__module__ == futures.__name__
+_ITEM = getattr(pools, "_WorkItem", None)
+_INIT = getattr(_ITEM, "__init__", None)
+_RUN = getattr(_ITEM, "run", None)
+_WORKER = getattr(pools, "_worker", None)
+_FUNCTIONS = _SUBMIT, _INIT, _RUN, _WORKER
+_SUBMITS_CODE, _INITS_CODE, _RUNS_CODE, _WORKERS_CODE = (
+    getattr(function, "__code__", None) for function in _FUNCTIONS
 )
+_FUTURE = futures.Future
 
 
-def _has_pythons_submit(executor: Executor) -> TypeGuard[ThreadPoolExecutor]:
+def _is_pythons(part: Any) -> bool:
+    """A library may have been there before, and may have changed the code of a function itself."""
+    if type(part) is type:
+        return part.__module__ in (pools.__name__, futures.__name__)
+    return type(part) is FunctionType and part.__code__.co_filename == getattr(
+        pools, "__file__", None
+    )
+
+
+_ARE_PYTHONS = sys.version_info < (3, 16) and all(map(_is_pythons, (_ITEM, _FUTURE, *_FUNCTIONS)))
+
+
+def _is_as_python_made_it(executor: Executor) -> TypeGuard[ThreadPoolExecutor]:
+    # Identities, since a wrapper may be equal to what it wraps. This is done for each call.
     return (
-        _IS_PYTHONS
+        _ARE_PYTHONS
         and type(executor) is ThreadPoolExecutor
-        and ThreadPoolExecutor.submit is _SUBMIT
-        and _SUBMIT.__code__ is _CODE
-        and futures.Future is _FUTURE
         and "submit" not in vars(executor)
+        and ThreadPoolExecutor.submit is _SUBMIT
+        and _SUBMIT.__code__ is _SUBMITS_CODE
+        and pools._WorkItem is _ITEM
+        and _ITEM.__init__ is _INIT
+        and _INIT.__code__ is _INITS_CODE
+        and _ITEM.run is _RUN
+        and _RUN.__code__ is _RUNS_CODE
+        and pools._worker is _WORKER
+        and _WORKER.__code__ is _WORKERS_CODE
+        and futures.Future is _FUTURE
     )

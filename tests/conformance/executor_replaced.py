@@ -54,6 +54,7 @@ def code(self: Any, fn: Any, /, *args: Any, **keywords: Any) -> Any:
     import sys
 
     sys.stdout.write("seen\n")
+    assert _WorkItem  # type: ignore[name-defined] # noqa: F821
     call = _base.Future()  # type: ignore[name-defined] # noqa: F821
     call.set_result(1)
     return call
@@ -85,8 +86,12 @@ elif part == "item":
     pools._WorkItem = item  # type: ignore[misc, assignment]
 elif part == "gone":
     # As a later Python may have it.
+    Pool.submit = seen_and_submitted  # type: ignore[method-assign, assignment]
+    pools._OtherItem = pools._WorkItem  # type: ignore[attr-defined]
+    submit.__code__ = submit.__code__.replace(
+        co_names=tuple(name.replace("_WorkItem", "_OtherItem") for name in submit.__code__.co_names)
+    )
     del pools._WorkItem
-    Pool.submit.__code__ = code.__code__
 
 from support import loops  # noqa: E402
 

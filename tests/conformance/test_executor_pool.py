@@ -240,6 +240,116 @@ async def test_a_submit_whose_code_a_library_has_replaced(
     assert await loop.run_in_executor(None, abs, -1) == "of the library"
 
 
+class Looking(pools._WorkItem):  # type: ignore[type-arg]
+    """An item that asks for all that a future has."""
+
+    def __init__(self, future: Any, *work: Any) -> None:
+        super().__init__(future, *work)
+        future.add_done_callback(int)
+
+
+INIT, RUN = pools._WorkItem.__init__, pools._WorkItem.run
+
+
+def init(self: Any, future: Any, *work: Any) -> None:
+    INIT(self, future, *work)
+    future.add_done_callback(int)
+
+
+def init_otherwise(self: Any, future: Any, *work: Any) -> None:
+    if len(work) == 1:
+        (self.task,) = work
+    else:
+        self.fn, self.args, self.kwargs = work
+    self.future = future
+    future.add_done_callback(int)
+
+
+def run(self: Any, *context: Any) -> None:
+    RUN(self, *context)
+    assert self.future.exception() is None
+
+
+def run_otherwise(self: Any, *context: Any) -> None:
+    assert self.future.set_running_or_notify_cancel()
+    assert self.future.running()
+    self.future.set_result(1)
+
+
+def worker(executor: Any, *rest: Any) -> None:
+    item = rest[sys.version_info >= (3, 14)].get()
+    run_otherwise(item)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "other"),
+    [
+        (pools, "_WorkItem", Looking),
+        (pools._WorkItem, "__init__", init),
+        (pools._WorkItem, "run", run),
+        (INIT, "__code__", init_otherwise.__code__),
+        (RUN, "__code__", run_otherwise.__code__),
+        (pools, "_worker", worker),
+        (pools._worker, "__code__", None),
+    ],
+    ids=["item", "init", "run", "inits_code", "runs_code", "worker", "workers_code"],
+)
+async def test_a_replaced_part_that_looks_at_the_future(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, place: Any, name: str, other: Any
+) -> None:
+    if other is None:
+
+        def own(executor: Any, *rest: Any) -> None:
+            import sys
+
+            item = rest[sys.version_info >= (3, 14)].get()
+            assert item.future.set_running_or_notify_cancel()
+            assert item.future.running()
+            item.future.set_result(1)
+
+        other = own.__code__
+    with pools.ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(place, name, other)
+        assert await asyncio.wait_for(loop.run_in_executor(pool, abs, -1), PATIENCE) == 1
+        if "worker" not in f"{place}{name}":
+            assert await asyncio.wait_for(loop.run_in_executor(pool, abs, -1), PATIENCE) == 1
+
+
+class Recording(queue._PySimpleQueue):  # type: ignore[name-defined, misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.items: list[Any] = []
+
+    def put(self, item: Any, *_: Any) -> None:
+        self.items.append(item)
+        super().put(item)
+
+
+async def test_cancelling_an_item_that_is_in_the_pool(loop: Loop) -> None:
+    begun, go_on, called = threading.Event(), threading.Event(), []
+
+    def work() -> str:
+        begun.set()
+        go_on.wait(PATIENCE)
+        return "called"
+
+    with pools.ThreadPoolExecutor(1) as pool:
+        pool._work_queue = Recording()  # type: ignore[assignment]
+        running = loop.run_in_executor(pool, work)
+        queued = loop.run_in_executor(pool, called.append, 1)
+        first, second = (item.future for item in pool._work_queue.items)  # type: ignore[attr-defined]
+        assert begun.wait(PATIENCE)
+        assert [first.cancel(), first.cancelled(), first.done()] == [False] * 3
+        assert [second.cancel(), second.cancel()] == [True] * 2
+        assert [second.cancelled(), second.done()] == [True] * 2
+        go_on.set()
+        assert await running == "called"
+        await asyncio.wait([queued], timeout=PATIENCE)
+        assert queued.cancelled()
+        assert [first.cancel(), first.cancelled(), first.done()] == [False, False, True]
+    assert called == []
+
+
 async def test_a_submit_that_one_pool_has_of_its_own(loop: Loop) -> None:
     seen: list[Any] = []
     await loop.run_in_executor(None, int)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support import children
 
 HERE = Path(__file__).parent
@@ -14,6 +15,7 @@ def test_a_loop_runs_for_the_first_time_at_the_interpreters_end(kind: str) -> No
     assert printed == "soon\n\nTrue closed\n"
 
 
-def test_what_install_has_put_behind_asyncios_names(kind: str) -> None:
-    printed = children.run(HERE / "install_at_the_end.py", kind, timeout=20)
+@pytest.mark.parametrize("mode", ["installed", "imported"])
+def test_locks_and_tasks_for_the_first_time_at_the_interpreters_end(kind: str, mode: str) -> None:
+    printed = children.run(HERE / "primitives_at_the_end.py", kind, mode, timeout=20)
     assert printed == "[5, True, 'taken', 'empty', 'late']\n"

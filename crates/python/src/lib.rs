@@ -184,11 +184,11 @@ mod _native {
         super::tasks::switch(py, on)
     }
 
-    /// Looks up now what the objects and functions behind asyncio's names need: at the interpreter's end nothing can be
-    /// imported any more.
+    /// Looks up now what locks, queues, tasks and functions of tasks need, as far as modules have been imported: at the
+    /// interpreter's end nothing can be imported any more.
     #[pyfunction]
-    fn load_primitives(py: Python<'_>) {
-        super::names::load_primitives(py);
+    fn load_primitives(py: Python<'_>) -> PyResult<()> {
+        super::names::load_primitives(py)
     }
 
     /// Has asyncio's set of all tasks know those that it was not told of yet.

@@ -72,6 +72,7 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
         &EXTRACT_STACK,
         &IS_COROUTINE,
         &WARN,
+        &GETFRAME,
     ] {
         name.get(py)?;
     }
@@ -81,9 +82,13 @@ pub(crate) fn load(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// Looks up what the objects and functions behind asyncio's names need, for the same reason. Not every Python has all
-/// of it.
-pub(crate) fn load_primitives(py: Python<'_>) {
+/// Looks up what locks, queues, tasks and functions of tasks need, for the same reason, in the modules that have been
+/// imported. Not every Python has all of it.
+///
+/// # Errors
+/// Out of memory.
+pub(crate) fn load_primitives(py: Python<'_>) -> PyResult<()> {
+    let modules = py.import("sys")?.getattr("modules")?;
     for name in [
         &STOCK_EVENT,
         &STOCK_LOCK,
@@ -137,8 +142,13 @@ pub(crate) fn load_primitives(py: Python<'_>) {
         &IS_GENERATOR,
         &GET_ORIGIN_DEPTH,
         &SET_ORIGIN_DEPTH,
+        &THREAD_SAFE_HANDLE,
+        &IS_COROUTINE_FUNCTION,
+        &BORROWED_SOCKET,
     ] {
-        let _ = name.get(py);
+        if modules.contains(name.module)? {
+            let _ = name.get(py);
+        }
     }
     for name in [
         &CURRENT_TASK,
@@ -147,8 +157,11 @@ pub(crate) fn load_primitives(py: Python<'_>) {
         &ANY_ADD_TO_AWAITED_BY,
         &ANY_DISCARD_FROM_AWAITED_BY,
     ] {
-        let _ = name.get(py);
+        if modules.contains(name.module)? {
+            let _ = name.get(py);
+        }
     }
+    Ok(())
 }
 
 /// A name of a module that programs replace (nest_asyncio puts Python's own `Task` there): looked up

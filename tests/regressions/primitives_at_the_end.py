@@ -1,9 +1,9 @@
 """A program: an object that lives as long as the interpreter uses asyncio when it is freed.
 
-    install_at_the_end.py KIND
+    primitives_at_the_end.py KIND MODE
 
-What stands behind asyncio's names after `oxlip.install()` is used there for the first time, where
-nothing can be imported any more.
+What stands behind asyncio's names after `oxlip.install()`, or the same classes as oxlip's (MODE
+"imported"), is used there for the first time, where nothing can be imported any more.
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ from types import ModuleType
 
 from support import loops
 
-if loops.is_ours(sys.argv[1]):
+kind, mode = sys.argv[1:]
+primitives: ModuleType = asyncio
+
+if loops.is_ours(kind):
     import oxlip
 
-    oxlip.install()
+    if mode == "imported":
+        primitives = oxlip
+    else:
+        oxlip.install()
 
 
 class Client:
     def __init__(self) -> None:
         # The names of this module are gone by then.
-        self.asyncio = asyncio
+        self.asyncio, self.primitives = asyncio, primitives
         self.has_groups = sys.version_info >= (3, 11)
-        self.loop = loops.factory(sys.argv[1])()
+        self.loop = loops.factory(kind)()
 
     def __del__(self) -> None:
-        print(self.loop.run_until_complete(self.close(self.asyncio)))
+        print(self.loop.run_until_complete(self.close(self.asyncio, self.primitives)))
         self.loop.close()
 
-    async def close(self, asyncio: ModuleType) -> str:
-        condition, semaphore = asyncio.Condition(), asyncio.BoundedSemaphore()
-        queue, event, lock = asyncio.Queue(1), asyncio.Event(), asyncio.Lock()
+    async def close(self, asyncio: ModuleType, primitives: ModuleType) -> str:
+        condition, semaphore = primitives.Condition(), primitives.BoundedSemaphore()
+        queue, event, lock = primitives.Queue(1), primitives.Event(), primitives.Lock()
         waiting = [
             asyncio.create_task(queue.get()),
             asyncio.ensure_future(event.wait()),
