@@ -139,16 +139,27 @@ _SUBMITS_CODE, _INITS_CODE, _RUNS_CODE, _WORKERS_CODE = (
 _FUTURE = futures.Future
 
 
-def _is_pythons(part: Any) -> bool:
-    """A library may have been there before, and may have changed the code of a function itself."""
-    if type(part) is type:
-        return part.__module__ in (pools.__name__, futures.__name__)
-    return type(part) is FunctionType and part.__code__.co_filename == getattr(
-        pools, "__file__", None
-    )
+# What each of the functions uses.
+_USED = "_WorkItem", "future", "set_running_or_notify_cancel", "run"
 
 
-_ARE_PYTHONS = sys.version_info < (3, 16) and all(map(_is_pythons, (_ITEM, _FUTURE, *_FUNCTIONS)))
+def _is_pythons(function: Any, used: str) -> bool:
+    """A library may have been there before, and may have replaced just the function's code.
+
+    That of ddtrace keeps the name of the file.
+    """
+    if type(function) is not FunctionType:
+        return False
+    code = function.__code__
+    return used in code.co_names and code.co_filename == getattr(pools, "__file__", None)
+
+
+_ARE_PYTHONS = (
+    sys.version_info < (3, 16)
+    and getattr(_ITEM, "__module__", None) == pools.__name__
+    and _FUTURE.__module__ == futures.__name__
+    and all(map(_is_pythons, _FUNCTIONS, _USED))
+)
 
 
 def _is_as_python_made_it(executor: Executor) -> TypeGuard[ThreadPoolExecutor]:

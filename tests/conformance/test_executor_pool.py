@@ -366,7 +366,8 @@ async def test_a_submit_that_one_pool_has_of_its_own(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["submit", "copied", "wrapped", "code", "pool", "future", "item", "gone"]
+    "part",
+    ["submit", "copied", "wrapped", "code", "code_of_the_file", "pool", "future", "item", "gone"],
 )
 def test_a_part_that_was_replaced_before_the_loop_is_imported(kind: str, part: str) -> None:
     """It must not be taken for Python's."""
