@@ -75,7 +75,6 @@ def take_over() -> None:
                 if getattr(place, name, None) is stock:
                     setattr(place, name, ours)
     make_native(task_set())
-    _native.load_primitives()
 
 
 class _Signature:
