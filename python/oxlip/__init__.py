@@ -12,7 +12,7 @@ from ._files import AsyncFile, BufferedFile, TextFile, UnbufferedFile
 from ._locks import BoundedSemaphore, Condition, Event, Lock, Semaphore
 from ._loop import EventLoop, new_event_loop
 from ._native import __version__
-from ._native import load_primitives as _load_primitives
+from ._native import look_up_names as _look_up_names
 from ._open import FileOpening, open
 from ._policy import EventLoopPolicy, install
 from ._queues import Queue
@@ -61,5 +61,5 @@ __all__ = [
     "start_unix_server",
 ]
 
-# A program may use them first when the interpreter ends.
-_load_primitives()
+# A program may use all this for the first time when the interpreter ends.
+_look_up_names()

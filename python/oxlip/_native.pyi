@@ -54,7 +54,7 @@ __all__ = [
     "list_tasks",
     "list_tasks_to_collect",
     "live_objects",
-    "load_primitives",
+    "look_up_names",
     "own_scheduling",
     "own_streams",
     "read_file_now",
@@ -76,13 +76,15 @@ class EventLoop:
     """Scheduling, descriptors and transports; `oxlip.EventLoop` is the whole loop.
 
     `driver` is one of the names that `oxlip doctor` lists; `None` means what `OXLIP_DRIVER` says,
-    and without it the best that works here. `ValueError` for an unknown name, `OSError` if the
-    driver cannot be had.
+    and without it the best that works here. Where the system forbids io_uring, epoll takes its
+    place. `ValueError` for an unknown name, `OSError` if descriptors or memory have run out.
     """
 
     def __new__(cls, driver: str | None = None) -> Self: ...
     @property
-    def driver(self) -> str: ...
+    def driver(self) -> str:
+        """The driver in use: not the one asked for if epoll has taken the place of io_uring."""
+
     @property
     def _driver_reason(self) -> str: ...
     slow_callback_duration: float
@@ -622,8 +624,8 @@ def own_streams(
 def has_tasks() -> bool:
     """Whether this Python's tasks are known well enough for loops to make ours."""
 
-def load_primitives() -> None:
-    """Looks up now what locks, queues and tasks need: impossible at the interpreter's end."""
+def look_up_names() -> None:
+    """Looks up now what is used of other modules: impossible at the interpreter's end."""
 
 def list_tasks() -> None:
     """Has asyncio's set of all tasks know those that it was not told of yet."""

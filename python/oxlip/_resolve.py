@@ -107,7 +107,9 @@ class Resolve(Lifecycle):
         else:
             # AI_ADDRCONFIG is about which names to look up: it must not veto a loopback address.
             flags &= ~socket.AI_ADDRCONFIG
-            plain = _system_getaddrinfo(host, 0, family, type, proto, flags)
+            # Bytes: text goes through a codec, which cannot be imported at the interpreter's end.
+            literal = host.encode() if isinstance(host, str) else host
+            plain = _system_getaddrinfo(literal, 0, family, type, proto, flags)
             found = [(*info[:4], _complete(info[4], number, ipv6_rest)) for info in plain]
         if not found:
             raise OSError(none)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
 from support import loops
 
@@ -21,6 +22,7 @@ class Client:
         self.loop.call_soon(print, "soon")
         shown = repr(self.loop.call_later(0, print))
         print("TimerHandle" in shown, self.loop.run_until_complete(self.close()))
+        print(self.loop.run_until_complete(self.talk()))
         self.loop.close()
 
     async def close(self, sleep=asyncio.sleep, gather=asyncio.gather) -> str:  # type: ignore[no-untyped-def]
@@ -29,6 +31,23 @@ class Client:
         await future
         await gather(sleep(0.001), self.loop.create_task(sleep(0)))
         return "closed"
+
+    async def talk(self, protocol: Any = asyncio.Protocol) -> str:
+        accepted = self.loop.create_future()
+
+        class Peer(protocol):  # type: ignore[misc]
+            def connection_made(self, transport: asyncio.Transport) -> None:
+                accepted.set_result(transport)
+
+        server = await self.loop.create_server(Peer, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        ours, _ = await self.loop.create_connection(protocol, *address)
+        theirs = await accepted
+        names = [end.get_extra_info("socket").getsockname() for end in (ours, theirs)]
+        ours.abort()
+        theirs.abort()
+        server.close()
+        return "connected" if names[1] == address != names[0] else str(names)
 
 
 client = Client()

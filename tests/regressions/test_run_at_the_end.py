@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 
 def test_a_loop_runs_for_the_first_time_at_the_interpreters_end(kind: str) -> None:
     printed = children.run(HERE / "run_at_the_end.py", kind, timeout=20)
-    assert printed == "soon\n\nTrue closed\n"
+    assert printed == "soon\n\nTrue closed\nconnected\n"
 
 
 @pytest.mark.parametrize("mode", ["installed", "imported"])

@@ -184,11 +184,11 @@ mod _native {
         super::tasks::switch(py, on)
     }
 
-    /// Looks up now what locks, queues, tasks and functions of tasks need, as far as modules have been imported: at the
-    /// interpreter's end nothing can be imported any more.
+    /// Looks up now what is used of asyncio and of other modules that have been imported: at the interpreter's end
+    /// nothing can be imported any more.
     #[pyfunction]
-    fn load_primitives(py: Python<'_>) -> PyResult<()> {
-        super::names::load_primitives(py)
+    fn look_up_names(py: Python<'_>) -> PyResult<()> {
+        super::names::look_up(py)
     }
 
     /// Has asyncio's set of all tasks know those that it was not told of yet.
@@ -210,7 +210,6 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        super::names::load(module.py())?;
         super::loop_::fastcall::install(module.getattr("EventLoop")?.cast()?)?;
         super::handle::install(module.py());
         super::primitives::export(module)?;
