@@ -77,6 +77,13 @@ def item(*args: Any) -> Any:
     return Item(*args)
 
 
+class OwnItem(Item):  # type: ignore[type-arg]
+    def __init__(self, future: Any, *work: Any) -> None:
+        seen()
+        assert isinstance(future, futures.Future)
+        super().__init__(future, *work)
+
+
 if part == "submit":
     Pool.submit = seen_and_submitted  # type: ignore[method-assign, assignment]
 elif part == "copied":
@@ -97,6 +104,8 @@ elif part == "future":
     futures.Future = OwnFuture  # type: ignore[misc]
 elif part == "item":
     pools._WorkItem = item  # type: ignore[misc, assignment]
+elif part == "item's class":
+    pools._WorkItem = OwnItem  # type: ignore[misc]
 elif part == "gone":
     # As a later Python may have it.
     Pool.submit = seen_and_submitted  # type: ignore[method-assign, assignment]
