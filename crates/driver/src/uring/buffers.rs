@@ -6,6 +6,7 @@
 
 use std::io;
 use std::mem::size_of;
+use std::ops::Range;
 use std::slice;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -67,15 +68,15 @@ impl Pool {
         BufferId(number)
     }
 
-    /// The first bytes of a buffer that the kernel has filled.
-    pub(super) fn bytes(&self, BufferId(number): BufferId, length: usize) -> &[u8] {
-        let length = length.min(BUFFER);
+    /// A part of a buffer that the kernel has filled.
+    pub(super) fn bytes(&self, BufferId(number): BufferId, part: Range<u32>) -> &[u8] {
         let begin = usize::from(number % ENTRIES) * STRIDE;
-        debug_assert!(begin + length <= self.memory.size());
+        debug_assert!(begin + BUFFER <= self.memory.size());
         // SAFETY: within the mapping, which is zeroed to begin with. The buffer has been taken from
         // the kernel's list and is put back through `&mut self` only, so nobody writes to it while
         // this borrow lasts.
-        unsafe { slice::from_raw_parts(self.memory.base().add(begin), length) }
+        let buffer = unsafe { slice::from_raw_parts(self.memory.base().add(begin), BUFFER) };
+        &buffer[part.start as usize..part.end as usize]
     }
 
     pub(super) fn give_back(&mut self, BufferId(number): BufferId) {
@@ -129,8 +130,7 @@ mod tests {
         let mut pool = Pool::new().expect("memory");
         assert_eq!((pool.listed, pool.tail), (FIRST, FIRST));
         let first = pool.taken(0);
-        assert_eq!(pool.bytes(first, 3), [0, 0, 0]);
-        assert_eq!(pool.bytes(first, BUFFER + 1).len(), BUFFER);
+        assert_eq!(pool.bytes(first, 1..4), [0, 0, 0]);
         pool.give_back(first);
         assert_eq!((pool.listed, pool.tail), (FIRST, FIRST + 1));
         pool.grow();

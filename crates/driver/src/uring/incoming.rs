@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use oxlip_core::id::Id;
 use oxlip_core::op::{Completion, Op};
 
+use super::arrived::{Arrived, Piece};
 use super::buffers::{BUFFER, BufferId, Pool};
 use super::ring::Answer;
 use super::tag::{ACCEPTS, Tag};
@@ -63,7 +64,7 @@ pub(super) struct Incoming {
     pub(super) end: End,
     /// The error of a failed send, if the next send or the end of the stream is to report it.
     pub(super) failure: Option<i32>,
-    pub(super) arrived: VecDeque<Piece>,
+    pub(super) arrived: Arrived,
     /// Connections that have been accepted, and not asked for yet.
     pub(super) callers: VecDeque<OwnedFd>,
     /// The number of takes in a row for which the other way of receiving would be better.
@@ -98,19 +99,6 @@ pub(super) enum End {
     Taken,
 }
 
-/// Bytes that have arrived.
-#[derive(Debug)]
-pub(super) enum Piece {
-    /// In a buffer of the pool.
-    Pooled {
-        buffer: BufferId,
-        from: usize,
-        to: usize,
-    },
-    /// Kept for a stream that does not want them now, or copied from a ring that no longer exists.
-    Owned { bytes: Box<[u8]>, from: usize },
-}
-
 impl Incoming {
     pub(super) fn new(kind: Kind) -> Self {
         Self {
@@ -125,7 +113,7 @@ impl Incoming {
             hint: false,
             end: End::Open,
             failure: None,
-            arrived: VecDeque::new(),
+            arrived: Arrived::default(),
             callers: VecDeque::new(),
             habit: 0,
         }
@@ -240,11 +228,10 @@ impl Incoming {
         }
         match (answer.result, buffer) {
             (received @ 1.., Some(buffer)) => {
-                let to = received as usize;
-                self.arrived.push_back(Piece::Pooled {
+                self.arrived.push(Piece::Pooled {
                     buffer,
                     from: 0,
-                    to,
+                    to: received.unsigned_abs(),
                 });
                 return None;
             }
@@ -325,10 +312,10 @@ impl Incoming {
 
     /// Moves everything out of the pool.
     pub(super) fn keep(&mut self, pool: &mut Pool) {
-        for piece in &mut self.arrived {
+        for piece in self.arrived.iter_mut() {
             if let Piece::Pooled { buffer, from, to } = *piece {
                 *piece = Piece::Owned {
-                    bytes: pool.bytes(buffer, to)[from..].into(),
+                    bytes: pool.bytes(buffer, from..to).into(),
                     from: 0,
                 };
                 pool.give_back(buffer);
@@ -339,7 +326,7 @@ impl Incoming {
     /// Drops what has arrived.
     pub(super) fn forget(&mut self, pool: Option<&mut Pool>) {
         if let Some(pool) = pool {
-            for piece in &self.arrived {
+            for piece in self.arrived.iter() {
                 if let Piece::Pooled { buffer, .. } = piece {
                     pool.give_back(*buffer);
                 }
@@ -353,16 +340,14 @@ impl Incoming {
     pub(super) fn copy(&mut self, pool: Option<&mut Pool>, into: &mut [u8]) -> (usize, bool) {
         let mut pool = pool;
         let (mut copied, mut more) = (0, false);
-        while let Some(piece) = self.arrived.front_mut() {
+        while let Some(piece) = self.arrived.first_mut() {
             let room = &mut into[copied..];
             if room.is_empty() {
                 return (copied, false);
             }
             let bytes = match (&*piece, pool.as_deref()) {
-                (Piece::Owned { bytes, from }, _) => &bytes[*from..],
-                (Piece::Pooled { buffer, from, to }, Some(pool)) => {
-                    &pool.bytes(*buffer, *to)[*from..]
-                }
+                (Piece::Owned { bytes, from }, _) => &bytes[*from as usize..],
+                (Piece::Pooled { buffer, from, to }, Some(pool)) => pool.bytes(*buffer, *from..*to),
                 // Impossible without a ring: `keep` has been called.
                 (Piece::Pooled { .. }, None) => &[],
             };
@@ -371,13 +356,14 @@ impl Incoming {
             let all = count == bytes.len();
             copied += count;
             match piece {
-                Piece::Pooled { from, .. } | Piece::Owned { from, .. } => *from += count,
+                // No more than a buffer holds.
+                Piece::Pooled { from, .. } | Piece::Owned { from, .. } => *from += count as u32,
             }
             if !all {
                 return (copied, false);
             }
-            if let Some(Piece::Pooled { buffer, to, .. }) = self.arrived.pop_front() {
-                more = to == BUFFER;
+            if let Some(Piece::Pooled { buffer, to, .. }) = self.arrived.pop() {
+                more = to as usize == BUFFER;
                 if let Some(pool) = pool.as_deref_mut() {
                     pool.give_back(buffer);
                 }

@@ -31,6 +31,7 @@
 //! gets a new ring; so does a forked child. If no ring can be made any more, epoll does everything.
 
 mod accepting;
+mod arrived;
 #[expect(unsafe_code, reason = "memory that the kernel writes to")]
 mod buffers;
 mod incoming;
@@ -275,7 +276,10 @@ impl Driver for Uring {
     type Socket = OwnedFd;
 
     fn name(&self) -> &'static str {
-        "io_uring"
+        match self.fallback {
+            Fallback::No | Fallback::Until(_) => "io_uring",
+            Fallback::ForEver => self.inner.name(),
+        }
     }
 
     #[inline]

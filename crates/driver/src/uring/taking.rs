@@ -7,8 +7,9 @@ use std::mem::MaybeUninit;
 use oxlip_core::id::Id;
 
 use super::Uring;
+use super::arrived::Piece;
 use super::buffers::BUFFER;
-use super::incoming::{End, Incoming, Piece, Request};
+use super::incoming::{End, Incoming, Request};
 use crate::{Driver as _, Received, Taken};
 
 /// The most that a take gets.
@@ -40,7 +41,7 @@ impl Uring {
             return self.inner.take(id);
         };
         Self::follow_hint(&mut self.touched, id, incoming);
-        match incoming.arrived.front() {
+        match incoming.arrived.first() {
             None => {
                 if let Some(end) = incoming.take_end() {
                     self.inner.end_receiving(id);
@@ -61,13 +62,15 @@ impl Uring {
                 return outcome;
             }
             Some(&Piece::Pooled { buffer, from, to })
-                if to < BUFFER && incoming.arrived.len() == 1 && self.ring.is_some() =>
+                if (to as usize) < BUFFER
+                    && incoming.arrived.only().is_some()
+                    && self.ring.is_some() =>
             {
-                incoming.arrived.clear();
-                incoming.has_taken(to - from);
+                incoming.arrived.pop();
+                incoming.has_taken((to - from) as usize);
                 self.lent = Some(buffer);
                 let ring = self.ring.as_ref().expect("asked for just now");
-                return Ok(Received::Data(&ring.pool.bytes(buffer, to)[from..]));
+                return Ok(Received::Data(ring.pool.bytes(buffer, from..to)));
             }
             Some(_) => {}
         }
