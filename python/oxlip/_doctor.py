@@ -50,11 +50,12 @@ def drivers() -> Iterator[str]:
     """One line for each driver that this build knows."""
     for name in _native.drivers():
         try:
-            EventLoop(name).close()
+            loop = EventLoop(name)
         except (OSError, ValueError) as error:
             yield f"{name}: no ({error})"
         else:
-            yield name
+            yield name if loop.driver == name else f"{name}: no ({loop._driver_reason})"
+            loop.close()
 
 
 def tls() -> str:

@@ -28,8 +28,9 @@ class EventLoop(UnixSockets, Datagrams, Sendfile, Subprocesses, StartTls, _nativ
     """An asyncio event loop whose scheduling, timers, sockets and transports are native.
 
     `driver` names what waits for the operating system (`oxlip doctor` lists the drivers). `None`
-    means what the environment variable `OXLIP_DRIVER` says, else the best that works here.
-    `ValueError` for a name that is not one, `OSError` where the system does not allow it.
+    means what the environment variable `OXLIP_DRIVER` says, else the best that works here. Where
+    the system forbids io_uring, epoll takes its place: `loop.driver` says which it is.
+    `ValueError` for a name that is not one, `OSError` if descriptors or memory have run out.
 
     One thread owns the loop while it runs; only `call_soon_threadsafe()` is for the others.
     """

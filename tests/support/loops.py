@@ -33,11 +33,9 @@ def why_no_rings() -> str | None:
         return None
     import oxlip
 
-    try:
-        oxlip.EventLoop(driver="io_uring").close()
-    except OSError as error:
-        return str(error)
-    return None
+    loop = oxlip.EventLoop(driver="io_uring")
+    loop.close()
+    return None if loop.driver == "io_uring" else loop._driver_reason
 
 
 def all_kinds(*, sim: bool) -> list[str]:

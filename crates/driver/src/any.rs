@@ -3,6 +3,7 @@
 //! An enum, not a trait object: the call of an operation stays a jump that the processor predicts,
 //! and the driver's fast paths can be inlined into it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
@@ -29,7 +30,7 @@ pub const NAMES: &[&str] = &["epoll", "io_uring", "poll", "select", "sim"];
 /// Any driver of this platform.
 pub struct AnyDriver {
     choice: Choice,
-    reason: &'static str,
+    reason: Cow<'static, str>,
 }
 
 #[expect(
@@ -72,6 +73,9 @@ macro_rules! with {
 impl AnyDriver {
     /// The driver of that name, or the best that works.
     ///
+    /// Where the system has no io_uring or forbids it, epoll takes its place: [`Driver::name`] and
+    /// [`AnyDriver::reason`] say so. Who would rather have the error uses [`Uring::new`].
+    ///
     /// # Errors
     /// `InvalidInput` for a name that is not in [`NAMES`]; the system is out of descriptors or
     /// memory.
@@ -79,11 +83,18 @@ impl AnyDriver {
         let Some(name) = name else {
             return Self::best();
         };
+        let mut reason = Cow::Borrowed("asked for by name");
         let choice = match name {
             "epoll" => Choice::Epoll(Readiness::new()?),
             "poll" => Choice::Poll(Readiness::new()?),
             "select" => Choice::Select(Readiness::new()?),
-            "io_uring" => Choice::Uring(Box::new(Uring::new()?)),
+            "io_uring" => match Uring::new() {
+                Ok(uring) => Choice::Uring(Box::new(uring)),
+                Err(why) => {
+                    reason = Cow::Owned(why.to_string());
+                    Choice::Epoll(Readiness::new()?)
+                }
+            },
             "sim" => Choice::Sim(Box::new(Sim::new(0))),
             unknown => {
                 let message = format!(
@@ -93,23 +104,20 @@ impl AnyDriver {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
             }
         };
-        Ok(Self {
-            choice,
-            reason: "asked for by name",
-        })
+        Ok(Self { choice, reason })
     }
 
     fn best() -> io::Result<Self> {
         if let Ok(epoll) = Readiness::new() {
             return Ok(Self {
                 choice: Choice::Epoll(epoll),
-                reason: "the best on this system",
+                reason: Cow::Borrowed("the best on this system"),
             });
         }
         let poll = Readiness::new()?;
         Ok(Self {
             choice: Choice::Poll(poll),
-            reason: "epoll is not to be had",
+            reason: Cow::Borrowed("epoll is not to be had"),
         })
     }
 
@@ -118,7 +126,7 @@ impl AnyDriver {
     pub fn simulating(sim: Sim) -> Self {
         Self {
             choice: Choice::Sim(Box::new(sim)),
-            reason: "made by the program",
+            reason: Cow::Borrowed("made by the program"),
         }
     }
 
@@ -132,8 +140,8 @@ impl AnyDriver {
 
     /// Why this driver was chosen: half a sentence for people.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
-        self.reason
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 
     /// A listening TCP socket in this driver's world. See [`net::tcp_listen`].

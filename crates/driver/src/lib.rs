@@ -59,7 +59,7 @@ pub trait Driver {
     /// What the driver adopts: an owned descriptor, or its simulated counterpart.
     type Socket;
 
-    /// `epoll`, `io_uring`, `poll`, `select`, `sim`…
+    /// `epoll`, `io_uring`, `poll`, `select`, `sim`… Changes if another driver has to take over.
     fn name(&self) -> &'static str;
 
     /// The loop's clock.

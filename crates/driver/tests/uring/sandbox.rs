@@ -9,6 +9,7 @@ use std::time::Instant;
 use std::{env, thread};
 
 use oxlip_core::op::{Completion, Op};
+use oxlip_driver::uring::Uring;
 use oxlip_driver::{AnyDriver, Driver, Received, Role};
 
 use crate::world::{
@@ -99,9 +100,12 @@ fn where_rings_are_forbidden_it_is_said_and_others_go_on() {
     if !refused(here, libc::SYS_io_uring_setup) {
         return;
     }
-    let error = AnyDriver::new(Some("io_uring")).expect_err("refused");
+    let error = Uring::new().err().expect("refused");
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     assert!(error.to_string().contains("io_uring"), "{error}");
+    let instead = AnyDriver::new(Some("io_uring")).expect("epoll");
+    assert_eq!(instead.name(), "epoll");
+    assert_eq!(instead.reason(), error.to_string());
     assert_eq!(AnyDriver::new(None).expect("another").name(), "epoll");
 }
 
@@ -109,7 +113,11 @@ fn where_rings_are_forbidden_it_is_said_and_others_go_on() {
 fn a_ring_that_cannot_be_registered_with_is_refused_at_once() {
     let here = "sandbox::a_ring_that_cannot_be_registered_with_is_refused_at_once";
     if refused(here, libc::SYS_io_uring_register) {
-        assert!(AnyDriver::new(Some("io_uring")).is_err());
+        assert!(Uring::new().is_err());
+        assert_eq!(
+            AnyDriver::new(Some("io_uring")).expect("epoll").name(),
+            "epoll"
+        );
     }
 }
 
@@ -121,8 +129,10 @@ fn a_ring_that_fails_is_replaced_by_epoll() {
         return;
     }
     let mut driver = driver().expect("the ring itself is allowed");
+    assert_eq!(driver.name(), "io_uring");
     let (id, mut peer) = stream(&mut driver);
     assert!(poll(&mut driver).is_empty());
+    assert_eq!(driver.name(), "epoll");
     peer.write_all(b"ping").expect("write");
     assert!(matches!(wait(&mut driver)[..], [Completion::Readable(of)] if of == id));
     assert_eq!(receive(&mut driver, id, 4), b"ping");

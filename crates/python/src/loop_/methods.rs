@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use std::os::fd::RawFd;
 
-use oxlip_driver::Role;
+use oxlip_driver::{Driver as _, Role};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple};
@@ -74,12 +74,20 @@ impl EventLoop {
 
     #[getter]
     fn driver(&self) -> &'static str {
-        self.driver_name
+        let now = self
+            .state
+            .with(|state| state.driver.as_ref().map(|driver| driver.name()));
+        if let Ok(Some(name)) = now
+            && name != self.driver_name
+        {
+            let _ = self.driver_instead.set(name);
+        }
+        self.driver_instead.get().unwrap_or(&self.driver_name)
     }
 
     #[getter]
-    fn _driver_reason(&self) -> &'static str {
-        self.driver_reason
+    fn _driver_reason(&self) -> &str {
+        &self.driver_reason
     }
 
     // Debug mode

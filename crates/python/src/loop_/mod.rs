@@ -22,7 +22,7 @@ mod tick;
 pub(crate) mod watch;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use oxlip_core::file::Transferred;
 use oxlip_core::holding::Holding;
@@ -56,7 +56,9 @@ pub(crate) struct EventLoop {
     /// Gone once the loop is closed, and its descriptor with it.
     waker: Mutex<Option<Waker>>,
     driver_name: &'static str,
-    driver_reason: &'static str,
+    driver_reason: Box<str>,
+    /// The driver that has taken over, once it is known.
+    driver_instead: OnceLock<&'static str>,
     life: AtomicU8,
     running: AtomicBool,
     /// The token of the thread that has set `running`.
@@ -201,7 +203,8 @@ impl EventLoop {
         Ok(Self {
             waker: Mutex::new(Some(driver.waker())),
             driver_name: driver.name(),
-            driver_reason: driver.reason(),
+            driver_reason: driver.reason().into(),
+            driver_instead: OnceLock::new(),
             state: ThreadBound::new(State {
                 driver: Some(driver),
                 scheduler: Scheduler::new(),
