@@ -53,8 +53,6 @@ DEFAULT = (
     "zuvloop",
     "bare",
 )
-# Those of them that differ from another one by their I/O only.
-ONLY_IO = ("oxlip-io_uring", "oxlip-installed-io_uring")
 # The echo server in Rust without any loop: not a Python process.
 BARE = "bare"
 NAMES = (*REQUIREMENTS, BARE)

@@ -35,10 +35,11 @@ def of_case(results: Results, case: Case) -> Iterator[Goal]:
     if reference is not None and reference != STAND_IN:
         yield from at_least(results, case, case.goal, reference)
     if case.peer_goal is not None:
-        yield from at_least(results, case, case.peer_goal, results.best_peer(case.name))
+        yield from ahead_of_all(results, case, case.peer_goal)
     if isinstance(case, NetworkCase) and case.latency_goal is not None:
-        peer = results.best_peer(case.name, "p50_us")
-        yield from at_least(results, case, case.latency_goal, peer, "p50_us")
+        yield from ahead_of_all(results, case, case.latency_goal, "p50_us")
+    if isinstance(case, NetworkCase) and case.rate_goal is not None:
+        yield from ahead_of_all(results, case, case.rate_goal, "rps")
     if isinstance(case, NetworkCase) and case.bare_goal is not None:
         by_name = {
             name: 1 / ratio
@@ -56,19 +57,52 @@ def of_case(results: Results, case: Case) -> Iterator[Goal]:
         yield from at_most(case, case.growth.limit, f"that of {title(smaller)}", grown)
 
 
+# What is said of a figure, if it is not the cost.
+KEYS = {"cost": "", "p50_us": ", p50", "rps": ", requests per second"}
+
+
 def at_least(
-    results: Results, case: Case, wanted: float, peer: str | None, key: str = "cost"
+    results: Results, case: Case, wanted: float, peer: str, key: str = "cost"
 ) -> Iterator[Goal]:
-    """A goal against somebody else; none if that is nobody, or oxlip has no figure."""
+    """A goal against somebody else; none if oxlip has no figure."""
+    ratios = against(results, case, peer, key)
+    if ratios:
+        met = tuple(name for name, ratio in ratios.items() if ratio >= wanted)
+        yield Goal(case.title, f"≥ {wanted:g}× {peer}{KEYS[key]}", written(ratios), met)
+
+
+def ahead_of_all(results: Results, case: Case, wanted: float, key: str = "cost") -> Iterator[Goal]:
+    """A goal against each of the peers, told as one against whom the best of ours leads least.
+
+    Not as one against the best median: a bad round of somebody's would decide whose that is.
+    """
+    by_peer = {
+        peer: ratios
+        for peer in results.peers(case.name)
+        if (ratios := against(results, case, peer, key))
+    }
+    if not by_peer:
+        return
+    lead = {
+        name: min(ratios[name] for ratios in by_peer.values() if name in ratios)
+        for name in ours(results, case)
+        if any(name in ratios for ratios in by_peer.values())
+    }
+    best = max(lead, key=lambda name: lead[name])
+    nearest = min(by_peer, key=lambda peer: by_peer[peer].get(best, float("inf")))
+    met = tuple(name for name, ratio in lead.items() if ratio >= wanted)
+    yield Goal(case.title, f"≥ {wanted:g}× {nearest}{KEYS[key]}", written(lead), met)
+
+
+def against(results: Results, case: Case, peer: str, key: str) -> dict[str, float]:
+    """How much better than the peer each of ours is."""
     ratios = {
         name: ratio
         for name in ours(results, case)
-        if peer is not None and (ratio := results.ratio(case.name, name, peer, key)) is not None
+        if (ratio := results.ratio(case.name, name, peer, key))
     }
-    if ratios:
-        what = "" if key == "cost" else ", p50"
-        met = tuple(name for name, ratio in ratios.items() if ratio >= wanted)
-        yield Goal(case.title, f"≥ {wanted:g}× {peer}{what}", written(ratios), met)
+    # Of requests more are better, of all else less.
+    return {name: 1 / ratio for name, ratio in ratios.items()} if key == "rps" else ratios
 
 
 def at_most(case: Case, limit: float, of_what: str, by_name: Mapping[str, float]) -> Iterator[Goal]:

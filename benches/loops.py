@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 import json
 import sys
+from typing import Any
 
 # What the servers of the benchmark need, and whose releases are named in the results.
 FRAMEWORKS = ("uvicorn", "httptools", "aiohttp", "tornado", "trustme")
@@ -35,7 +36,11 @@ def new_loop(name: str) -> asyncio.AbstractEventLoop:
         if detail.startswith("installed"):
             module.install()
             detail = detail.removeprefix("installed").removeprefix("-")
-        loop: asyncio.AbstractEventLoop = module.EventLoop(driver=detail or None)
+        ours: Any = module.EventLoop(driver=detail or None)
+        if detail not in ("", ours.driver):
+            ours.close()
+            raise OSError(ours._driver_reason)
+        loop: asyncio.AbstractEventLoop = ours
         return loop
     found = importlib.metadata.version(kind)
     if detail not in ("", found):

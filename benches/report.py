@@ -104,9 +104,12 @@ def reached(found: Sequence[Goal]) -> str:
         for goal in found
     ]
     met = sum(1 for goal in found if goal.met)
+    plain = sum(1 for goal in found if "oxlip" in goal.met)
     return (
-        f"## Goals of oxlip\n\n{met} of {len(found)} are met. A goal is met if one of oxlip's "
-        "contestants meets it; which, where it is not `oxlip` as it is, is in the last column.\n\n"
+        f"## Goals of oxlip\n\n{met} of {len(found)} are met, {plain} of them by `oxlip` as it "
+        "is. A goal is met if one of oxlip's contestants meets it; which, where it is not `oxlip` as "
+        "it is, is in the last column. A goal against the best is one against every peer: named is "
+        "the one that the best of oxlip's leads least.\n\n"
         + table(["", "goal", *names, "met"], rows)
     )
 

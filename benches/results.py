@@ -77,15 +77,13 @@ class Results:
             return min(medians, key=lambda name: medians[name])
         return STAND_IN if self.median(case, STAND_IN) is not None else None
 
-    def best_peer(self, case: str, key: str = "cost") -> str | None:
-        """Who is best, of all that are neither oxlip nor the bare server."""
-        medians = {
-            name: median
+    def peers(self, case: str) -> list[str]:
+        """All that are neither oxlip nor the bare server."""
+        return [
+            name
             for name in self.samples.get(case, {})
             if not name.startswith("oxlip") and name != "bare"
-            if (median := self.median(case, name, key)) is not None
-        }
-        return min(medians, key=lambda name: medians[name]) if medians else None
+        ]
 
     def ratio(
         self, case: str, contestant: str, reference: str | None = None, key: str = "cost"

@@ -21,7 +21,7 @@ from pathlib import Path
 import chart
 import report
 from cases import NETWORK, PIPES, SCHEDULING, Case, MemoryCase, NetworkCase, ProgramCase
-from contestants import BARE, DEFAULT, NAMES, ONLY_IO, Contestant, Missing, prepare, run_python
+from contestants import BARE, DEFAULT, NAMES, Contestant, Missing, prepare, run_python
 from measure import Bench, Failed, Sample, say
 from results import SECTIONS, Results
 
@@ -65,9 +65,7 @@ def main() -> int:
     bench = Bench(args.python, binaries, warm_up, seconds)
     settings = {"rounds": args.rounds, "seconds": seconds, "warm_up": warm_up}
     results = Results(facts, settings, contestants, missing)
-    # Who was asked for by name takes part everywhere.
-    without_io = [c for c in contestants if args.loops or c.name not in ONLY_IO]
-    measure(bench, results, cases, args.rounds, 0.05 if args.quick else 0.1, without_io)
+    measure(bench, results, cases, args.rounds, 0.05 if args.quick else 0.1)
 
     facts["load average after"] = f"{os.getloadavg()[0]:.1f}"
     facts["duration"] = f"{(time.monotonic() - began) / 60:.0f} min"
@@ -131,33 +129,32 @@ def measure(
     cases: Sequence[Case],
     rounds: int,
     program_seconds: float,
-    without_io: Sequence[Contestant],
 ) -> None:
-    """All the cases; the contestants take turns. `without_io` are those of the scheduling cases."""
+    """All the cases; the contestants take turns."""
     for case in cases:
         if isinstance(case, NetworkCase):
             take_turns(results, case, rounds, partial(bench.network, case=case))
         elif isinstance(case, MemoryCase):
             # Slow, and the same to a percent whenever it is measured: once is enough.
             take_turns(results, case, 1, partial(bench.memory, case=case))
-    for group, taking_part in ((SCHEDULING, without_io), (PIPES, results.contestants)):
+    for group in (SCHEDULING, PIPES):
         some = [case for case in group if case in cases]
         if some:
-            run_programs(bench, results, some, taking_part, rounds, program_seconds)
+            run_programs(bench, results, some, rounds, program_seconds)
 
 
 def run_programs(
     bench: Bench,
     results: Results,
     cases: Sequence[ProgramCase],
-    contestants: Sequence[Contestant],
     rounds: int,
     seconds: float,
 ) -> None:
     """All the cases of one program; each round all contestants, in another order than before."""
     names = [case.name for case in cases]
+    contestants = [c for c in results.contestants if c.name != BARE]
     for turn in range(rounds):
-        for contestant in rotated([c for c in contestants if c.name != BARE], turn):
+        for contestant in rotated(contestants, turn):
             try:
                 samples = bench.program(contestant, cases[0].program, names, seconds)
             except Failed as reason:

@@ -5,6 +5,7 @@ inprocess.py. The runner starts one such process per contestant and round.
 """
 
 import asyncio
+import socket
 import sys
 import threading
 
@@ -293,6 +294,14 @@ async def executor(count: int) -> int:
     return count
 
 
+async def literal(count: int) -> int:
+    """The socket addresses of an address that is not a name."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)
+    return count
+
+
 async def timers(count: int) -> int:
     """Timers that are due at once, a hundred at a time."""
     loop = asyncio.get_running_loop()
@@ -335,6 +344,7 @@ CASES: dict[str, Case] = {
     "wait_for_coroutine": wait_for_coroutine,
     "wait": wait,
     "executor": executor,
+    "literal": literal,
     "timers": timers,
     "timers_million": timers,
 }
