@@ -107,9 +107,9 @@ def reached(found: Sequence[Goal]) -> str:
     plain = sum(1 for goal in found if "oxlip" in goal.met)
     return (
         f"## Goals of oxlip\n\n{met} of {len(found)} are met, {plain} of them by `oxlip` as it "
-        "is. A goal is met if one of oxlip's contestants meets it; which, where it is not `oxlip` as "
-        "it is, is in the last column. A goal against the best is one against every peer: named is "
-        "the one that the best of oxlip's leads least.\n\n"
+        "is. A goal is met if one of oxlip's contestants meets it; which, where it is another one, "
+        "is in the last column. A goal against the best is one against every peer: named "
+        "is the one that the best of oxlip's leads least.\n\n"
         + table(["", "goal", *names, "met"], rows)
     )
 

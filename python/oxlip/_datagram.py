@@ -31,8 +31,8 @@ _WRONG_ADDRESS = TypeError if sys.version_info >= (3, 11) else AssertionError
 class BatchDatagramProtocol(asyncio.DatagramProtocol):
     """A protocol that gets what has arrived together in one call.
 
-    oxlip calls `datagrams_received()` of any protocol that has it, with all that was taken from
-    the system at once: at least one datagram, in the order of arrival; at most 32, unless the
+    oxlip calls `datagrams_received()` of any protocol whose class has it, with all that was taken
+    from the system at once: at least one datagram, in the order of arrival; at most 32, unless the
     system has joined some. On other loops, which know only `datagram_received()`, this class makes
     a batch of each.
     """

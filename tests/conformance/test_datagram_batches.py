@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import oxlip
 import pytest
@@ -31,6 +32,18 @@ class BatchRecorder(DatagramRecorder, oxlip.BatchDatagramProtocol):
         self.batches.append(datagrams)
         self.datagrams += datagrams
         self.note("datagrams_received")
+
+
+class Counter(DatagramRecorder):
+    """An ordinary protocol, with an attribute of that name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.datagrams_received = 0
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.datagrams_received += 1
+        super().datagram_received(data, addr)
 
 
 @contextmanager
@@ -179,3 +192,23 @@ def test_the_simulation_has_no_datagrams() -> None:
             )
     finally:
         loop.close()
+
+
+async def test_a_counter_is_no_method(loop: Loop) -> None:
+    async with endpoint(Counter()) as (transport, protocol):
+        with senders(transport) as (send, _):
+            send(0, 3)
+            await protocol.until_received(3)
+        assert protocol.datagrams_received == 3
+
+
+async def test_a_mock_gets_what_asyncio_calls(loop: Loop) -> None:
+    received = loop.create_future()
+    protocol = mock.Mock()
+    protocol.datagram_received.side_effect = lambda data, addr: received.set_result(data)
+    transport, _ = await loop.create_datagram_endpoint(lambda: protocol, ("127.0.0.1", 0))
+    with senders(transport) as (send, _):
+        send(7, 8)
+        assert await asyncio.wait_for(received, 10) == b"7"
+    transport.close()
+    protocol.datagrams_received.assert_not_called()

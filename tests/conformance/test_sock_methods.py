@@ -96,6 +96,24 @@ async def test_recv_takes_no_more_than_asked(loop: Loop) -> None:
         assert await loop.sock_recv(near, 4) == b"9"
 
 
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_STREAM])
+async def test_recv_of_a_large_message(loop: Loop, kind: socket.SocketKind) -> None:
+    """The rest of a message that is received in part is lost."""
+    near, far = socket.socketpair(socket.AF_UNIX, kind)
+    with near, far:
+        near.setblocking(False)
+        far.settimeout(PATIENCE)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        message = random.randbytes(far.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) * 3 // 4)
+        assert len(message) > 256 * 1024
+        far.send(message)
+        received = bytearray(await loop.sock_recv(near, 1 << 21))
+        if kind == socket.SOCK_STREAM:
+            while len(received) < len(message):
+                received += await loop.sock_recv(near, 1 << 21)
+        assert received == message
+
+
 async def test_recv_of_the_end(loop: Loop) -> None:
     with pair() as (near, far):
         far.shutdown(socket.SHUT_WR)

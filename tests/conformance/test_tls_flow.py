@@ -50,6 +50,21 @@ async def test_the_peer_is_held_back(loop: asyncio.AbstractEventLoop) -> None:
         await sending
 
 
+async def test_paused_in_get_buffer(loop: asyncio.AbstractEventLoop) -> None:
+    """A protocol that asks for one buffer at a time."""
+
+    class OneAtATime(BufferedRecorder):
+        def get_buffer(self, hint: int) -> Any:
+            self.transport.pause_reading()
+            loop.call_soon(self.transport.resume_reading)
+            return super().get_buffer(hint)
+
+    async with tls.connection(OneAtATime(5)) as (_, protocol, peer):
+        peer.send(b"hello, world")
+        assert await protocol.until_received(12) == b"hello, world"
+        assert len(protocol.hints) <= 4
+
+
 async def test_a_storm_of_pauses(loop: asyncio.AbstractEventLoop) -> None:
     class Hesitant(Recorder):
         def data_received(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -61,6 +62,22 @@ def test_connection_interrupted_in_data_received_goes_on(
         assert loop.run_until_complete(protocol.until_received(2)) == b"ab"
         transport.abort()
         loop.run_until_complete(protocol.until_lost())
+
+
+@ending
+def test_connection_interrupted_in_eof_received_is_told_again(
+    loop: Loop, error: type[BaseException]
+) -> None:
+    near, far = connected()
+    with far:
+        protocol = interrupted("eof_received", error)
+        loop.run_until_complete(loop.create_connection(lambda: protocol, sock=near))
+        far.shutdown(socket.SHUT_WR)
+        with pytest.raises(error):
+            loop.run_until_complete(protocol.until_lost())
+        loop.run_until_complete(protocol.until_lost())
+        assert protocol.calls[1:] == ["eof_received", "eof_received", "connection_lost"]
+        assert protocol.error is None
 
 
 @ending

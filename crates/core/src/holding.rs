@@ -103,6 +103,9 @@ impl Holding {
     /// Notes that something is queued on a stream, and waits.
     #[inline]
     pub fn hold(&mut self, id: Id, clocks: &impl Clocks) {
+        if self.streams.back() == Some(&id) {
+            return; // one more of several writes
+        }
         if self.streams.is_empty() {
             self.since = clocks.now();
             if self.looking_until.is_some() {

@@ -105,6 +105,19 @@ fn many_do_not_wait_for_more() {
 }
 
 #[test]
+fn several_writes_of_a_stream_count_as_one() {
+    let clock = Clock::default();
+    let mut holding = Holding::new(false);
+    for _ in 0..100 {
+        holding.hold(id(1), &clock);
+    }
+    holding.hold(id(2), &clock);
+    assert!(!holding.is_due(&clock));
+    assert_eq!((holding.pop(), holding.pop()), (Some(id(1)), Some(id(2))));
+    assert_eq!(holding.pop(), None);
+}
+
+#[test]
 fn it_waits_for_the_next_tick_only_after_several_have_received_something() {
     let clock = Clock::default();
     let mut holding = Holding::new(false);

@@ -153,9 +153,14 @@ impl Tls {
     #[must_use]
     #[inline]
     pub fn wants_read(&self) -> bool {
-        matches!(self.phase, Phase::Wrapped | Phase::Flushing)
-            && !self.reading_paused
-            && !self.closing
+        self.can_read() && !self.reading_paused
+    }
+
+    /// Whether a read that has begun can go on: it does if the protocol pauses reading meanwhile.
+    #[must_use]
+    #[inline]
+    pub fn can_read(&self) -> bool {
+        matches!(self.phase, Phase::Wrapped | Phase::Flushing) && !self.closing
     }
 
     /// asyncio's `is_reading()`: not paused by the program.

@@ -69,6 +69,12 @@ impl Arrived {
         std::mem::replace(&mut self.first, next)
     }
 
+    /// How many pieces there are.
+    #[inline]
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

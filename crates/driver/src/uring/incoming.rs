@@ -17,6 +17,11 @@ use super::tag::{ACCEPTS, Tag};
 const MUCH: usize = BUFFER + 1;
 /// After so many large takes in a row the stream is polled, and received from directly.
 const MUCH_BEFORE_POLLING: u8 = 2;
+/// A receive that is new to the kernel begins with at most so many pieces, and then waits to be woken. If it finds
+/// more at that moment, it takes them too, but does not look for an end or an error behind them any more, although
+/// nothing will wake it for one that has come before (`MULTISHOT_MAX_RETRY` and `io_recv_finish` in io_uring/net.c, Linux
+/// 6.18).
+const PIECES_BEFORE_THE_END: usize = 33;
 /// With so many connections that nobody has asked for, the ring stops accepting.
 const AHEAD: usize = 128;
 /// After so many takes in a row that would have fitted into one buffer of the pool, it is no longer polled.
@@ -61,6 +66,8 @@ pub(super) struct Incoming {
     pub(super) listed: bool,
     /// There may be something that only a take can find.
     pub(super) hint: bool,
+    /// An end or an error may follow what has arrived, which the kernel will not report.
+    pub(super) ask_behind: bool,
     pub(super) end: End,
     /// The error of a failed send, if the next send or the end of the stream is to report it.
     pub(super) failure: Option<i32>,
@@ -111,6 +118,7 @@ impl Incoming {
             by_itself: false,
             listed: false,
             hint: false,
+            ask_behind: false,
             end: End::Open,
             failure: None,
             arrived: Arrived::default(),
@@ -233,6 +241,7 @@ impl Incoming {
                     from: 0,
                     to: received.unsigned_abs(),
                 });
+                self.ask_behind |= self.arrived.count() >= PIECES_BEFORE_THE_END;
                 return None;
             }
             (0.., _) => self.ends(End::Eof),
@@ -336,7 +345,7 @@ impl Incoming {
     }
 
     /// Copies as much of what has arrived as fits to the beginning of `into`. Returns how much, and
-    /// whether more may wait in the system.
+    /// whether the system may have more, or an end, of which the ring says nothing.
     pub(super) fn copy(&mut self, pool: Option<&mut Pool>, into: &mut [u8]) -> (usize, bool) {
         let mut pool = pool;
         let (mut copied, mut more) = (0, false);
@@ -369,6 +378,7 @@ impl Incoming {
                 }
             }
         }
+        more |= std::mem::take(&mut self.ask_behind);
         (copied, more && self.end == End::Open)
     }
 }

@@ -64,6 +64,7 @@ impl Uring {
             Some(&Piece::Pooled { buffer, from, to })
                 if (to as usize) < BUFFER
                     && incoming.arrived.only().is_some()
+                    && !incoming.ask_behind
                     && self.ring.is_some() =>
             {
                 incoming.arrived.pop();
@@ -132,7 +133,9 @@ impl Uring {
         let pool = self.ring.as_mut().map(|ring| &mut ring.pool);
         let (mut count, more) = incoming.copy(pool, buffer);
         if count > 0 {
-            if more && count < buffer.len() {
+            if more && count == buffer.len() {
+                incoming.hint = true;
+            } else if more {
                 match self.inner.take_into(id, &mut buffer[count..]) {
                     Ok(None) => {}
                     // The end is kept for the next take, because the system may not report it again.
@@ -140,10 +143,10 @@ impl Uring {
                     Ok(Some(behind)) => count += behind,
                     Err(error) => incoming.ends(End::of(&error)),
                 }
-                if incoming.end.is_to_be_taken() && !incoming.listed {
-                    incoming.listed = true;
-                    self.unread.push(id);
-                }
+            }
+            if (incoming.hint || incoming.end.is_to_be_taken()) && !incoming.listed {
+                incoming.listed = true;
+                self.unread.push(id);
             }
             if incoming.has_taken(count) && incoming.touch() {
                 self.touched.push(id);

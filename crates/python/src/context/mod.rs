@@ -86,21 +86,60 @@ pub(crate) fn run<R>(
     context: &Py<PyAny>,
     call: impl FnOnce() -> PyResult<R>,
 ) -> PyResult<R> {
-    // SAFETY: the call refuses what is no Context, and the context is left again below whatever
-    // `call` does: a panic aborts the callback at PyO3's boundary, after `Leave` has run.
-    if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
-        return Err(PyErr::fetch(py));
+    let _entered = Entered::enter(py, context)?;
+    call()
+}
+
+/// As [`run`], for a context that all callbacks of a connection share. If it is entered already, since a program runs
+/// the loop within one of them (as nest_asyncio does), `call` runs in a copy.
+///
+/// # Errors
+/// What `call` gives.
+#[inline(always)]
+pub(crate) fn run_shared<R>(
+    py: Python<'_>,
+    context: &Py<PyAny>,
+    call: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
+    match Entered::enter(py, context) {
+        Ok(_entered) => call(),
+        Err(_) => run_in_copy(py, context, call),
     }
-    struct Leave<'a, 'py>(Python<'py>, &'a Py<PyAny>);
-    impl Drop for Leave<'_, '_> {
-        fn drop(&mut self) {
-            // SAFETY: a Context, which `run` has entered; one that is not the current any more is refused.
-            if unsafe { ffi::PyContext_Exit(self.1.as_ptr()) } != 0 {
-                // The callback left a context it had not entered: the error is about its doing.
-                PyErr::fetch(self.0).write_unraisable(self.0, None);
-            }
+}
+
+#[cold]
+fn run_in_copy<R>(
+    py: Python<'_>,
+    context: &Py<PyAny>,
+    call: impl FnOnce() -> PyResult<R>,
+) -> PyResult<R> {
+    run(py, &copy(py, context)?, call)
+}
+
+/// A context that this thread is in until the guard is dropped.
+struct Entered<'a, 'py> {
+    py: Python<'py>,
+    context: &'a Py<PyAny>,
+}
+
+impl<'a, 'py> Entered<'a, 'py> {
+    #[inline(always)]
+    fn enter(py: Python<'py>, context: &'a Py<PyAny>) -> PyResult<Self> {
+        // SAFETY: the call refuses what is no Context, and the guard leaves the context again whatever
+        // happens meanwhile: a panic aborts the callback at PyO3's boundary, after the guard has been dropped.
+        if unsafe { ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(Self { py, context })
+    }
+}
+
+impl Drop for Entered<'_, '_> {
+    fn drop(&mut self) {
+        // SAFETY: a Context, which has been entered; one that is not the current any more is refused.
+        if unsafe { ffi::PyContext_Exit(self.context.as_ptr()) } != 0 {
+            // The callback left a context it had not entered: the error is about its doing.
+            PyErr::fetch(self.py).write_unraisable(self.py, None);
         }
     }
-    let _leave = Leave(py, context);
-    call()
 }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 use pyo3::{IntoPyObjectExt as _, intern};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::{RecvFlags, SendFlags, SocketType};
 
 use super::watch::Side;
 use super::{EventLoop, watch};
@@ -22,8 +22,8 @@ use crate::errors::os_error;
 use crate::names;
 use crate::py_buffer::Buffer;
 
-/// One read is at most this long, in bytes: stream sockets seldom hold more, and may always give
-/// less than was asked for.
+/// One read of a stream is at most this long, in bytes: it seldom holds more, and may always give less
+/// than was asked for.
 const LONGEST_READ: usize = 256 * 1024;
 
 /// Reads of at most this many bytes need no buffer of the loop's.
@@ -48,6 +48,11 @@ pub(super) fn recv<'py>(
         return Err(PyValueError::new_err("negative buffersize in recv"));
     };
     let fd = number(sock)?;
+    if n > LONGEST_READ && !is_stream(fd) {
+        // What does not fit is lost.
+        let received = sock.call_method1(intern!(py, "recv"), (n,));
+        return or_wait(event_loop, sock, received);
+    }
     let into_bytes = |received: &[u8]| PyBytes::new(py, received).into_any();
     if n <= SHORT_READ {
         let mut buffer = [0; SHORT_READ];
@@ -182,6 +187,11 @@ fn check(event_loop: &Bound<'_, EventLoop>, sock: &Bound<'_, PyAny>) -> PyResult
 #[inline]
 fn is_plain(sock: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(sock.get_type().is(names::SOCKET.get(sock.py())?))
+}
+
+/// Whether what one read leaves is there for the next one.
+fn is_stream(fd: RawFd) -> bool {
+    rustix::net::sockopt::socket_type(borrow(fd)) == Ok(SocketType::STREAM)
 }
 
 fn receive(fd: RawFd, buffer: &mut [u8]) -> PyResult<Option<usize>> {

@@ -83,8 +83,9 @@ fn deliver_into(slf: &Bound<'_, TlsProtocol>, protocol: &Bound<'_, PyAny>) -> Py
             "get_buffer() returned an empty buffer",
         ));
     }
-    // get_buffer() may have closed or paused the connection.
-    if !this.with(|inner| inner.machine.wants_read())? {
+    // get_buffer() may have closed the connection. If it has paused reading, the protocol still gets this, as with
+    // asyncio.
+    if !this.with(|inner| inner.machine.can_read())? {
         return Ok(Received::Nothing);
     }
     let Some(filled) = this.with_codec(|codec| codec.read_into(&buffer))? else {

@@ -14,7 +14,7 @@ use crate::buffer::Data;
 use crate::counts::{Counted, Kind};
 use crate::loop_::EventLoop;
 use crate::names;
-use crate::transport::TransportBase;
+use crate::transport::{Mark, TransportBase};
 
 /// An encrypted byte stream; as `asyncio.Transport`.
 ///
@@ -99,9 +99,10 @@ impl TlsTransport {
     fn set_read_buffer_limits(
         &self,
         py: Python<'_>,
-        high: Option<isize>,
-        low: Option<isize>,
+        high: Option<Mark>,
+        low: Option<Mark>,
     ) -> PyResult<()> {
+        let [high, low] = Mark::sizes([high, low]);
         let (high, low) = limits(high, low, READ_HIGH).map_err(limits_error)?;
         let tls = self.tls.bind(py);
         let _owned = tls.get().own()?;
@@ -181,9 +182,10 @@ impl TlsTransport {
     fn set_write_buffer_limits(
         &self,
         py: Python<'_>,
-        high: Option<isize>,
-        low: Option<isize>,
+        high: Option<Mark>,
+        low: Option<Mark>,
     ) -> PyResult<()> {
+        let [high, low] = Mark::sizes([high, low]);
         let (high, low) = limits(high, low, WRITE_HIGH).map_err(limits_error)?;
         let tls = self.tls.bind(py);
         let _owned = tls.get().own()?;

@@ -181,7 +181,7 @@ pub(crate) fn failed(
     match transport {
         Some(transport) => {
             let transport = transport.bind(py);
-            context::run(py, &transport.get().context, || {
+            context::run_shared(py, &transport.get().context, || {
                 fatal(transport, os_error(error), transport.read_failure())
             })
         }
@@ -229,7 +229,7 @@ pub(crate) fn end(event_loop: &Bound<'_, EventLoop>, ending: Ending) -> PyResult
     let mut result = Ok(());
     let error = error.into_pyobject(py)?;
     if let Some(protocol) = transport.protocol() {
-        let told = context::run(py, &context, || {
+        let told = context::run_shared(py, &context, || {
             ffi::call_method(intern!(py, "connection_lost"), [&protocol, &error])
         });
         if let Err(raised) = told {

@@ -19,15 +19,44 @@ pub(super) fn limits(transport: Link<'_, '_>) -> (usize, usize) {
     limits.unwrap_or(DEFAULT_LIMITS)
 }
 
+/// A water mark as a program gives it. asyncio only compares it with sizes, so any number will do.
+#[derive(Clone, Copy)]
+pub(crate) struct Mark(isize);
+
+impl FromPyObject<'_, '_> for Mark {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        object.extract().map(Self).or_else(|error| {
+            let number: f64 = object.extract().map_err(|_| error)?;
+            match number.is_nan() {
+                true => Err(PyValueError::new_err(
+                    "a water mark must be a number, not nan",
+                )),
+                // The greatest or the least there is, if it is greater or less.
+                false => Ok(Self(number as isize)),
+            }
+        })
+    }
+}
+
+impl Mark {
+    /// Two of them as sizes.
+    pub(crate) fn sizes(marks: [Option<Self>; 2]) -> [Option<isize>; 2] {
+        marks.map(|mark| mark.map(|Self(size)| size))
+    }
+}
+
 /// Sets the marks, with asyncio's rules for what is not given.
 ///
 /// # Errors
 /// `ValueError` unless `0 <= low <= high`.
 pub(super) fn set_limits(
     transport: Link<'_, '_>,
-    high: Option<isize>,
-    low: Option<isize>,
+    high: Option<Mark>,
+    low: Option<Mark>,
 ) -> PyResult<()> {
+    let [high, low] = Mark::sizes([high, low]);
     let high = high.unwrap_or_else(|| low.map_or(64 * 1024, |low| low.saturating_mul(4)));
     let low = low.unwrap_or(high.div_euclid(4));
     if high < low || low < 0 {

@@ -188,7 +188,7 @@ fn act_and_settle(transport: Link<'_, '_>, outcome: Outcome, at_once: bool) -> P
     }
     let acted = match outcome {
         Outcome::Nothing => Ok(()),
-        outcome => context::run(py, &transport.get().context, || act(transport, outcome)),
+        outcome => context::run_shared(py, &transport.get().context, || act(transport, outcome)),
     };
     // This is also done after a KeyboardInterrupt in resume_writing(): a closing connection must end.
     settle(transport, at_once).and(acted)

@@ -35,6 +35,7 @@ pub(crate) use begin::{Beginning, begin, wrap};
 pub(crate) use calls::install;
 pub(crate) use datagram::{DatagramTransport, Endpoint, open, receive};
 pub(crate) use end::{Ending, end, failed};
+pub(crate) use flow::Mark;
 pub(crate) use flush::{
     flush, flush_before_wait, note_sent, sendable, settle_sent, stage_for_wait,
 };

@@ -14,8 +14,8 @@ use pyo3::types::PyBytes;
 
 use super::link::{AnyTransport, Link};
 use super::{direct, end, read_pipe, write_pipe};
-use crate::errors::os_error;
-use crate::loop_::{EventLoop, Receiver};
+use crate::errors::{self, os_error};
+use crate::loop_::{EventLoop, Receiver, Runnable};
 use crate::py_buffer::Buffer;
 use crate::tls::TlsProtocol;
 use crate::{context, ffi, log};
@@ -126,7 +126,7 @@ pub(crate) fn read(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()> {
         return Ok(());
     };
     // All of this runs in one context: an end or an error that reading led to is reported in it too.
-    context::run(py, &transport.get().context, || match got {
+    context::run_shared(py, &transport.get().context, || match got {
         Got::Data(data) if matches!(transport, Link::ReadPipe(_)) => {
             read_pipe::received(transport, &protocol, data)
         }
@@ -256,10 +256,17 @@ fn read_eof(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()
             Ok(())
         }
         Ok(false) => end::close(transport),
-        Err(error) => end::fatal(
-            transport,
-            error,
-            "Fatal error: protocol.eof_received() call failed.",
-        ),
+        Err(error) => {
+            if errors::ends_the_loop(py, &error) {
+                // If the loop goes on after all, the end is there once more, as asyncio's selector reports it again.
+                let event_loop = this.event_loop.get();
+                event_loop.push(Runnable::Readable(this.id));
+            }
+            end::fatal(
+                transport,
+                error,
+                "Fatal error: protocol.eof_received() call failed.",
+            )
+        }
     }
 }

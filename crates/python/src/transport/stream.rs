@@ -103,8 +103,8 @@ impl StreamTransport {
     #[pyo3(signature = (high = None, low = None))]
     fn set_write_buffer_limits(
         slf: &Bound<'_, Self>,
-        high: Option<isize>,
-        low: Option<isize>,
+        high: Option<flow::Mark>,
+        low: Option<flow::Mark>,
     ) -> PyResult<()> {
         flow::set_limits(Link::Stream(slf), high, low)
     }

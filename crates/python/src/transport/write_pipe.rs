@@ -76,8 +76,8 @@ impl WritePipeTransport {
     #[pyo3(signature = (high = None, low = None))]
     fn set_write_buffer_limits(
         slf: &Bound<'_, Self>,
-        high: Option<isize>,
-        low: Option<isize>,
+        high: Option<flow::Mark>,
+        low: Option<flow::Mark>,
     ) -> PyResult<()> {
         flow::set_limits(Link::WritePipe(slf), high, low)
     }

@@ -112,8 +112,14 @@ impl DatagramTransport {
     }
 }
 
+/// Whether the protocol takes several datagrams in one call. Its class says so: an attribute of the object may be
+/// anything, a counter for instance, and a mock has them all.
 fn is_batched(protocol: &Bound<'_, PyAny>) -> PyResult<bool> {
-    protocol.hasattr(intern!(protocol.py(), "datagrams_received"))
+    let method = intern!(protocol.py(), "datagrams_received");
+    Ok(protocol
+        .get_type()
+        .getattr_opt(method)?
+        .is_some_and(|method| method.is_callable()))
 }
 
 #[pymethods]
@@ -191,8 +197,8 @@ impl DatagramTransport {
     #[pyo3(signature = (high = None, low = None))]
     fn set_write_buffer_limits(
         slf: &Bound<'_, Self>,
-        high: Option<isize>,
-        low: Option<isize>,
+        high: Option<flow::Mark>,
+        low: Option<flow::Mark>,
     ) -> PyResult<()> {
         flow::set_limits(Link::Datagram(slf), high, low)
     }

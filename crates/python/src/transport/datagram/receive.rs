@@ -57,7 +57,7 @@ pub(crate) fn receive(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()>
     let Some(transport) = transport else {
         return Ok(());
     };
-    let delivered = context::run(py, &transport.get().context, || {
+    let delivered = context::run_shared(py, &transport.get().context, || {
         if transport.get().family == Family::Other {
             return receive_by_socket(&transport);
         }

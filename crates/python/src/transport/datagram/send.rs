@@ -238,7 +238,7 @@ pub(crate) fn sendable(event_loop: &Bound<'_, EventLoop>, id: Id) -> PyResult<()
         return Ok(());
     };
     let this = transport.get();
-    let told = context::run(py, &this.context, || flush(&transport));
+    let told = context::run_shared(py, &this.context, || flush(&transport));
     // This is also done after a KeyboardInterrupt in resume_writing(), because a closing transport
     // must end; but not after an error of one datagram, which another round follows.
     let over = this.with_machine(|machine| machine.settle())?;
