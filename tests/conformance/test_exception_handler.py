@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,42 @@ def test_gets_loop_and_context(loop: Loop) -> None:
     assert context["handle"] is handle
     assert context["message"].startswith("Exception in callback ")
     assert context["exception"].__traceback__ is not None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="sys.exception() is new in 3.11")
+def test_the_error_is_the_one_that_is_handled(loop: Loop) -> None:
+    """As in an `except` block: `logger.exception()` shows its traceback."""
+    handled: list[Any] = []
+
+    def handler(_: Loop, context: dict[str, Any]) -> None:
+        handled.append((sys.exception() is context["exception"], context["exception"] is not None))
+
+    loop.set_exception_handler(handler)
+    loop.call_soon(fail)
+    loop.call_later(0, fail)
+    future = loop.create_future()
+    future.add_done_callback(lambda _: fail())
+    future.set_result(None)
+    turn(loop)
+    turn(loop)
+    assert handled == [(True, True)] * 3
+    assert sys.exception() is None
+
+
+def test_what_a_handler_raises_has_the_error_as_its_context(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handler(_: Loop, context: dict[str, Any]) -> None:
+        raise LookupError
+
+    loop.set_exception_handler(handler)
+    loop.call_soon(fail)
+    turn(loop)
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    error = record.exc_info[1]
+    assert isinstance(error, LookupError)
+    assert isinstance(error.__context__, ZeroDivisionError)
 
 
 def test_of_a_timer(loop: Loop) -> None:

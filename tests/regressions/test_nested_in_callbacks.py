@@ -26,6 +26,7 @@ class Nested(Recorder):
         super().data_received(data)
         if self.inside:
             self.inside.pop()(self)
+            self.note("inside")
 
 
 def run_until(loop: Loop, true: Callable[[], object]) -> None:
@@ -44,7 +45,7 @@ async def run(loop: Loop, inside: Callable[[Nested, socket.socket], None]) -> Ne
         transport, _ = await loop.create_connection(lambda: protocol, sock=near)
         far.setblocking(False)
         far.send(b"begin")
-        await protocol.until(lambda: not protocol.inside)
+        await protocol.until_called("inside")
         transport.abort()
         await protocol.until_lost()
     return protocol
@@ -78,4 +79,4 @@ async def test_the_end_comes_within(loop: Loop) -> None:
         protocol.transport.abort()
         run_until(loop, lambda: "connection_lost" in protocol.calls)
 
-    assert (await run(loop, inside)).calls[-1] == "connection_lost"
+    assert (await run(loop, inside)).calls[-2:] == ["connection_lost", "inside"]

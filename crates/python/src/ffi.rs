@@ -182,6 +182,73 @@ fn caught<R>(run: impl FnOnce() -> R) -> PyResult<R> {
     })
 }
 
+/// Runs something as within an `except` block: `sys.exception()` is this error there, and what is raised has it as its
+/// context.
+pub(crate) fn while_handling<R>(error: &Bound<'_, PyBaseException>, run: impl FnOnce() -> R) -> R {
+    /// Puts back what was being handled before; also after a panic.
+    struct Before([*mut ffi::PyObject; 3]);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            // SAFETY: the interpreter is attached, since `error` is alive; what was taken out is put back.
+            unsafe { set_handled(self.0) };
+        }
+    }
+    let class = error.get_type().into_ptr();
+    // SAFETY: the interpreter is attached; new references to an exception, its class and its traceback are given away.
+    let _before = unsafe {
+        let traceback = ffi::PyException_GetTraceback(error.as_ptr());
+        let before = handled();
+        set_handled([class, error.clone().into_ptr(), traceback]);
+        Before(before)
+    };
+    run()
+}
+
+/// Class, exception and traceback of what is being handled: new references or NULL. Since 3.11 the exception says all.
+///
+/// # Safety
+/// The interpreter is attached.
+#[cfg(Py_3_11)]
+unsafe fn handled() -> [*mut ffi::PyObject; 3] {
+    let nothing = std::ptr::null_mut();
+    // SAFETY: as the caller says.
+    [
+        nothing,
+        unsafe { ffi::PyErr_GetHandledException() },
+        nothing,
+    ]
+}
+
+/// # Safety
+/// The interpreter is attached; the references are given away.
+#[cfg(Py_3_11)]
+unsafe fn set_handled([class, exception, traceback]: [*mut ffi::PyObject; 3]) {
+    // SAFETY: as the caller says; the call takes a reference of its own.
+    unsafe {
+        ffi::PyErr_SetHandledException(exception);
+        for given in [class, exception, traceback] {
+            ffi::Py_XDECREF(given);
+        }
+    }
+}
+
+/// The same.
+#[cfg(not(Py_3_11))]
+unsafe fn handled() -> [*mut ffi::PyObject; 3] {
+    let mut found = [std::ptr::null_mut(); 3];
+    let [class, exception, traceback] = &mut found;
+    // SAFETY: as the caller says; three places for new references.
+    unsafe { ffi::PyErr_GetExcInfo(class, exception, traceback) };
+    found
+}
+
+/// The same.
+#[cfg(not(Py_3_11))]
+unsafe fn set_handled([class, exception, traceback]: [*mut ffi::PyObject; 3]) {
+    // SAFETY: as the caller says; the call takes the references.
+    unsafe { ffi::PyErr_SetExcInfo(class, exception, traceback) };
+}
+
 /// Runs something while an exception may be on its way, which goes on afterwards.
 #[cfg(Py_3_12)]
 pub(crate) fn beside_an_exception<R>(_py: Python<'_>, run: impl FnOnce() -> R) -> R {

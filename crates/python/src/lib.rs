@@ -17,6 +17,9 @@ mod counts;
 mod errors;
 mod ffi;
 mod fields;
+#[cfg(ends_threads)]
+#[expect(non_snake_case, reason = "the names of the C API")]
+mod finalizing;
 mod handle;
 mod kept;
 mod log;

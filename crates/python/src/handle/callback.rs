@@ -22,7 +22,7 @@ use crate::chains::End;
 use crate::context::{self, Chosen};
 use crate::counts::{Counted, Kind};
 use crate::loop_::{EventLoop, exception_handler, fork};
-use crate::names;
+use crate::{ffi, names};
 
 /// The callback a handle stands for, and what is known about it.
 pub(super) struct Callback {
@@ -242,6 +242,26 @@ pub(super) fn run<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<()> {
     }
 }
 
+/// Has a function that a program has put in the place of `asyncio.Handle._run` run it, unless it was cancelled.
+///
+/// # Errors
+/// What the function raises.
+#[cold]
+pub(super) fn run_by<H: HasCallback>(
+    handle: &Bound<'_, H>,
+    function: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let callback = handle.get().callback();
+    let _turn = callback
+        .takes_turns()
+        .then(|| turn::take(handle))
+        .transpose()?;
+    if callback.is_cancelled() {
+        return Ok(());
+    }
+    function.call1((handle,)).map(drop)
+}
+
 #[inline]
 fn run_now<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<()> {
     let Some((callback, args)) = call_of(handle) else {
@@ -302,15 +322,18 @@ pub(super) fn report<H: HasCallback>(
     if crate::errors::ends_the_loop(py, &error) {
         return Err(error);
     }
-    let source = format_source(event_loop.get(), callback, &args.tuple(py)?)?;
-    let context = PyDict::new(py);
-    context.set_item("message", format!("Exception in callback {source}"))?;
-    context.set_item("exception", error.into_value(py))?;
-    context.set_item("handle", handle)?;
-    if let Some(stack) = source_traceback(handle) {
-        context.set_item("source_traceback", stack)?;
-    }
-    exception_handler::call(event_loop, &context)
+    let error = error.into_value(py);
+    ffi::while_handling(error.bind(py), || {
+        let source = format_source(event_loop.get(), callback, &args.tuple(py)?)?;
+        let context = PyDict::new(py);
+        context.set_item("message", format!("Exception in callback {source}"))?;
+        context.set_item("exception", &error)?;
+        context.set_item("handle", handle)?;
+        if let Some(stack) = source_traceback(handle) {
+            context.set_item("source_traceback", stack)?;
+        }
+        exception_handler::call(event_loop, &context)
+    })
 }
 
 /// The callback as asyncio shows it, with its source line; its arguments only in debug mode where

@@ -7,7 +7,7 @@ use pyo3::types::{PyString, PyTuple};
 use super::args::Args;
 use super::callback::{
     Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, remember_source,
-    report, repr, run, source_traceback, with_slots,
+    report, repr, run, run_by, source_traceback, with_slots,
 };
 use super::freed::Freeing;
 use super::spare::{Used, refill, reuse, run_queued};
@@ -97,6 +97,14 @@ impl Handle {
     #[inline]
     pub(crate) fn run(handle: &Bound<'_, Self>) -> PyResult<()> {
         run(handle)
+    }
+
+    /// Has the program's function run it: see `replaced.rs`.
+    ///
+    /// # Errors
+    /// What the function raises.
+    pub(crate) fn run_by(handle: &Bound<'_, Self>, function: &Bound<'_, PyAny>) -> PyResult<()> {
+        run_by(handle, function)
     }
 
     /// What is done when its callback has raised, here by other means than the handle.

@@ -12,7 +12,7 @@ use pyo3::types::{PyString, PyTuple};
 use super::args::Args;
 use super::callback::{
     Callback, HasCallback, args_of, call_of, cancel, context_of, remember_source, repr, run,
-    source_traceback, with_slots,
+    run_by, source_traceback, with_slots,
 };
 use super::collector::reveal;
 use super::freed::Freeing;
@@ -131,6 +131,15 @@ impl TimerHandle {
     pub(crate) fn run(handle: &Bound<'_, Self>) -> PyResult<()> {
         handle.get().swap_timer(handle, None);
         run(handle)
+    }
+
+    /// Has the program's function run it: see `replaced.rs`.
+    ///
+    /// # Errors
+    /// What the function raises.
+    pub(crate) fn run_by(handle: &Bound<'_, Self>, function: &Bound<'_, PyAny>) -> PyResult<()> {
+        handle.get().swap_timer(handle, None);
+        run_by(handle, function)
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

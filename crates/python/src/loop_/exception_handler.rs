@@ -6,6 +6,7 @@ use pyo3::types::PyDict;
 
 use super::EventLoop;
 use crate::errors::ends_the_loop;
+use crate::ffi;
 
 /// `loop.call_exception_handler(context)`.
 ///
@@ -32,11 +33,12 @@ pub(crate) fn report(
     if ends_the_loop(py, &error) {
         return Err(error);
     }
+    let error = error.into_value(py);
     let context = PyDict::new(py);
     context.set_item("message", message)?;
-    context.set_item("exception", error.into_value(py))?;
+    context.set_item("exception", &error)?;
     for (key, value) in details {
         context.set_item(key, value)?;
     }
-    call(event_loop, &context)
+    ffi::while_handling(error.bind(py), || call(event_loop, &context))
 }

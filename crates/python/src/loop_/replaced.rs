@@ -1,5 +1,5 @@
 //! `time()`, `call_at()`, `create_future()`, `create_task()` and `call_soon()` where a program has
-//! replaced ours: by setting an attribute of the loop, or in a subclass.
+//! replaced ours: by setting an attribute of the loop, or in a subclass. And `asyncio.Handle._run`.
 //!
 //! asyncio's loop calls these methods itself, so a program that replaces `time()` controls its
 //! timers, and `call_later()` goes through `call_at()`. Ours looks at a flag, and calls them only
@@ -15,13 +15,15 @@ use pyo3::types::{PyCFunction, PyDict, PyString, PyTuple};
 
 use super::{EventLoop, schedule};
 use crate::ffi;
-use crate::handle::Args;
+use crate::handle::{self, Args};
 
 const TIME: u8 = 1;
 const CALL_AT: u8 = 2;
 const CREATE_FUTURE: u8 = 4;
 const CALL_SOON: u8 = 8;
 const CREATE_TASK: u8 = 16;
+/// Of asyncio's class of handles.
+const HANDLE_RUN: u8 = 32;
 
 /// Sets an attribute of the loop, or deletes it.
 ///
@@ -66,6 +68,9 @@ pub(super) fn look(event_loop: &Bound<'_, EventLoop>) {
     if !is_ours(event_loop, intern!(py, "create_task")) {
         replaced |= CREATE_TASK;
     }
+    if handle::replaced_run(py).is_ok_and(|function| function.is_some()) {
+        replaced |= HANDLE_RUN;
+    }
     event_loop.get().replaced.store(replaced, Ordering::Relaxed);
 }
 
@@ -77,6 +82,20 @@ fn is_ours(event_loop: &Bound<'_, EventLoop>, name: &Bound<'_, PyString>) -> boo
                 .getattr(intern!(name.py(), "__self__"))
                 .is_ok_and(|owner| owner.is(event_loop))
     })
+}
+
+/// What runs handles in the place of `asyncio.Handle._run`, if that was replaced.
+///
+/// # Errors
+/// The import of asyncio fails.
+#[inline]
+pub(super) fn handle_run<'py>(
+    event_loop: &Bound<'py, EventLoop>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if !event_loop.get().has_own_handle_run() {
+        return Ok(None);
+    }
+    handle::replaced_run(event_loop.py())
 }
 
 /// What the clock shows that timers go by.
@@ -160,7 +179,13 @@ impl EventLoop {
     /// Whether steps of tasks must go through the program.
     #[inline]
     pub(super) fn has_own_soon(&self) -> bool {
-        self.replaced.load(Ordering::Relaxed) & CALL_SOON != 0
+        self.replaced.load(Ordering::Relaxed) & (CALL_SOON | HANDLE_RUN) != 0
+    }
+
+    /// Whether handles are run by the program.
+    #[inline]
+    pub(super) fn has_own_handle_run(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed) & HANDLE_RUN != 0
     }
 
     /// Whether futures are made by the program.

@@ -102,6 +102,7 @@ pub(super) fn tick(
     loop {
         match owned.with(|state| state.next(spare.take())) {
             Next::Run(runnable) if this.is_debug() => run_timed(event_loop, runnable)?,
+            Next::Run(runnable) if this.has_own_handle_run() => run(event_loop, runnable)?,
             Next::Run(Runnable::Call(handle)) => {
                 current::settle(event_loop)?;
                 spare = Handle::run_queued(handle.into_bound(py), runner)?;
@@ -167,9 +168,15 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>, runnable: Runnable) -> PyRe
         Runnable::Call(handle) => {
             let handle = handle.into_bound(py);
             collector::show(&handle);
-            Handle::run(&handle)
+            match replaced::handle_run(event_loop)? {
+                Some(function) => Handle::run_by(&handle, &function),
+                None => Handle::run(&handle),
+            }
         }
-        Runnable::Timer(handle) => TimerHandle::run(handle.bind(py)),
+        Runnable::Timer(handle) => match replaced::handle_run(event_loop)? {
+            Some(function) => TimerHandle::run_by(handle.bind(py), &function),
+            None => TimerHandle::run(handle.bind(py)),
+        },
         Runnable::Step(task) => step::run(event_loop, &task.into_bound(py), false),
         Runnable::Wake(task) => step::run(event_loop, &task.into_bound(py), true),
         Runnable::Tell(task) => told::run(event_loop, &task.into_bound(py)),

@@ -4,9 +4,10 @@
 //! where the program may have put something in between, it goes through `call_soon()`, as asyncio's
 //! does.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 
-use pyo3::exceptions::{PyRuntimeError, PyStopIteration, PyTypeError};
+use pyo3::exceptions::{PyRecursionError, PyRuntimeError, PyStopIteration, PyTypeError};
 use pyo3::impl_::trampoline::get_trampoline_function;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{ffi, intern, prelude::*};
@@ -515,7 +516,32 @@ pub(super) fn cancel_future(future: &Any<'_>, message: Option<&Any<'_>>) -> PyRe
     // By position, as asyncio's C code does: a class of the program's may name it differently.
     let nothing = py.None().into_bound(py);
     let message = message.unwrap_or(&nothing);
-    crate::ffi::call_method(intern!(py, "cancel"), [future, message])?.is_truthy()
+    deeper(|| crate::ffi::call_method(intern!(py, "cancel"), [future, message])?.is_truthy())
+}
+
+/// The most tasks of ours that wait for each other by way of futures that are not.
+const DEEPEST: usize = 1000;
+
+/// Goes on in a `cancel()` that is not ours, and may come back to a task of ours: asyncio's tasks in C and ours may wait
+/// for each other in turns, even in a circle. CPython itself allows so many calls of C that the stack would not suffice.
+///
+/// # Errors
+/// `RecursionError`; what `call` gives.
+fn deeper<R>(call: impl FnOnce() -> PyResult<R>) -> PyResult<R> {
+    thread_local!(static DEPTH: Cell<usize> = const { Cell::new(0) });
+    struct Level;
+    impl Drop for Level {
+        fn drop(&mut self) {
+            DEPTH.set(DEPTH.get() - 1);
+        }
+    }
+    if DEPTH.get() >= DEEPEST {
+        let message = "maximum recursion depth exceeded";
+        return Err(PyRecursionError::new_err(message));
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    let _level = Level;
+    call()
 }
 
 /// The error for something a coroutine has yielded that cannot be waited for.
