@@ -115,6 +115,7 @@ UNSAFE = {
     "crates/python/src/context/snapshot.rs": "whether two contexts are equal has no call at all",
     "crates/python/src/ffi.rs": "vectorcall has no safe call",
     "crates/python/src/fields.rs": "a cell that counts no borrows",
+    "crates/python/src/finalizing.rs": "stands in for functions of the C API",
     "crates/python/src/handle/args.rs": "vectorcall has no safe call",
     "crates/python/src/handle/callback.rs": "a frozen object changes in its critical section",
     "crates/python/src/handle/collector.rs": "what the cycle collector follows has no safe call",
