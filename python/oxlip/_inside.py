@@ -195,7 +195,15 @@ class Waiting:
     __slots__ = ("__dict__", "_loop")
 
     def __init__(self, loop: _native.EventLoop) -> None:
-        self._loop = loop
+        object.__setattr__(self, "_loop", loop)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self._loop._reconsider()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._loop._reconsider()
 
     def select(self, timeout: float | None = None) -> list[Any]:
         """Waits. What has happened is then in the loop's queue, so there is nothing to return."""

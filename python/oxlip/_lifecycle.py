@@ -82,11 +82,11 @@ class Lifecycle(Signals, Inside):
         """Runs until `stop()` is called."""
         self._run_forever_setup()
         try:
-            if self._waits_natively():
-                self._run()
-                return
             while True:
-                self._run_once()
+                if self._waits_natively():
+                    self._run()
+                else:
+                    self._run_once()
                 if self._stopping:
                     break
         finally:

@@ -2,7 +2,8 @@
 
 A name may need the network, so it is looked up in a thread (`_lookups.py`). An address literal
 only has to be parsed. `socket.getaddrinfo` itself does that at once, with every zone, short
-form and flag of the platform, so the answer (or the error) is exactly its own.
+form and flag of the platform, so the answer (or the error) is exactly its own. It is the same each
+time, and is asked for once.
 
 Runs on the loop's thread; only the look-up of names leaves it.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import socket
+import sys
 import time
 from asyncio.log import logger
 from collections.abc import Callable
@@ -27,6 +29,10 @@ AddressInfo: TypeAlias = tuple[
 # The system's own: what a program has put in its place may say anything, and take its time. That is
 # asked in a thread, and not for the address of a connection or server, which asyncio parses itself.
 _system_getaddrinfo = socket.getaddrinfo
+
+# What the system said of addresses, by what it was asked.
+_answers: dict[tuple[Any, ...], list[Any]] = {}
+_ANSWERS_AT_MOST = 256
 
 _NUMERIC_NAME = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
 _IPV4_DIGITS = frozenset("0123456789abcdefABCDEFxX.")
@@ -69,8 +75,10 @@ class Resolve(Lifecycle):
             look_up = functools.partial(_look_up_and_log, self.slow_callback_duration)
         query = (host, port, family, type, proto, flags)
         self._check_closed()
-        if socket.getaddrinfo is _system_getaddrinfo and _is_numeric(host, port):
-            return look_up(*query)
+        if socket.getaddrinfo is _system_getaddrinfo and (
+            _is_known(query) or _is_numeric(host, port)
+        ):
+            return _ask(look_up, *query)
         return await outcome_of(self._lookups.submit(look_up, *query), self)
 
     async def getnameinfo(
@@ -109,11 +117,35 @@ class Resolve(Lifecycle):
             flags &= ~socket.AI_ADDRCONFIG
             # Bytes: text goes through a codec, which cannot be imported at the interpreter's end.
             literal = host.encode() if isinstance(host, str) else host
-            plain = _system_getaddrinfo(literal, 0, family, type, proto, flags)
+            plain = _ask(_system_getaddrinfo, literal, 0, family, type, proto, flags)
             found = [(*info[:4], _complete(info[4], number, ipv6_rest)) for info in plain]
         if not found:
             raise OSError(none)
         return found
+
+
+def _is_known(query: tuple[Any, ...]) -> bool:
+    try:
+        return query in _answers
+    except TypeError:
+        return False  # Something in it has no hash.
+
+
+def _ask(look_up: Callable[..., list[Any]], *query: Any) -> list[Any]:
+    """What `look_up` says of an address, or has said before."""
+    known = _answers.get(query)
+    if known is not None:
+        sys.audit("socket.getaddrinfo", *query[:-1])
+        return known.copy()
+    found = look_up(*query)
+    host, *_, flags = query
+    # An interface may come or go, and any host is an address of this machine's.
+    if host and (b"%" if isinstance(host, bytes) else "%") not in host:
+        if not flags & socket.AI_ADDRCONFIG:
+            if len(_answers) >= _ANSWERS_AT_MOST:
+                _answers.clear()
+            _answers[query] = found.copy()
+    return found
 
 
 def is_literal(host: object) -> bool:

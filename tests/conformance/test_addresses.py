@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -204,3 +207,59 @@ async def test_getnameinfo_of_nonsense(loop: Loop) -> None:
         await loop.getnameinfo(("127.0.0.1.invalid", 80), socket.NI_NUMERICHOST)
     with pytest.raises((TypeError, OSError)):
         await loop.getnameinfo("127.0.0.1")  # type: ignore[arg-type]
+
+
+@contextmanager
+def asking() -> Iterator[list[str]]:
+    """How often the system is asked."""
+    asked: list[str] = []
+
+    def notice(_frame: Any, event: str, function: Any) -> None:
+        if event == "c_call" and getattr(function, "__name__", "") == "getaddrinfo":
+            asked.append(event)
+
+    sys.setprofile(notice)
+    try:
+        yield asked
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.ours
+async def test_the_system_is_asked_once_about_an_address(loop: Loop) -> None:
+    query: dict[str, Any] = {"type": socket.SOCK_STREAM}
+    first = await loop.getaddrinfo("127.9.8.7", 80, **query)
+    expected = first.copy()
+    first.clear()  # It is the caller's.
+    with asking() as asked:
+        second = await loop.getaddrinfo("127.9.8.7", 80, **query)
+        third = await loop.getaddrinfo("127.9.8.7", 81, **query)
+    assert second == expected == socket.getaddrinfo("127.9.8.7", 80, **query)
+    assert third == socket.getaddrinfo("127.9.8.7", 81, **query)
+    assert len(asked) == 1
+
+
+@pytest.mark.ours
+@pytest.mark.parametrize(
+    ("host", "flags"), [("fe80::1%lo", 0), (b"fe80::1%lo", 0), ("127.9.8.7", socket.AI_ADDRCONFIG)]
+)
+async def test_what_may_change_is_asked_again(loop: Loop, host: str | bytes, flags: int) -> None:
+    with asking() as asked:
+        for _ in range(2):
+            await loop.getaddrinfo(host, 80, type=socket.SOCK_STREAM, flags=flags)
+    assert len(asked) == 2
+
+
+def test_each_question_is_audited(loop: Loop) -> None:
+    seen = []
+    listening = True
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if listening and event == "socket.getaddrinfo":
+            seen.append(args)
+
+    sys.addaudithook(hook)
+    for _ in range(2):
+        loop.run_until_complete(loop.getaddrinfo("127.9.8.6", 80, type=socket.SOCK_STREAM))
+    listening = False
+    assert seen == [("127.9.8.6", 80, 0, socket.SOCK_STREAM, 0)] * 2

@@ -547,3 +547,25 @@ def test_other_private_attributes(loop: Any) -> None:
     assert list(loop._asyncgens) == []
     loop._write_to_self()
     turn(loop)
+
+
+@pytest.mark.parametrize("name", ["select", "_run_once"])
+async def test_replaced_while_the_loop_runs(loop: Any, name: str) -> None:
+    place = loop if name == "_run_once" else loop._selector
+    original = getattr(place, name)
+    calls = []
+
+    def replacement(*args: Any) -> Any:
+        calls.append(args)
+        return original(*args)
+
+    for _ in range(2):
+        setattr(place, name, replacement)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
+        assert calls
+        delattr(place, name)
+        await asyncio.sleep(0)
+        calls.clear()
+        await asyncio.sleep(0.001)
+        assert not calls

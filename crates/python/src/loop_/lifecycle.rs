@@ -50,7 +50,7 @@ pub(super) fn release(event_loop: &Bound<'_, EventLoop>) {
     set_running(event_loop, false);
 }
 
-/// Runs ticks until `stop()`. The Python part has made this the thread's running loop, after
+/// Runs ticks until `stop()`, or until it may be the program that runs them. The Python part has made this the thread's running loop, after
 /// [`claim`].
 ///
 /// # Errors
@@ -62,6 +62,10 @@ pub(super) fn run(event_loop: &Bound<'_, EventLoop>) -> PyResult<()> {
     let result = loop {
         match tick::tick(event_loop, &owned, &mut runner, true) {
             Ok(()) if this.stopping.load(Ordering::Relaxed) => break Ok(()),
+            Ok(()) if this.reconsiders.load(Ordering::Relaxed) => {
+                this.reconsiders.store(false, Ordering::Relaxed);
+                break Ok(());
+            }
             Ok(()) => {}
             Err(error) => break Err(error),
         }

@@ -140,6 +140,10 @@ impl EventLoop {
 
     // Methods that a program has replaced: replaced.rs
 
+    fn _reconsider(&self) {
+        replaced::reconsider(self);
+    }
+
     fn _look_at_replaced(slf: &Bound<'_, Self>) {
         replaced::look(slf);
     }

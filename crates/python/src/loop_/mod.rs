@@ -66,6 +66,8 @@ pub(crate) struct EventLoop {
     stopping: AtomicBool,
     /// Which methods are the program's own: `replaced.rs`.
     replaced: AtomicU8,
+    /// The tick or its wait has been replaced, or put back: who runs the ticks has to look again.
+    reconsiders: AtomicBool,
     debug: AtomicBool,
     /// Seconds, as the bits of an `f64`.
     slow_callback_duration: AtomicU64,
@@ -230,6 +232,7 @@ impl EventLoop {
             running_thread: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             replaced: AtomicU8::new(0),
+            reconsiders: AtomicBool::new(false),
             debug: AtomicBool::new(false),
             slow_callback_duration: AtomicU64::new(0.1_f64.to_bits()),
             #[cfg(not(Py_3_14))]

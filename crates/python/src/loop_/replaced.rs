@@ -46,7 +46,15 @@ pub(super) fn set_attribute(
     if WATCHED.iter().any(|watched| name == *watched) {
         look(event_loop);
     }
+    if name == "_run_once" || name == "_selector" {
+        reconsider(event_loop.get());
+    }
     Ok(())
+}
+
+/// A loop that runs its ticks natively finds out after this one whether it still may.
+pub(super) fn reconsider(event_loop: &EventLoop) {
+    event_loop.reconsiders.store(true, Ordering::Relaxed);
 }
 
 /// Finds out which methods are not ours.
