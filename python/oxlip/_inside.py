@@ -194,6 +194,8 @@ class Waiting:
 
     __slots__ = ("__dict__", "_loop")
 
+    _loop: _native.EventLoop
+
     def __init__(self, loop: _native.EventLoop) -> None:
         object.__setattr__(self, "_loop", loop)
 

@@ -226,7 +226,10 @@ def asking() -> Iterator[list[str]]:
 
 
 @pytest.mark.ours
-async def test_the_system_is_asked_once_about_an_address(loop: Loop) -> None:
+async def test_the_system_is_asked_once_about_an_address(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("oxlip._resolve._answers", {})
     query: dict[str, Any] = {"type": socket.SOCK_STREAM}
     first = await loop.getaddrinfo("127.9.8.7", 80, **query)
     expected = first.copy()

@@ -44,6 +44,7 @@ macro_rules! guarded {
 
         $(
             $(#[$cfg])*
+            // SAFETY: only the linker makes such names, and only for this.
             #[unsafe(export_name = concat!("__wrap_", stringify!($name)))]
             unsafe extern "C-unwind" fn $name($($argument: $kind),*) $(-> $result)? {
                 let guard = ToTheEnd;
