@@ -38,6 +38,13 @@ async def test_limits(loop: Loop, arguments: dict[str, int], limits: tuple[int, 
 
 
 @pytest.mark.parametrize("arguments", [{"high": 1, "low": 2}, {"high": -1}, {"high": 5, "low": -1}])
+async def test_wrong_limits(loop: Loop, arguments: dict[str, int]) -> None:
+    async with connection(Recorder()) as (transport, _, _):
+        with pytest.raises(ValueError, match="must be"):
+            transport.set_write_buffer_limits(**arguments)
+        assert transport.get_write_buffer_limits() == (16384, 65536)
+
+
 async def test_limits_that_are_no_sizes(loop: Loop) -> None:
     """asyncio only compares them."""
     async with connection(Recorder()) as (transport, _, _):
@@ -50,13 +57,6 @@ async def test_limits_that_are_no_sizes(loop: Loop) -> None:
             transport.set_write_buffer_limits(high=-(2**70))
         with pytest.raises(TypeError):
             transport.set_write_buffer_limits(high="much")  # type: ignore[arg-type]
-
-
-async def test_wrong_limits(loop: Loop, arguments: dict[str, int]) -> None:
-    async with connection(Recorder()) as (transport, _, _):
-        with pytest.raises(ValueError, match="must be"):
-            transport.set_write_buffer_limits(**arguments)
-        assert transport.get_write_buffer_limits() == (16384, 65536)
 
 
 async def test_protocol_is_paused_and_resumed(loop: Loop) -> None:

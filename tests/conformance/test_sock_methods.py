@@ -96,10 +96,10 @@ async def test_recv_takes_no_more_than_asked(loop: Loop) -> None:
         assert await loop.sock_recv(near, 4) == b"9"
 
 
-@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_STREAM])
-async def test_recv_of_a_large_message(loop: Loop, kind: socket.SocketKind) -> None:
+@pytest.mark.parametrize("of_what", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_STREAM])
+async def test_recv_of_a_large_message(loop: Loop, of_what: socket.SocketKind) -> None:
     """The rest of a message that is received in part is lost."""
-    near, far = socket.socketpair(socket.AF_UNIX, kind)
+    near, far = socket.socketpair(socket.AF_UNIX, of_what)
     with near, far:
         near.setblocking(False)
         far.settimeout(PATIENCE)
@@ -108,7 +108,7 @@ async def test_recv_of_a_large_message(loop: Loop, kind: socket.SocketKind) -> N
         assert len(message) > 256 * 1024
         far.send(message)
         received = bytearray(await loop.sock_recv(near, 1 << 21))
-        if kind == socket.SOCK_STREAM:
+        if of_what == socket.SOCK_STREAM:
             while len(received) < len(message):
                 received += await loop.sock_recv(near, 1 << 21)
         assert received == message

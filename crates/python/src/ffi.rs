@@ -42,9 +42,30 @@ pub(crate) fn vectorcall<'py, const N: usize>(
     // SAFETY: `pointers` holds N live borrowed references for the time of the call, of which all
     // but the named ones are positional; the result is a new reference or NULL with an error.
     unsafe {
-        let result =
-            ffi::PyObject_Vectorcall(callable.as_ptr(), pointers.as_ptr(), positional, names);
+        let result = raw_vectorcall(callable.as_ptr(), pointers.as_ptr(), positional, names);
         Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
+}
+
+/// `PyObject_Vectorcall`. Before 3.11 that is no function of the interpreter's: PyO3 calls the object's slot itself, where
+/// the linker can put no guard (`finalizing.rs`). Another one does the same, but for names of arguments.
+///
+/// # Safety
+/// As that function's.
+#[inline]
+pub(crate) unsafe fn raw_vectorcall(
+    callable: *mut ffi::PyObject,
+    arguments: *const *mut ffi::PyObject,
+    count: usize,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: as the caller says; no names are a dict of no keyword arguments, too.
+    unsafe {
+        if cfg!(Py_3_11) || !names.is_null() {
+            ffi::PyObject_Vectorcall(callable, arguments, count, names)
+        } else {
+            ffi::PyObject_VectorcallDict(callable, arguments, count, names)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::chains::End;
+use crate::ffi::raw_vectorcall;
 
 /// What the callback is called with.
 pub(crate) enum Args {
@@ -85,8 +86,7 @@ impl Args {
                     (items.cast(), ffi::PyTuple_GET_SIZE(tuple).unsigned_abs())
                 }
             };
-            let result =
-                ffi::PyObject_Vectorcall(callback.as_ptr(), items, count, std::ptr::null_mut());
+            let result = raw_vectorcall(callback.as_ptr(), items, count, std::ptr::null_mut());
             Bound::from_owned_ptr_or_err(callback.py(), result)
         }
     }

@@ -11,6 +11,7 @@ use pyo3::{Borrowed, PyTypeInfo, ffi, intern};
 
 use super::coroutine::Coroutine;
 use super::{Deed, Wait, origin};
+use crate::ffi::raw_vectorcall;
 use crate::{names, primitives, streams};
 
 /// A coroutine function. Found as an attribute of a class, it binds to the object like a method.
@@ -213,12 +214,12 @@ unsafe extern "C" fn vectorcall(
         let this = function.get();
         let given = ffi::PyVectorcall_NARGS(count).unsigned_abs();
         if given != 1 + this.deed.arguments || !names.is_null() {
-            return ffi::PyObject_Vectorcall(this.wrapped.as_ptr(), arguments, count, names);
+            return raw_vectorcall(this.wrapped.as_ptr(), arguments, count, names);
         }
         let object = Borrowed::from_ptr(py, *arguments);
         let make = || -> PyResult<*mut ffi::PyObject> {
             if !(this.deed.suits)(&object)? || origin::is_tracked(py)? {
-                return Ok(ffi::PyObject_Vectorcall(
+                return Ok(raw_vectorcall(
                     this.wrapped.as_ptr(),
                     arguments,
                     count,
