@@ -48,13 +48,12 @@ async def test_wrong_limits(loop: Loop, arguments: dict[str, int]) -> None:
 async def test_limits_that_are_no_sizes(loop: Loop) -> None:
     """asyncio only compares them."""
     async with connection(Recorder()) as (transport, _, _):
-        for high in (1e5, 2**70, float("inf")):
+        for high in (1e5, 2**70):
             transport.set_write_buffer_limits(high=high)  # type: ignore[arg-type]
             assert transport.get_write_buffer_limits()[1] >= 1e5
-        with pytest.raises(ValueError):
-            transport.set_write_buffer_limits(high=float("nan"))  # type: ignore[arg-type]
-        with pytest.raises(ValueError):
-            transport.set_write_buffer_limits(high=-(2**70))
+        for high in (float("nan"), float("inf"), -(2**70)):
+            with pytest.raises(ValueError, match="must be"):
+                transport.set_write_buffer_limits(high=high)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
             transport.set_write_buffer_limits(high="much")  # type: ignore[arg-type]
 

@@ -29,13 +29,12 @@ impl FromPyObject<'_, '_> for Mark {
     fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
         object.extract().map(Self).or_else(|error| {
             let number: f64 = object.extract().map_err(|_| error)?;
-            match number.is_nan() {
-                true => Err(PyValueError::new_err(
-                    "a water mark must be a number, not nan",
-                )),
-                // The greatest or the least there is, if it is greater or less.
-                false => Ok(Self(number as isize)),
+            if !number.is_finite() {
+                let message = format!("a water mark must be finite, not {number}");
+                return Err(PyValueError::new_err(message));
             }
+            // The greatest or the least there is, if it is greater or less.
+            Ok(Self(number as isize))
         })
     }
 }
