@@ -91,7 +91,8 @@ def ahead_of_all(results: Results, case: Case, wanted: float, key: str = "cost")
     best = max(lead, key=lambda name: lead[name])
     nearest = min(by_peer, key=lambda peer: by_peer[peer].get(best, float("inf")))
     met = tuple(name for name, ratio in lead.items() if ratio >= wanted)
-    yield Goal(case.title, f"≥ {wanted:g}× {nearest}{KEYS[key]}", written(lead), met)
+    wish = f"≥ {wanted:g}× every peer ({nearest}){KEYS[key]}"
+    yield Goal(case.title, wish, written(lead), met)
 
 
 def against(results: Results, case: Case, peer: str, key: str) -> dict[str, float]:

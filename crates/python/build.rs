@@ -4,7 +4,7 @@
 use std::env;
 
 /// With the first minor release of Python 3 that has it.
-const GUARDED: [(&str, u8); 30] = [
+const GUARDED: [(&str, u8); 46] = [
     ("PyObject_Call", 10),
     ("PyObject_CallNoArgs", 10),
     ("PyObject_CallOneArg", 11),
@@ -20,6 +20,20 @@ const GUARDED: [(&str, u8); 30] = [
     ("PyObject_SetAttr", 10),
     ("PyObject_GetItem", 10),
     ("PyObject_SetItem", 10),
+    ("PyObject_DelItem", 10),
+    ("PyObject_GenericSetAttr", 10),
+    ("PyObject_GetBuffer", 10),
+    ("PyBuffer_Release", 10),
+    ("PySequence_Contains", 10),
+    ("PyDict_Contains", 10),
+    ("PyDict_GetItemRef", 13),
+    ("PyDict_SetItem", 10),
+    ("PyDict_DelItem", 10),
+    ("PyDict_Clear", 10),
+    ("PySet_Add", 10),
+    ("PySet_Discard", 10),
+    ("PyNumber_Index", 10),
+    ("PyFloat_AsDouble", 10),
     ("PyObject_IsInstance", 10),
     ("PyObject_IsSubclass", 10),
     ("PyObject_IsTrue", 10),
@@ -31,9 +45,11 @@ const GUARDED: [(&str, u8); 30] = [
     ("PyImport_Import", 10),
     ("PyErr_CheckSignals", 10),
     ("PyErr_WarnEx", 10),
+    ("PyErr_SetObject", 10),
     ("PyErr_WriteUnraisable", 10),
     ("PyErr_PrintEx", 10),
     ("PyObject_CallFinalizerFromDealloc", 10),
+    ("PyObject_ClearWeakRefs", 10),
     ("_Py_Dealloc", 10),
 ];
 

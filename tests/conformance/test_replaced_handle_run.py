@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.events
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,22 @@ def test_it_runs_handles_and_steps(kind: str, seen: list[Any], debug: bool) -> N
     # The steps of the task: it begins, and goes on twice.
     steps = [callback for callback in seen if "ask" in repr(callback)]
     assert len(steps) >= 3
+
+
+def test_it_runs_those_of_watched_descriptors(kind: str, seen: list[Any]) -> None:
+    loop = loops.factory(kind)()
+    near, far = socket.socketpair()
+
+    def read() -> None:
+        loop.remove_reader(near)
+        loop.stop()
+
+    with near, far:
+        far.send(b"x")
+        loop.add_reader(near, read)
+        loop.run_forever()
+    loop.close()
+    assert read in seen
 
 
 def test_errors_are_reported(kind: str, seen: list[Any]) -> None:

@@ -12,6 +12,7 @@ import logging
 import sys
 import threading
 import time
+import weakref
 from typing import Any
 
 from support import loops
@@ -91,6 +92,16 @@ async def handler() -> None:
     while True:
         loop.call_soon(int, "no number")
         await asyncio.sleep(0)
+
+
+async def weak_reference() -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        handle = loop.call_soon(int)
+        reference = weakref.ref(handle, lambda _: work())
+        del handle
+        await asyncio.sleep(0)
+        del reference
 
 
 class AtTheEnd:

@@ -7,7 +7,7 @@ import socket
 import struct
 
 import pytest
-from support.protocols import Recorder
+from support.protocols import BufferedRecorder, Recorder
 
 Loop = asyncio.AbstractEventLoop
 
@@ -40,6 +40,35 @@ async def test_the_end_of_a_unix_stream(loop: Loop, paused: bool) -> None:
             await protocol.until_lost()
         assert len(protocol.data) == MUCH
         assert protocol.error is None
+
+
+class Hesitant(BufferedRecorder):
+    """Has a buffer of this size, and stops and goes on in each callback."""
+
+    def buffer_updated(self, size: int) -> None:
+        super().buffer_updated(size)
+        self.transport.pause_reading()
+        self.transport.resume_reading()
+
+
+@pytest.mark.parametrize("kind_of_protocol", [BufferedRecorder, Hesitant])
+@pytest.mark.parametrize("less", [0, 1, MUCH // 2, MUCH - 4096])
+async def test_a_buffer_that_holds_all_or_nearly_all(
+    loop: Loop, kind_of_protocol: type[BufferedRecorder], less: int
+) -> None:
+    for _ in range(CONNECTIONS):
+        near, far = socket.socketpair()
+        with far:
+            near.setblocking(False)
+            protocol = kind_of_protocol(MUCH - less)
+            transport, _ = await loop.create_connection(lambda p=protocol: p, sock=near)
+            transport.pause_reading()
+            far.sendall(bytes(MUCH))
+            far.shutdown(socket.SHUT_WR)
+            transport.resume_reading()
+            await protocol.until_lost()
+        assert len(protocol.data) == MUCH
+        assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
 
 
 async def test_a_reset(loop: Loop) -> None:

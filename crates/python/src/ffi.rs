@@ -218,7 +218,16 @@ pub(crate) fn while_handling<R>(error: &Bound<'_, PyBaseException>, run: impl Fn
     // SAFETY: the interpreter is attached; new references to an exception, its class and its traceback are given away.
     let _before = unsafe {
         let traceback = ffi::PyException_GetTraceback(error.as_ptr());
-        let before = handled();
+        let mut before = handled();
+        // Within a generator, what is found is its caller's, but what is set is its own.
+        let nothing = [std::ptr::null_mut(); 3];
+        set_handled(nothing);
+        let callers = handled();
+        if callers[1] == before[1] {
+            before.into_iter().for_each(|given| ffi::Py_XDECREF(given));
+            before = nothing;
+        }
+        callers.into_iter().for_each(|given| ffi::Py_XDECREF(given));
         set_handled([class, error.clone().into_ptr(), traceback]);
         Before(before)
     };

@@ -6,13 +6,16 @@
 //! below in the place of those of the C API by which a program's code runs (ld's `--wrap`, see `build.rs`): a thread
 //! that is to end waits in them for the end of the process, as all threads do from Python 3.14 on. PyO3 does the same
 //! for the functions by which a thread attaches itself.
+//!
+//! What calls a slot of a type by its address (`tp_clear`; before 3.12 PyO3's calls with one argument) has no such guard,
+//! nor have functions by which nothing of a program's runs but in odd cases.
 
 use std::ffi::{c_char, c_int};
 use std::mem;
 use std::thread;
 use std::time::Duration;
 
-use pyo3::ffi::PyObject;
+use pyo3::ffi::{Py_buffer, PyObject};
 
 type Object = *mut PyObject;
 
@@ -77,6 +80,21 @@ guarded! {
     PyObject_SetAttr(object: Object, name: Object, value: Object) -> c_int;
     PyObject_GetItem(object: Object, key: Object) -> Object;
     PyObject_SetItem(object: Object, key: Object, value: Object) -> c_int;
+    PyObject_DelItem(object: Object, key: Object) -> c_int;
+    PyObject_GenericSetAttr(object: Object, name: Object, value: Object) -> c_int;
+    PyObject_GetBuffer(object: Object, view: *mut Py_buffer, flags: c_int) -> c_int;
+    PyBuffer_Release(view: *mut Py_buffer);
+    PySequence_Contains(object: Object, value: Object) -> c_int;
+    PyDict_Contains(dict: Object, key: Object) -> c_int;
+    #[cfg(Py_3_13)]
+    PyDict_GetItemRef(dict: Object, key: Object, result: *mut Object) -> c_int;
+    PyDict_SetItem(dict: Object, key: Object, value: Object) -> c_int;
+    PyDict_DelItem(dict: Object, key: Object) -> c_int;
+    PyDict_Clear(dict: Object);
+    PySet_Add(set: Object, key: Object) -> c_int;
+    PySet_Discard(set: Object, key: Object) -> c_int;
+    PyNumber_Index(object: Object) -> Object;
+    PyFloat_AsDouble(object: Object) -> f64;
     PyObject_IsInstance(object: Object, class: Object) -> c_int;
     PyObject_IsSubclass(derived: Object, class: Object) -> c_int;
     PyObject_IsTrue(object: Object) -> c_int;
@@ -88,8 +106,10 @@ guarded! {
     PyImport_Import(name: Object) -> Object;
     PyErr_CheckSignals() -> c_int;
     PyErr_WarnEx(category: Object, message: *const c_char, level: isize) -> c_int;
+    PyErr_SetObject(class: Object, value: Object);
     PyErr_WriteUnraisable(object: Object);
     PyErr_PrintEx(set_last: c_int);
     PyObject_CallFinalizerFromDealloc(object: Object) -> c_int;
+    PyObject_ClearWeakRefs(object: Object);
     _Py_Dealloc(object: Object);
 }

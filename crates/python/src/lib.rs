@@ -214,7 +214,7 @@ mod _native {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         super::loop_::fastcall::install(module.getattr("EventLoop")?.cast()?)?;
-        super::handle::install(module.py());
+        super::handle::install(module.py())?;
         super::primitives::export(module)?;
         super::prompt::export(module.py())?;
         super::tasks::export(module)?;

@@ -287,6 +287,12 @@ impl Incoming {
         }
     }
 
+    /// The system was asked directly; `more`: it had data, and the end may be behind those. Then it has to be asked again.
+    pub(super) fn has_asked(&mut self, more: bool) {
+        self.ask_behind &= more;
+        self.hint |= self.ask_behind;
+    }
+
     /// A direct receive has returned the end, or an error.
     pub(super) fn has_taken_end(&mut self) {
         // For other kinds of resources it says nothing about what follows.
@@ -378,7 +384,7 @@ impl Incoming {
                 }
             }
         }
-        more |= std::mem::take(&mut self.ask_behind);
+        more |= self.ask_behind;
         (copied, more && self.end == End::Open)
     }
 }

@@ -221,7 +221,7 @@ impl Uring {
         incoming.wanted = wanted;
         if !wanted {
             // A new request will tell whether that still holds.
-            incoming.hint = false;
+            incoming.hint &= incoming.ask_behind;
         }
         if wanted && incoming.has_unread() && !incoming.listed {
             incoming.listed = true;

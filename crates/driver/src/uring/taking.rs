@@ -48,6 +48,11 @@ impl Uring {
                     return end.map(|()| Received::Eof);
                 }
                 let outcome = self.inner.take(id);
+                incoming.has_asked(matches!(outcome, Ok(Received::Data(_))));
+                if incoming.hint && !incoming.listed {
+                    incoming.listed = true;
+                    self.unread.push(id);
+                }
                 match &outcome {
                     Ok(Received::Data(data)) => {
                         incoming.has_taken(data.len());
@@ -105,6 +110,14 @@ impl Uring {
         let outcome = self.inner.take_or_fill(id, room);
         if let Some(incoming) = self.table.get_mut(id) {
             Self::follow_hint(&mut self.touched, id, incoming);
+            incoming.has_asked(matches!(
+                outcome,
+                Ok(Taken::Filled(_) | Taken::Lent(Received::Data(_)))
+            ));
+            if incoming.hint && !incoming.listed {
+                incoming.listed = true;
+                self.unread.push(id);
+            }
             match &outcome {
                 Ok(Taken::Filled(count)) => {
                     incoming.has_taken(*count);
@@ -136,7 +149,9 @@ impl Uring {
             if more && count == buffer.len() {
                 incoming.hint = true;
             } else if more {
-                match self.inner.take_into(id, &mut buffer[count..]) {
+                let behind = self.inner.take_into(id, &mut buffer[count..]);
+                incoming.has_asked(matches!(behind, Ok(Some(1..))));
+                match behind {
                     Ok(None) => {}
                     // The end is kept for the next take, because the system may not report it again.
                     Ok(Some(0)) => incoming.ends(End::Eof),
@@ -158,6 +173,11 @@ impl Uring {
             return end.map(|()| Some(0));
         }
         let outcome = self.inner.take_into(id, buffer);
+        incoming.has_asked(matches!(outcome, Ok(Some(1..))));
+        if incoming.hint && !incoming.listed {
+            incoming.listed = true;
+            self.unread.push(id);
+        }
         match outcome {
             Ok(Some(0)) => {
                 incoming.has_taken_end();

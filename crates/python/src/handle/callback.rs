@@ -259,7 +259,7 @@ pub(super) fn run_by<H: HasCallback>(
     if callback.is_cancelled() {
         return Ok(());
     }
-    function.call1((handle,)).map(drop)
+    ffi::vectorcall(function, [handle.as_any()], None).map(drop)
 }
 
 #[inline]

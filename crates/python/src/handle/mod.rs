@@ -22,9 +22,13 @@ pub(crate) use timer::TimerHandle;
 use crate::names;
 
 /// Before there are handles.
-pub(crate) fn install(py: Python<'_>) {
+///
+/// # Errors
+/// The import of asyncio fails.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     freed::install::<Handle>(py);
     freed::install::<TimerHandle>(py);
+    replaced_run(py).map(drop)
 }
 
 /// asyncio's `Handle._run`, if it was Python's own when this module was imported.
@@ -37,11 +41,13 @@ static STOCK_RUN: PyOnceLock<Option<Py<PyAny>>> = PyOnceLock::new();
 pub(crate) fn replaced_run(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     let now = names::HANDLE.get(py)?.getattr(intern!(py, "_run"))?;
     let stock = STOCK_RUN.get_or_try_init(py, || {
-        let file = py.import("asyncio.events")?.getattr("__file__")?;
-        let code = now
-            .getattr("__code__")
-            .and_then(|code| code.getattr("co_filename"));
-        let is_pythons = code.and_then(|name| name.eq(file)).unwrap_or(false);
+        // Not `__module__`, which `functools.wraps` copies.
+        let home = now
+            .getattr("__globals__")
+            .and_then(|globals| globals.get_item("__name__"));
+        let is_pythons = home
+            .and_then(|name| name.eq("asyncio.events"))
+            .unwrap_or(false);
         PyResult::Ok(is_pythons.then(|| now.clone().unbind()))
     })?;
     let is_stock = stock.as_ref().is_some_and(|stock| now.is(stock));

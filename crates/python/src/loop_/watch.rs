@@ -28,7 +28,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyTuple};
 
 use super::number::{descriptor, negative, number};
-use super::{EventLoop, Resource};
+use super::{EventLoop, Resource, replaced};
 use crate::context::{self, Chosen};
 use crate::errors::os_error;
 use crate::handle::{Args, Handle};
@@ -351,7 +351,10 @@ pub(super) fn ready(event_loop: &Bound<'_, EventLoop>, id: Id, ready: Interest) 
             // The program cancelled the handle itself: that ends the watch, as in asyncio.
             forget_handle(event_loop, id, side, handle)?;
         } else {
-            Handle::run(handle)?;
+            match replaced::handle_run(event_loop)? {
+                Some(function) => Handle::run_by(handle, &function)?,
+                None => Handle::run(handle)?,
+            }
         }
     }
     Ok(())

@@ -520,10 +520,10 @@ pub(super) fn cancel_future(future: &Any<'_>, message: Option<&Any<'_>>) -> PyRe
 }
 
 /// The most tasks of ours that wait for each other by way of futures that are not.
-const DEEPEST: usize = 1000;
+const DEEPEST: usize = 400;
 
 /// Goes on in a `cancel()` that is not ours, and may come back to a task of ours: asyncio's tasks in C and ours may wait
-/// for each other in turns, even in a circle. CPython itself allows so many calls of C that the stack would not suffice.
+/// for each other in turns, even in a circle. CPython itself allows so many calls of C that the stack would not suffice; these do with 512 KiB.
 ///
 /// # Errors
 /// `RecursionError`; what `call` gives.
