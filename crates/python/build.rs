@@ -3,11 +3,11 @@
 
 use std::env;
 
-/// With the first minor release of Python 3 that has it.
+/// With the first minor release of Python 3 on which it is called.
 const GUARDED: [(&str, u8); 46] = [
     ("PyObject_Call", 10),
     ("PyObject_CallNoArgs", 10),
-    ("PyObject_CallOneArg", 11),
+    ("PyObject_CallOneArg", 12),
     ("PyObject_Vectorcall", 11),
     ("PyObject_VectorcallDict", 10),
     ("PyObject_VectorcallMethod", 10),
@@ -64,6 +64,9 @@ fn main() {
         println!("cargo:rustc-cfg=ends_threads");
         for (name, since) in GUARDED {
             if minor >= since {
+                // lld renames only what it has heard of: without this, the extension could not be loaded if a function
+                // is not called any more.
+                println!("cargo:rustc-link-arg-cdylib=-Wl,--undefined={name}");
                 println!("cargo:rustc-link-arg-cdylib=-Wl,--wrap={name}");
             }
         }

@@ -64,7 +64,7 @@ macro_rules! guarded {
 guarded! {
     PyObject_Call(callable: Object, args: Object, keywords: Object) -> Object;
     PyObject_CallNoArgs(callable: Object) -> Object;
-    #[cfg(Py_3_11)]
+    #[cfg(Py_3_12)]
     PyObject_CallOneArg(callable: Object, argument: Object) -> Object;
     #[cfg(Py_3_11)]
     PyObject_Vectorcall(callable: Object, args: *const Object, count: usize, names: Object) -> Object;
