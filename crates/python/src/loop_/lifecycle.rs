@@ -50,8 +50,8 @@ pub(super) fn release(event_loop: &Bound<'_, EventLoop>) {
     set_running(event_loop, false);
 }
 
-/// Runs ticks until `stop()`, or until it may be the program that runs them. The Python part has made this the thread's running loop, after
-/// [`claim`].
+/// Runs ticks until `stop()`, or until it may be the program that runs them. The Python part has made this the thread's
+/// running loop, after [`claim`].
 ///
 /// # Errors
 /// `SystemExit` and `KeyboardInterrupt` from a callback; `OSError` if the multiplexer fails.
