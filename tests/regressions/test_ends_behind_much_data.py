@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 
 import pytest
 from support.protocols import BufferedRecorder, Recorder
@@ -13,8 +14,16 @@ Loop = asyncio.AbstractEventLoop
 
 # More pieces than it takes at first, and few enough for a socket's buffers.
 MUCH = 150_000
+# Of which the last one fills its buffer.
+WHOLE_PIECES = 42 * 4096
 # It took more than one connection until it was lent so many buffers.
 CONNECTIONS = 6
+ROOMS: dict[str, Callable[[int], int]] = {
+    "all": lambda size: size,
+    "nearly all": lambda size: size - 1,
+    "half": lambda size: size // 2,
+    "a piece": lambda size: 4096,
+}
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -23,8 +32,14 @@ async def connection(near: socket.socket, *, paused: bool) -> Recorder:
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.create_connection(Recorder, sock=near)
     if paused:
-        transport.pause_reading()
+        await pause(transport)
     return protocol
+
+
+async def pause(transport: asyncio.ReadTransport) -> None:
+    """Also the kernel, which has told of nothing yet: receiving begins when everything is there."""
+    transport.pause_reading()
+    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("paused", [True, False])
@@ -52,22 +67,24 @@ class Hesitant(BufferedRecorder):
 
 
 @pytest.mark.parametrize("kind_of_protocol", [BufferedRecorder, Hesitant])
-@pytest.mark.parametrize("less", [0, 1, MUCH // 2, MUCH - 4096])
-async def test_a_buffer_that_holds_all_or_nearly_all(
-    loop: Loop, kind_of_protocol: type[BufferedRecorder], less: int
+@pytest.mark.parametrize("size", [MUCH, WHOLE_PIECES])
+@pytest.mark.parametrize("room", ROOMS.values(), ids=ROOMS)
+async def test_a_buffer_with_room_for(
+    loop: Loop, kind_of_protocol: type[BufferedRecorder], size: int, room: Callable[[int], int]
 ) -> None:
     for _ in range(CONNECTIONS):
         near, far = socket.socketpair()
         with far:
             near.setblocking(False)
-            protocol = kind_of_protocol(MUCH - less)
+            protocol = kind_of_protocol(room(size))
             transport, _ = await loop.create_connection(lambda p=protocol: p, sock=near)
-            transport.pause_reading()
-            far.sendall(bytes(MUCH))
+            await pause(transport)
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+            far.sendall(bytes(size))
             far.shutdown(socket.SHUT_WR)
             transport.resume_reading()
-            await protocol.until_lost()
-        assert len(protocol.data) == MUCH
+            await asyncio.wait_for(protocol.until_lost(), 10)
+        assert len(protocol.data) == size
         assert protocol.calls[-2:] == ["eof_received", "connection_lost"]
 
 

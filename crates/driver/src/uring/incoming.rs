@@ -287,10 +287,10 @@ impl Incoming {
         }
     }
 
-    /// The system was asked directly; `more`: it had data, and the end may be behind those. Then it has to be asked again.
+    /// The system was asked directly; `more`: it had data, of which the ring had not heard, and the end may be behind
+    /// those.
     pub(super) fn has_asked(&mut self, more: bool) {
         self.ask_behind &= more;
-        self.hint |= self.ask_behind;
     }
 
     /// A direct receive has returned the end, or an error.

@@ -49,10 +49,6 @@ impl Uring {
                 }
                 let outcome = self.inner.take(id);
                 incoming.has_asked(matches!(outcome, Ok(Received::Data(_))));
-                if incoming.hint && !incoming.listed {
-                    incoming.listed = true;
-                    self.unread.push(id);
-                }
                 match &outcome {
                     Ok(Received::Data(data)) => {
                         incoming.has_taken(data.len());
@@ -114,10 +110,6 @@ impl Uring {
                 outcome,
                 Ok(Taken::Filled(_) | Taken::Lent(Received::Data(_)))
             ));
-            if incoming.hint && !incoming.listed {
-                incoming.listed = true;
-                self.unread.push(id);
-            }
             match &outcome {
                 Ok(Taken::Filled(count)) => {
                     incoming.has_taken(*count);
@@ -174,10 +166,6 @@ impl Uring {
         }
         let outcome = self.inner.take_into(id, buffer);
         incoming.has_asked(matches!(outcome, Ok(Some(1..))));
-        if incoming.hint && !incoming.listed {
-            incoming.listed = true;
-            self.unread.push(id);
-        }
         match outcome {
             Ok(Some(0)) => {
                 incoming.has_taken_end();
