@@ -138,6 +138,26 @@ def test_repr_of_handles(loop: Loop) -> None:
     assert "cancelled" in repr(timer)
 
 
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_the_repr_of_handles_is_made_of(loop: Loop, debug: bool) -> None:
+    """Debuggers ask for it."""
+    loop.set_debug(debug)
+    of_handles: list[tuple[Any, list[str]]] = [
+        (loop.call_soon(print), ["Handle", "print()"]),
+        (loop.call_at(1e9, print), ["TimerHandle", f"when={1e9}", "print()"]),
+    ]
+    for handle, first in of_handles:
+        whole = repr(handle)
+        assert handle._repr is None
+        assert handle._repr_info()[: len(first)] == first
+        assert len(handle._repr_info()) == len(first) + debug
+        assert whole == f"<{' '.join(handle._repr_info())}>"
+        handle.cancel()
+        assert handle._repr_info()[:2] == [first[0], "cancelled"]
+        assert handle._repr == (whole.replace("Handle", "Handle cancelled", 1) if debug else None)
+    loop.set_debug(False)
+
+
 def test_handles_take_weak_references(loop: Loop) -> None:
     handle = loop.call_soon(print)
     assert weakref.ref(handle)() is handle

@@ -357,50 +357,56 @@ pub(crate) fn format_source<'py>(
 }
 
 pub(super) fn repr<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<Py<PyString>> {
-    let py = handle.py();
-    let kept = with_slots(handle, |slots| {
-        slots
-            .rare
-            .as_ref()?
-            .repr
-            .as_ref()
-            .map(|repr| repr.clone_ref(py))
-    });
-    match kept {
+    match kept_repr(handle) {
         Some(kept) => Ok(kept),
         None => text(handle, handle.get().callback().is_cancelled()),
     }
 }
 
+/// What `repr()` was when it was cancelled, in debug mode.
+pub(super) fn kept_repr<H: HasCallback>(handle: &Bound<'_, H>) -> Option<Py<PyString>> {
+    with_slots(handle, |slots| {
+        let repr = slots.rare.as_ref()?.repr.as_ref()?;
+        Some(repr.clone_ref(handle.py()))
+    })
+}
+
 fn text<H: HasCallback>(handle: &Bound<'_, H>, cancelled: bool) -> PyResult<Py<PyString>> {
+    let info = info(handle, cancelled)?.join(" ");
+    Ok(PyString::new(handle.py(), &format!("<{info}>")).unbind())
+}
+
+/// What `repr()` consists of.
+pub(super) fn repr_info<H: HasCallback>(handle: &Bound<'_, H>) -> PyResult<Vec<String>> {
+    info(handle, handle.get().callback().is_cancelled())
+}
+
+fn info<H: HasCallback>(handle: &Bound<'_, H>, cancelled: bool) -> PyResult<Vec<String>> {
     let py = handle.py();
     let class = if handle.get().callback().takes_turns() {
         turn::NAME
     } else {
         <H as PyClass>::NAME
     };
-    let mut text = format!("<{class}");
+    let mut info = vec![class.to_owned()];
     if cancelled {
-        text.push_str(" cancelled");
+        info.push("cancelled".to_owned());
     }
     if let Some(when) = handle.get().when() {
-        text.push_str(&format!(
-            " when={}",
-            pyo3::types::PyFloat::new(py, when).str()?
-        ));
+        let when = pyo3::types::PyFloat::new(py, when).str()?;
+        info.push(format!("when={when}"));
     }
     if let Some((callback, args)) = call_of(handle) {
         let event_loop = handle.get().callback().event_loop.get();
         let source = format_source(event_loop, &callback, &args.tuple(py)?)?;
-        text.push_str(&format!(" {source}"));
+        info.push(source.to_string());
     }
     if let Some(stack) = source_traceback(handle) {
         let frame = stack.bind(py).get_item(-1)?;
         let (file, line) = (frame.get_item(0)?, frame.get_item(1)?);
-        text.push_str(&format!(" created at {file}:{line}"));
+        info.push(format!("created at {file}:{line}"));
     }
-    text.push('>');
-    Ok(PyString::new(py, &text).unbind())
+    Ok(info)
 }
 
 /// Remembers where the program scheduled the handle (debug mode).

@@ -6,8 +6,8 @@ use pyo3::types::{PyString, PyTuple};
 
 use super::args::Args;
 use super::callback::{
-    Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, remember_source,
-    report, repr, run, run_by, source_traceback, with_slots,
+    Callback, HasCallback, args_of, call_of, cancel, cancelled, context_of, kept_repr,
+    remember_source, report, repr, repr_info, run, run_by, source_traceback, with_slots,
 };
 use super::freed::Freeing;
 use super::spare::{Used, refill, reuse, run_queued};
@@ -198,6 +198,17 @@ impl Handle {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyString>> {
         repr(slf)
+    }
+
+    /// What `repr()` consists of.
+    fn _repr_info(slf: &Bound<'_, Self>) -> PyResult<Vec<String>> {
+        repr_info(slf)
+    }
+
+    /// What `repr()` was when this was cancelled, in debug mode.
+    #[getter]
+    fn _repr(slf: &Bound<'_, Self>) -> Option<Py<PyString>> {
+        kept_repr(slf)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

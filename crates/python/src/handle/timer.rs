@@ -11,8 +11,8 @@ use pyo3::types::{PyString, PyTuple};
 
 use super::args::Args;
 use super::callback::{
-    Callback, HasCallback, args_of, call_of, cancel, context_of, remember_source, repr, run,
-    run_by, source_traceback, with_slots,
+    Callback, HasCallback, args_of, call_of, cancel, context_of, kept_repr, remember_source, repr,
+    repr_info, run, run_by, source_traceback, with_slots,
 };
 use super::collector::reveal;
 use super::freed::Freeing;
@@ -248,6 +248,17 @@ impl TimerHandle {
 
     fn __repr__(slf: &Bound<'_, Self>) -> PyResult<Py<PyString>> {
         repr(slf)
+    }
+
+    /// What `repr()` consists of.
+    fn _repr_info(slf: &Bound<'_, Self>) -> PyResult<Vec<String>> {
+        repr_info(slf)
+    }
+
+    /// What `repr()` was when this was cancelled, in debug mode.
+    #[getter]
+    fn _repr(slf: &Bound<'_, Self>) -> Option<Py<PyString>> {
+        kept_repr(slf)
     }
 
     fn __hash__(&self, py: Python<'_>) -> PyResult<isize> {
