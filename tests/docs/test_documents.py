@@ -65,3 +65,15 @@ def test_decisions_are_listed() -> None:
 def test_license_texts() -> None:
     assert "Version 2.0, January 2004" in (ROOT / "LICENSE-APACHE").read_text(encoding="utf-8")
     assert "Permission is hereby granted" in (ROOT / "LICENSE-MIT").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("python", "run"), [("3.13", "bench"), ("3.14", "bench/3.14")])
+def test_every_goal_that_is_missed_is_explained(python: str, run: str) -> None:
+    """In a table of docs/performance.md, with what the last full run has reached."""
+    results = (ROOT / "docs" / run / "results.md").read_text(encoding="utf-8")
+    missed = re.findall(r"^\| (.+?) \| ([≥≤] [\d.]+×).*\*\*no\*\* \|$", results, re.M)
+    text = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    _, section = text.split(f"\n### On {python}\n")
+    rows = re.findall(r"^\| (.+?) \| ([≥≤] [\d.]+×)", section.split("\n### ")[0], re.M)
+    assert missed
+    assert sorted(rows) == sorted(missed)
