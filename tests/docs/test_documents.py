@@ -69,7 +69,7 @@ def test_license_texts() -> None:
 
 @pytest.mark.parametrize(("python", "run"), [("3.13", "bench"), ("3.14", "bench/3.14")])
 def test_every_goal_that_is_missed_is_explained(python: str, run: str) -> None:
-    """In a table of docs/performance.md, with what the last full run has reached."""
+    """It has a row in a table of docs/performance.md."""
     results = (ROOT / "docs" / run / "results.md").read_text(encoding="utf-8")
     missed = re.findall(r"^\| (.+?) \| ([≥≤] [\d.]+×).*\*\*no\*\* \|$", results, re.M)
     text = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
