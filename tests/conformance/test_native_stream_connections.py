@@ -50,6 +50,25 @@ async def test_past_the_protocol(loop: Loop, reader_class: type[Any]) -> None:
     peer.close()
 
 
+@pytest.mark.parametrize("reader_class", [oxlip.StreamReader, StockReader])
+async def test_feed_data_replaced_on_a_living_connection(
+    loop: Loop, reader_class: type[Any]
+) -> None:
+    """As clients do that want each message at once and never read."""
+    reader = reader_class(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, peer = await connected(loop, protocol)
+    peer.sendall(b"abc")
+    assert await asyncio.wait_for(reader.readexactly(3), PATIENCE) == b"abc"
+    told = loop.create_future()
+    reader.feed_data = told.set_result
+    peer.sendall(b"def")
+    assert await asyncio.wait_for(told, PATIENCE) == b"def"
+    transport.close()
+    await asyncio.wait_for(protocol._get_close_waiter(None), PATIENCE)  # type: ignore[attr-defined]
+    peer.close()
+
+
 @pytest.mark.parametrize(
     "where", ["derived", "instance", "patched", "property", "connection_made", "reader"]
 )

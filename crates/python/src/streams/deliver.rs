@@ -53,5 +53,6 @@ pub(crate) fn deliver(protocol: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) ->
     let Some(reader) = reader else {
         return Ok(()); // Collected: nobody will read this.
     };
+    // By its name, asyncio's reader too: programs replace it in readers that live.
     ffi::call_method(intern!(py, "feed_data"), [&reader, data.as_any()]).map(drop)
 }

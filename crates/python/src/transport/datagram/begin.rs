@@ -7,6 +7,7 @@ use oxlip_driver::{AnySocket, Role};
 use pyo3::prelude::*;
 use rustix::net::SocketType;
 
+use super::senders::Senders;
 use super::{DatagramTransport, Endpoint, Peer, is_batched};
 use crate::counts::Kind;
 use crate::loop_::{EventLoop, Resource};
@@ -78,7 +79,7 @@ pub(crate) fn open<'py>(
             transport: transport.clone().unbind(),
             machine: datagram::Endpoint::new(HEADER),
             received: VecDeque::new(),
-            sender: None,
+            senders: Senders::default(),
             batched,
         };
         Ok((transport, Resource::Endpoint(Box::new(endpoint))))

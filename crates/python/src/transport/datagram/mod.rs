@@ -8,6 +8,7 @@ mod begin;
 mod end;
 mod receive;
 mod send;
+mod senders;
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -26,6 +27,7 @@ pub(crate) use self::begin::open;
 pub(super) use self::end::abort;
 pub(crate) use self::receive::receive;
 pub(crate) use self::send::sendable;
+use self::senders::Senders;
 use super::address::Family;
 use super::base::DatagramTransportBase;
 use super::body::Body;
@@ -60,8 +62,7 @@ pub(crate) struct Endpoint {
     pub(crate) machine: datagram::Endpoint<Chunk, Target>,
     /// Datagrams taken from the driver and not yet passed to the protocol.
     received: VecDeque<(Py<PyBytes>, Option<Address>)>,
-    /// The latest sender, with its address as Python shows it: the next one is often the same.
-    sender: Option<(Address, Py<PyAny>)>,
+    senders: Senders,
     /// The protocol has `datagrams_received`.
     batched: bool,
 }
@@ -74,10 +75,7 @@ impl Endpoint {
                 visit.call(address)?;
             }
         }
-        match &self.sender {
-            Some((_, address)) => visit.call(address),
-            None => Ok(()),
-        }
+        self.senders.traverse(visit)
     }
 }
 

@@ -28,7 +28,7 @@ const LONGEST: usize = 256 * 1024;
 type Datagram<'py> = (Bound<'py, PyBytes>, Sender<'py>);
 
 enum Sender<'py> {
-    /// The same sender as before.
+    /// Of whom Python has been shown something before.
     Known(Bound<'py, PyAny>),
     New(Option<Address>),
 }
@@ -121,17 +121,16 @@ impl State {
 impl Endpoint {
     fn pop<'py>(&mut self, py: Python<'py>) -> Option<Datagram<'py>> {
         let (bytes, from) = self.received.pop_front()?;
-        let sender = match (&self.sender, from) {
-            (Some((known, object)), Some(from)) if *known == from => {
-                Sender::Known(object.bind(py).clone())
-            }
-            (_, from) => Sender::New(from),
+        let known = from.as_ref().and_then(|from| self.senders.find(from));
+        let sender = match known {
+            Some(shown) => Sender::Known(shown.bind(py).clone()),
+            None => Sender::New(from),
         };
         Some((bytes.into_bound(py), sender))
     }
 }
 
-/// The sender as Python shows it, kept for the next datagram.
+/// The sender as Python shows it, remembered for the next datagram.
 fn sender<'py>(
     transport: &Bound<'py, DatagramTransport>,
     sender: Sender<'py>,
@@ -143,11 +142,10 @@ fn sender<'py>(
         Sender::New(Some(from)) => {
             let object = address::to_python(py, Some(&from))?;
             let this = transport.get();
-            let kept = (from, object.clone().unbind());
-            // The previous one is a tuple of text and numbers, or text, so dropping it runs no Python code.
+            let shown = object.clone().unbind();
             this.with_state(|state| {
                 if let Some(endpoint) = state.resources.endpoint(this.id) {
-                    endpoint.sender = Some(kept);
+                    endpoint.senders.remember(from, shown);
                 }
             })?;
             Ok(object)

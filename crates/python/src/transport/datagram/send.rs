@@ -55,7 +55,7 @@ pub(super) fn sendto(
         let message = format!("Invalid address: must be None or {remote}");
         return Err(PyValueError::new_err(message));
     }
-    let mut target = Some(this.target(py, remote.or(addr)));
+    let mut target = Some(this.target(py, remote.or(addr))?);
     let outcome = this.with_state(|state| state.send(this, &bytes, &mut target))?;
     match outcome.unwrap_or(Outcome::Late) {
         Outcome::Nothing => Ok(()),
@@ -76,15 +76,24 @@ pub(super) fn sendto(
 }
 
 impl DatagramTransport {
-    fn target(&self, py: Python<'_>, addr: Option<&Bound<'_, PyAny>>) -> Target {
-        match (self.peer, addr) {
-            (Peer::Named, _) | (Peer::Unnamed, None) => Target::Peer,
-            (_, None) => Target::Object(py.None()),
-            (_, Some(addr)) => match address::from_python(self.family, addr) {
-                Some(address) => Target::To(address),
-                None => Target::Object(addr.clone().unbind()),
-            },
-        }
+    fn target(&self, py: Python<'_>, addr: Option<&Bound<'_, PyAny>>) -> PyResult<Target> {
+        let addr = match (self.peer, addr) {
+            (Peer::Named, _) | (Peer::Unnamed, None) => return Ok(Target::Peer),
+            (_, None) => return Ok(Target::Object(py.None())),
+            (_, Some(addr)) => addr,
+        };
+        // Mostly an answer.
+        let known = self.with_state(|state| {
+            let endpoint = state.resources.endpoint(self.id)?;
+            endpoint.senders.address_of(addr).cloned()
+        })?;
+        let address = known
+            .flatten()
+            .or_else(|| address::from_python(self.family, addr));
+        Ok(match address {
+            Some(address) => Target::To(address),
+            None => Target::Object(addr.clone().unbind()),
+        })
     }
 }
 
