@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
@@ -158,6 +159,37 @@ async def test_abort(loop: asyncio.AbstractEventLoop) -> None:
             assert len(await peer.to_end()) < len(BIG)
         except (ssl.SSLError, ConnectionError):
             pass
+
+
+async def test_closing_with_the_transport_below(loop: asyncio.AbstractEventLoop) -> None:
+    async with tls.connection(Recorder()) as (transport, protocol, _):
+        lower: Any = transport._ssl_protocol._transport  # type: ignore[attr-defined]
+        assert not transport.is_closing()
+        lower.abort()
+        assert transport.is_closing()
+        await protocol.until_lost()
+        assert transport.is_closing()
+
+
+async def test_drain_ends_with_the_transport_below(loop: asyncio.AbstractEventLoop) -> None:
+    # cpython#118950: a task that only writes never learnt of the end.
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls.server_context())
+    _, writer = await asyncio.open_connection(
+        *server.sockets[0].getsockname(), ssl=tls.client_context(), server_hostname=tls.HOST
+    )
+    transport: Any = writer.transport
+    transport._ssl_protocol._transport.abort()
+    with pytest.raises(ConnectionResetError):
+        for _ in range(10):
+            writer.write(b"x")
+            await writer.drain()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_reset(loop: asyncio.AbstractEventLoop) -> None:

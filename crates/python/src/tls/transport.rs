@@ -13,8 +13,8 @@ use super::{TlsProtocol, end, read, socket, write};
 use crate::buffer::Data;
 use crate::counts::{Counted, Kind};
 use crate::loop_::EventLoop;
-use crate::names;
 use crate::transport::{Mark, TransportBase};
+use crate::{ffi, names};
 
 /// An encrypted byte stream; as `asyncio.Transport`.
 ///
@@ -261,9 +261,16 @@ impl TlsTransport {
         }
     }
 
-    /// Whether the connection is closing or closed.
-    fn is_closing(&self) -> bool {
-        self.tls.get().is_closing()
+    /// Whether the connection, or the transport below it, is closing or closed.
+    fn is_closing(&self, py: Python<'_>) -> PyResult<bool> {
+        let tls = self.tls.get();
+        match tls.lower(py) {
+            // This one learns of it later.
+            Some(lower) if !tls.is_closing() => {
+                ffi::call_method(intern!(py, "is_closing"), [&lower])?.is_truthy()
+            }
+            _ => Ok(tls.is_closing()),
+        }
     }
 
     // What it is
@@ -311,9 +318,9 @@ impl TlsTransport {
 
     fn __repr__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyString>> {
         let py = slf.py();
-        let this = slf.get();
-        let closing = if this.is_closing() { " closing" } else { "" };
-        let over = match this.tls.get().lower(py) {
+        let tls = slf.get().tls.get();
+        let closing = if tls.is_closing() { " closing" } else { "" };
+        let over = match tls.lower(py) {
             Some(lower) => format!(" over {}", lower.repr()?),
             None => String::new(),
         };
