@@ -149,6 +149,32 @@ async def test_a_callback_of_the_context_uses_the_transport(loop: Loop) -> None:
         transports.clear()
 
 
+@pytest.mark.ours  # asyncio sends the same data again, for ever if the callback writes
+@pytest.mark.parametrize("behind", [b"and more", b""])
+async def test_a_callback_of_the_context_writes_or_closes(loop: Loop, behind: bytes) -> None:
+    """It did so in the middle of what was being written."""
+    context: Any = tls.client_context()
+    records = 0
+
+    def interrupt(*record: object) -> None:
+        nonlocal records
+        records -= 1
+        if records == 0:
+            if behind:
+                transport.write(behind)
+            transport.close()
+
+    context._msg_callback = interrupt
+    async with tls.connection(Recorder(), client=context) as (transport, protocol, peer):
+        records = 3
+        transport.write(BIG)
+        assert await peer.to_end() == BIG + behind
+        await peer.part()
+        await protocol.until_lost()
+        assert protocol.error is None
+        context._msg_callback = None
+
+
 async def test_a_protocol_closes_and_forgets_everything_when_it_receives(loop: Loop) -> None:
     """Nothing but the call itself holds the connection then."""
 

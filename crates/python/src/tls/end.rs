@@ -21,7 +21,7 @@ pub(super) fn close(slf: &Bound<'_, TlsProtocol>) -> PyResult<()> {
         ClosePlan::Abort => abort_lower(this, slf.py(), None),
         ClosePlan::Flush => {
             TlsProtocol::start_timer(slf, &this.shutdown_timeout)?;
-            flush(slf)
+            TlsProtocol::proceed(slf)
         }
     }
 }

@@ -221,16 +221,16 @@ impl TlsProtocol {
             return Ok(());
         };
         let _lent = codec.lend(records);
-        Self::arrived(slf)
+        Self::proceed(slf)
     }
 
-    /// Records have been fed or lent.
-    fn arrived(slf: &Bound<'_, Self>) -> PyResult<()> {
+    /// Takes the next step, now that records have arrived or the connection is to be closed.
+    pub(super) fn proceed(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         if this.with(|inner| inner.busy)? {
             // This is inside a callback of the context. The call that is in progress further up the stack may not
-            // look for records again; it has returned in the next tick, or in a later one if the callback itself runs
-            // ticks.
+            // look for records again, and what it encrypts goes before any `close_notify`. It has returned in the next
+            // tick, or in a later one if the callback itself runs ticks.
             let step = slf.getattr(intern!(slf.py(), "_step"))?;
             return this.call_soon(slf.py(), &step, &[]);
         }
@@ -436,7 +436,7 @@ impl TlsProtocol {
             return Ok(());
         };
         codec.feed(data)?;
-        Self::arrived(slf)
+        Self::proceed(slf)
     }
 
     /// The lower stream has ended. `True`: what has arrived is still to be read.
@@ -461,7 +461,7 @@ impl TlsProtocol {
 
     fn _step(slf: &Bound<'_, Self>) -> PyResult<()> {
         let _owned = slf.get().own()?;
-        Self::arrived(slf)
+        Self::proceed(slf)
     }
 
     fn _timed_out(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -50,36 +50,26 @@ pub(super) fn write(
     end::survive(slf, written)
 }
 
-/// Encrypts one piece after the other while the lower transport has room, and queues the rest.
+/// Encrypts one piece, or queues it: if an earlier one had to wait, if the lower transport has become full, or if the
+/// piece is to be handed over in parts. Within that a foreign transport may call the program, and what it writes then
+/// has to find the rest in front of it.
 fn encrypt(
     slf: &Bound<'_, TlsProtocol>,
     object: &Bound<'_, PyAny>,
     data: &Data<'_>,
 ) -> PyResult<()> {
-    let py = slf.py();
     let this = slf.get();
-    let bytes = data.as_slice();
-    let mut done = 0;
-    // Stops if an earlier piece had to wait, or the lower transport has become full.
-    while this.with(|inner| inner.queue.is_empty() && inner.machine.may_encrypt())? {
-        let part = &bytes[done..bytes.len().min(done + PART)];
-        let written = this.with_codec(|codec| {
-            if part.len() == bytes.len() {
-                codec.write(object, data)
-            } else {
-                codec.write_slice(py, part)
-            }
-        })?;
-        match written.transpose()?.flatten() {
-            Some(count) => done += count,
-            None => break,
-        }
-        if done == bytes.len() {
-            return Ok(());
-        }
-        hand_over(this, py)?;
+    let size = data.as_slice().len();
+    let at_once =
+        this.with(|inner| size <= PART && inner.queue.is_empty() && inner.machine.may_encrypt())?;
+    let written = match at_once {
+        true => this.with_codec(|codec| codec.write(object, data))?,
+        false => None,
+    };
+    match written.transpose()?.flatten().unwrap_or(0) {
+        done if done == size => Ok(()),
+        done => queue(this, data, done),
     }
-    queue(this, data, done)
 }
 
 fn queue(this: &TlsProtocol, data: &Data<'_>, done: usize) -> PyResult<()> {
