@@ -77,6 +77,22 @@ async def test_the_peer_goes_away(loop: asyncio.AbstractEventLoop) -> None:
         await protocol.until_lost()
 
 
+async def test_the_peer_has_gone_away_before(loop: asyncio.AbstractEventLoop) -> None:
+    """Not noticed by a timeout only."""
+    async with connection(Recorder(keep_open=True)) as (transport, protocol, peer):
+        peer.end()
+        await protocol.until_called("eof_received")
+        with pytest.raises(ConnectionResetError):
+            await loop.start_tls(
+                transport,
+                protocol,
+                tls.client_context(),
+                server_hostname=HOST,
+                ssl_handshake_timeout=PATIENCE,
+            )
+        await protocol.until_lost()
+
+
 async def test_timeout(loop: asyncio.AbstractEventLoop) -> None:
     async with connection(Recorder()) as (transport, protocol, peer):
         with pytest.raises(ConnectionAbortedError, match=r"longer than 0\.05 seconds"):

@@ -81,6 +81,28 @@ async def test_eof_may_keep_the_connection_open(loop: Loop) -> None:
         assert protocol.calls.count("eof_received") == 1
 
 
+async def test_who_resumes_after_the_end_is_told_again(loop: Loop) -> None:
+    async with connection(Recorder(keep_open=True)) as (transport, protocol, peer):
+        peer.end()
+        await protocol.until_called("eof_received")
+        for times in (2, 3):
+            for _ in range(2):
+                transport.pause_reading()
+                transport.resume_reading()
+            await protocol.until_called("eof_received", times)
+        await pause(3)
+        assert protocol.calls.count("eof_received") == 3
+        other = Recorder()
+        transport.pause_reading()
+        transport.set_protocol(other)
+        await pause(3)
+        assert other.calls == []
+        transport.resume_reading()
+        await other.until_lost()
+        assert other.calls == ["eof_received", "connection_lost"]
+        protocol.note("connection_lost")
+
+
 async def test_eof_after_ones_own(loop: Loop) -> None:
     async with connection(Recorder(keep_open=True)) as (transport, protocol, peer):
         transport.write_eof()

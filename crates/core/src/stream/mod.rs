@@ -44,8 +44,10 @@ pub struct Stream<B> {
     lost: u32,
     started: bool,
     paused: bool,
-    /// The peer has sent its end.
+    /// The peer has sent its end, and the protocol has been told.
     ended: bool,
+    /// It has not resumed reading since.
+    told: bool,
     closing: bool,
     eof: bool,
     /// The end of the stream has been handed to the embedder to send.
@@ -81,6 +83,7 @@ impl<B: AsRef<[u8]>> Stream<B> {
             started: false,
             paused: false,
             ended: false,
+            told: false,
             closing: false,
             eof: false,
             shut: false,
@@ -100,7 +103,7 @@ impl<B: AsRef<[u8]>> Stream<B> {
     #[must_use]
     #[inline]
     pub fn wants_read(&self) -> bool {
-        self.started && !self.paused && !self.ended && !self.closing
+        self.started && !self.paused && !self.told && !self.closing
     }
 
     /// asyncio's `is_reading()`: neither closing nor paused.
@@ -123,12 +126,21 @@ impl<B: AsRef<[u8]>> Stream<B> {
     pub fn resume_reading(&mut self) -> bool {
         let change = self.paused && !self.closing;
         self.paused &= !change;
+        self.told &= !change;
         change
     }
 
-    /// The peer has sent its end: there is nothing to read any more, whoever resumes.
+    /// The protocol has been told that the peer has sent its end, and keeps the stream open. Whoever resumes after a pause
+    /// is told again, as asyncio's selector does it.
     pub fn end_reading(&mut self) {
         self.ended = true;
+        self.told = true;
+    }
+
+    /// Whether there is nothing to read but the end.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     // Writing.

@@ -35,7 +35,7 @@ pub(super) fn pause(transport: Link<'_, '_>) -> PyResult<()> {
         }
         changed
     })?;
-    log(transport, changed, "%r pauses reading")
+    log(transport, changed == Some(true), "%r pauses reading")
 }
 
 /// `resume_reading()`.
@@ -43,24 +43,27 @@ pub(super) fn resume(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
     let changed = this.with_state(|state| {
         let (driver, resources) = state.parts();
-        let Some(connection) = resources.connection(this.id) else {
-            return false;
-        };
-        let changed = connection.stream.resume_reading();
-        if changed {
-            this.paused.store(false, Ordering::Relaxed);
-            if connection.stream.wants_read() {
-                let _ = driver.submit(Op::RecvStart(this.id));
-            }
+        let connection = resources.connection(this.id)?;
+        if !connection.stream.resume_reading() {
+            return None;
         }
-        changed
+        this.paused.store(false, Ordering::Relaxed);
+        if connection.stream.wants_read() {
+            let _ = driver.submit(Op::RecvStart(this.id));
+        }
+        Some(connection.stream.has_ended())
     })?;
-    log(transport, changed, "%r resumes reading")
+    let ended = changed.flatten();
+    if ended == Some(true) {
+        // A driver does not report an end that has been taken, as asyncio's selector does.
+        this.event_loop.get().push(Runnable::Readable(this.id));
+    }
+    log(transport, ended.is_some(), "%r resumes reading")
 }
 
 /// Logs a change in debug mode.
-fn log(transport: Link<'_, '_>, changed: Option<bool>, format: &str) -> PyResult<()> {
-    if changed == Some(true) && transport.get().event_loop.get().is_debug() {
+fn log(transport: Link<'_, '_>, changed: bool, format: &str) -> PyResult<()> {
+    if changed && transport.get().event_loop.get().is_debug() {
         log::debug(transport.py(), format, &[transport.as_any().clone()])?;
     }
     Ok(())
