@@ -88,6 +88,19 @@ async def test_a_flood_comes_in_batches(loop: Loop) -> None:
 
 
 @pytest.mark.ours
+async def test_a_burst_shows_its_sender_once(loop: Loop) -> None:
+    async with endpoint(BatchRecorder()) as (transport, protocol):
+        with senders(transport) as (flood, _), senders(transport) as (send, names):
+            flood(0, 150)
+            await protocol.until_received(150)
+            send(0, 20)
+            await protocol.until_received(170)
+            shown = [addr for _, addr in protocol.datagrams[150:]]
+            assert shown == 20 * names
+            assert all(addr is shown[0] for addr in shown)
+
+
+@pytest.mark.ours
 async def test_any_protocol_with_the_method(loop: Loop) -> None:
     class Plain(DatagramRecorder):
         def datagrams_received(self, datagrams: Batch) -> None:

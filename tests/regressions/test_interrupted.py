@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.protocols import Recorder
 from support.sockets import Peer, connected
+from support.ticks import pause
 
 Loop = asyncio.AbstractEventLoop
 Contexts = list[dict[str, Any]]
@@ -78,6 +79,25 @@ def test_connection_interrupted_in_eof_received_is_told_again(
         loop.run_until_complete(protocol.until_lost())
         assert protocol.calls[1:] == ["eof_received", "eof_received", "connection_lost"]
         assert protocol.error is None
+
+
+@ending
+def test_connection_interrupted_in_eof_received_and_paused(
+    loop: Loop, error: type[BaseException]
+) -> None:
+    near, far = connected()
+    with far:
+        protocol = interrupted("eof_received", error)
+        transport, _ = loop.run_until_complete(loop.create_connection(lambda: protocol, sock=near))
+        far.shutdown(socket.SHUT_WR)
+        with pytest.raises(error):
+            loop.run_until_complete(protocol.until_lost())
+        transport.pause_reading()
+        loop.run_until_complete(pause(3))
+        assert protocol.calls[1:] == ["eof_received"]
+        transport.resume_reading()
+        loop.run_until_complete(protocol.until_lost())
+        assert protocol.calls[1:] == ["eof_received", "eof_received", "connection_lost"]
 
 
 @ending

@@ -15,6 +15,7 @@ enum Step {
     Start,
     PauseReading,
     ResumeReading,
+    PeerEnds,
     EndReading,
     /// A write of `len` bytes, in the next handle or in the one that runs. If it is to be sent at
     /// once the socket takes `takes` bytes of it, or nothing and says pending.
@@ -66,6 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Start),
         4 => Just(Step::PauseReading),
         4 => Just(Step::ResumeReading),
+        1 => Just(Step::PeerEnds),
         1 => Just(Step::EndReading),
         40 => write,
         8 => prop::collection::vec(1..30usize, 1..90).prop_map(Step::WriteLines),
@@ -84,7 +86,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     started: bool,
     paused: bool,
-    told: bool,
+    ended: bool,
+    idle: bool,
     closing: bool,
     eof: bool,
     shut: bool,
@@ -286,11 +289,15 @@ impl Pair {
                 let resumes = self.model.paused && !self.model.closing;
                 prop_assert_eq!(self.stream.resume_reading(), resumes);
                 self.model.paused &= !resumes;
-                self.model.told &= !resumes;
+                self.model.idle &= !resumes;
+            }
+            Step::PeerEnds => {
+                self.stream.peer_ended();
+                self.model.ended = true;
             }
             Step::EndReading => {
                 self.stream.end_reading();
-                self.model.told = true;
+                self.model.idle = true;
             }
             Step::Write {
                 len,
@@ -348,7 +355,8 @@ impl Pair {
         let (stream, model) = (&self.stream, &self.model);
         let reading = !model.closing && !model.paused;
         prop_assert_eq!(stream.is_reading(), reading);
-        prop_assert_eq!(stream.wants_read(), model.started && reading && !model.told);
+        prop_assert_eq!(stream.wants_read(), model.started && reading && !model.idle);
+        prop_assert_eq!(stream.has_ended(), model.ended);
         prop_assert_eq!(stream.is_closing(), model.closing);
         prop_assert_eq!(stream.eof_requested(), model.eof);
         prop_assert_eq!(stream.is_lost(), model.lost.is_some());

@@ -44,10 +44,10 @@ pub struct Stream<B> {
     lost: u32,
     started: bool,
     paused: bool,
-    /// The peer has sent its end, and the protocol has been told.
+    /// The peer has sent its end.
     ended: bool,
-    /// It has not resumed reading since.
-    told: bool,
+    /// Nothing is read until somebody resumes.
+    idle: bool,
     closing: bool,
     eof: bool,
     /// The end of the stream has been handed to the embedder to send.
@@ -83,7 +83,7 @@ impl<B: AsRef<[u8]>> Stream<B> {
             started: false,
             paused: false,
             ended: false,
-            told: false,
+            idle: false,
             closing: false,
             eof: false,
             shut: false,
@@ -103,7 +103,7 @@ impl<B: AsRef<[u8]>> Stream<B> {
     #[must_use]
     #[inline]
     pub fn wants_read(&self) -> bool {
-        self.started && !self.paused && !self.told && !self.closing
+        self.started && !self.paused && !self.idle && !self.closing
     }
 
     /// asyncio's `is_reading()`: neither closing nor paused.
@@ -126,18 +126,22 @@ impl<B: AsRef<[u8]>> Stream<B> {
     pub fn resume_reading(&mut self) -> bool {
         let change = self.paused && !self.closing;
         self.paused &= !change;
-        self.told &= !change;
+        self.idle &= !change;
         change
     }
 
-    /// The protocol has been told that the peer has sent its end, and keeps the stream open. Whoever resumes after a pause
-    /// is told again, as asyncio's selector does it.
-    pub fn end_reading(&mut self) {
+    /// The peer has sent its end, of which the protocol is about to be told.
+    pub fn peer_ended(&mut self) {
         self.ended = true;
-        self.told = true;
     }
 
-    /// Whether there is nothing to read but the end.
+    /// There is nothing to read, because the peer has ended and the protocol, which was told, keeps the stream open. Who
+    /// resumes after a pause reads again, and is told again, as with asyncio's selector.
+    pub fn end_reading(&mut self) {
+        self.idle = true;
+    }
+
+    /// Whether the peer has sent its end.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended

@@ -62,9 +62,10 @@ fn encrypt(
     let size = data.as_slice().len();
     let at_once =
         this.with(|inner| size <= PART && inner.queue.is_empty() && inner.machine.may_encrypt())?;
-    let written = match at_once {
-        true => this.with_codec(|codec| codec.write(object, data))?,
-        false => None,
+    let written = if at_once {
+        this.with_codec(|codec| codec.write(object, data))?
+    } else {
+        None
     };
     match written.transpose()?.flatten().unwrap_or(0) {
         done if done == size => Ok(()),

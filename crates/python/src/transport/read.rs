@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use oxlip_core::id::Id;
 use oxlip_core::op::Op;
+use oxlip_core::stream::Stream;
 use oxlip_driver::Driver as _;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
@@ -14,6 +15,7 @@ use pyo3::types::PyBytes;
 
 use super::link::{AnyTransport, Link};
 use super::{direct, end, read_pipe, write_pipe};
+use crate::buffer::Chunk;
 use crate::errors::{self, os_error};
 use crate::loop_::{EventLoop, Receiver, Runnable};
 use crate::py_buffer::Buffer;
@@ -35,7 +37,7 @@ pub(super) fn pause(transport: Link<'_, '_>) -> PyResult<()> {
         }
         changed
     })?;
-    log(transport, changed == Some(true), "%r pauses reading")
+    log(transport, changed, "%r pauses reading")
 }
 
 /// `resume_reading()`.
@@ -43,27 +45,28 @@ pub(super) fn resume(transport: Link<'_, '_>) -> PyResult<()> {
     let this = transport.get();
     let changed = this.with_state(|state| {
         let (driver, resources) = state.parts();
-        let connection = resources.connection(this.id)?;
+        let Some(connection) = resources.connection(this.id) else {
+            return false;
+        };
         if !connection.stream.resume_reading() {
-            return None;
+            return false;
         }
         this.paused.store(false, Ordering::Relaxed);
         if connection.stream.wants_read() {
             let _ = driver.submit(Op::RecvStart(this.id));
         }
-        Some(connection.stream.has_ended())
+        if connection.stream.has_ended() {
+            // Unlike asyncio's selector, a driver does not report an end again that has been taken.
+            state.scheduler.push(Runnable::Readable(this.id));
+        }
+        true
     })?;
-    let ended = changed.flatten();
-    if ended == Some(true) {
-        // A driver does not report an end that has been taken, as asyncio's selector does.
-        this.event_loop.get().push(Runnable::Readable(this.id));
-    }
-    log(transport, ended.is_some(), "%r resumes reading")
+    log(transport, changed, "%r resumes reading")
 }
 
 /// Logs a change in debug mode.
-fn log(transport: Link<'_, '_>, changed: bool, format: &str) -> PyResult<()> {
-    if changed && transport.get().event_loop.get().is_debug() {
+fn log(transport: Link<'_, '_>, changed: Option<bool>, format: &str) -> PyResult<()> {
+    if changed == Some(true) && transport.get().event_loop.get().is_debug() {
         log::debug(transport.py(), format, &[transport.as_any().clone()])?;
     }
     Ok(())
@@ -247,15 +250,19 @@ fn read_eof(transport: Link<'_, '_>, protocol: &Bound<'_, PyAny>) -> PyResult<()
     if this.event_loop.get().is_debug() {
         log::debug(py, "%r received EOF", &[transport.as_any().clone()])?;
     }
+    let with_stream = |change: fn(&mut Stream<Chunk>)| {
+        this.with_state(|state| {
+            if let Some(connection) = state.resources.connection(this.id) {
+                change(&mut connection.stream);
+            }
+        })
+    };
+    with_stream(Stream::peer_ended)?;
     let keep_open = ffi::call_method(intern!(py, "eof_received"), [protocol]);
     match keep_open.and_then(|keep_open| keep_open.is_truthy()) {
         Ok(true) => {
             // The driver need not be told, because it does not report an end that has been taken.
-            this.with_state(|state| {
-                if let Some(connection) = state.resources.connection(this.id) {
-                    connection.stream.end_reading();
-                }
-            })?;
+            with_stream(Stream::end_reading)?;
             Ok(())
         }
         Ok(false) => end::close(transport),

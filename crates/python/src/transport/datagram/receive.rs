@@ -28,7 +28,7 @@ const LONGEST: usize = 256 * 1024;
 type Datagram<'py> = (Bound<'py, PyBytes>, Sender<'py>);
 
 enum Sender<'py> {
-    /// Of whom Python has been shown something before.
+    /// As Python shows it.
     Known(Bound<'py, PyAny>),
     New(Option<Address>),
 }
@@ -140,8 +140,19 @@ fn sender<'py>(
         Sender::Known(object) => Ok(object),
         Sender::New(None) => Ok(py.None().into_bound(py)),
         Sender::New(Some(from)) => {
-            let object = address::to_python(py, Some(&from))?;
             let this = transport.get();
+            // An earlier one of the batch may have come from there.
+            let known = this.with_state(|state| {
+                let endpoint = state.resources.endpoint(this.id)?;
+                endpoint
+                    .senders
+                    .find(&from)
+                    .map(|shown| shown.clone_ref(py))
+            })?;
+            if let Some(shown) = known.flatten() {
+                return Ok(shown.into_bound(py));
+            }
+            let object = address::to_python(py, Some(&from))?;
             let shown = object.clone().unbind();
             this.with_state(|state| {
                 if let Some(endpoint) = state.resources.endpoint(this.id) {
