@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support import tls
+from support.foreign import ForeignTransport
 from support.protocols import BufferedRecorder, Calls, Recorder, connection
 from support.sockets import PATIENCE, Peer, connected
 from support.tls import HOST
@@ -283,25 +284,13 @@ async def test_streams_with_an_eager_client(loop: asyncio.AbstractEventLoop) -> 
     await asyncio.wait_for(server.wait_closed(), PATIENCE)
 
 
-class Foreign(asyncio.Transport):
-    """A transport that is nobody's: what is written goes through a thread-free socket by hand."""
-
-    _start_tls_compatible = True
+class ByHand(ForeignTransport):
+    """What is written goes through a socket by hand."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-        super().__init__()
-        self.loop = loop
+        super().__init__(loop)
         self.sock = sock
-        self.protocol: Any = None
-        self.closing = False
         loop.add_reader(sock, self.readable)
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        protocol: asyncio.BaseProtocol = self.protocol
-        return protocol
 
     def pause_reading(self) -> None:
         self.loop.remove_reader(self.sock)
@@ -312,43 +301,30 @@ class Foreign(asyncio.Transport):
 
     def readable(self) -> None:
         data = self.sock.recv(1000)
-        # Any bytes-like object will do.
-        if isinstance(self.protocol, asyncio.BufferedProtocol):
-            self.protocol.get_buffer(-1)[: len(data)] = data
-            self.protocol.buffer_updated(len(data))
-        elif data:
-            self.protocol.data_received(bytearray(data))
-        if not data and not self.protocol.eof_received():
+        if data:
+            # Any bytes-like object will do.
+            self.deliver(bytearray(data))
+        elif not self.protocol.eof_received():
             self.close()
 
     def write(self, data: Any) -> None:
         if not self.closing:
             self.sock.sendall(data)
 
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        self._force_close(None)
-
-    def abort(self) -> None:
-        self._force_close(None)
-
     def _force_close(self, exc: BaseException | None) -> None:
         if not self.closing:
-            self.closing = True
             self.loop.remove_reader(self.sock)
-            self.loop.call_soon(self.lost, exc)
+        super()._force_close(exc)
 
     def lost(self, exc: BaseException | None) -> None:
         self.sock.close()
-        self.protocol.connection_lost(exc)
+        super().lost(exc)
 
 
 async def test_a_transport_of_somebody_else(loop: asyncio.AbstractEventLoop) -> None:
     near, far = connected()
     near.setblocking(False)
-    foreign = Foreign(loop, near)
+    foreign = ByHand(loop, near)
     protocol = Recorder()
     shaking = asyncio.ensure_future(tls.handshake(far, tls.server_context(), server_side=True))
     secured = await loop.start_tls(foreign, protocol, tls.client_context(), server_hostname=HOST)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support import tls
+from support.foreign import ForeignTransport
 from support.protocols import Recorder
 
 Loop = asyncio.AbstractEventLoop
@@ -18,27 +19,15 @@ Loop = asyncio.AbstractEventLoop
 BIG = bytes(range(251)) * 4_000
 
 
-class Answering(asyncio.Transport):
-    """A transport that is nobody's. The peer is inside it, and answers the first it receives."""
-
-    _start_tls_compatible = True
+class Answering(ForeignTransport):
+    """The peer is inside it, and answers the first it receives."""
 
     def __init__(self, loop: Loop) -> None:
-        super().__init__()
-        self.loop = loop
-        self.protocol: Any = None
-        self.closing = False
+        super().__init__(loop)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.peer = tls.server_context().wrap_bio(self.incoming, self.outgoing, server_side=True)
         self.received = bytearray()
         self.parted = False
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        protocol: asyncio.BaseProtocol = self.protocol
-        return protocol
 
     def pause_reading(self) -> None:
         pass
@@ -60,27 +49,6 @@ class Answering(asyncio.Transport):
             pass
         if answer := self.outgoing.read():
             self.deliver(answer)
-
-    def deliver(self, data: bytes) -> None:
-        if isinstance(self.protocol, asyncio.BufferedProtocol):
-            self.protocol.get_buffer(-1)[: len(data)] = data
-            self.protocol.buffer_updated(len(data))
-        else:
-            self.protocol.data_received(data)
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def close(self) -> None:
-        self._force_close(None)
-
-    def abort(self) -> None:
-        self._force_close(None)
-
-    def _force_close(self, exc: BaseException | None) -> None:
-        if not self.closing:
-            self.closing = True
-            self.loop.call_soon(lambda: self.protocol.connection_lost(exc))
 
 
 async def secured(loop: Loop, protocol: Recorder) -> Answering:
