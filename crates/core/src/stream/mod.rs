@@ -135,8 +135,8 @@ impl<B: AsRef<[u8]>> Stream<B> {
         self.ended = true;
     }
 
-    /// There is nothing to read, because the peer has ended and the protocol, which was told, keeps the stream open. Who
-    /// resumes after a pause reads again, and is told again, as with asyncio's selector.
+    /// There is nothing to read: the stream is only written to, or the peer has ended and the protocol, which was told,
+    /// keeps it open. Who resumes after a pause reads again, and is told again, as with asyncio's selector.
     pub fn end_reading(&mut self) {
         self.idle = true;
     }
