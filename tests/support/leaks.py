@@ -38,6 +38,8 @@ def open_descriptors() -> dict[int, str]:
 
 # How long a thread of asyncio's that has nothing left to do may take to be gone.
 ENDING_SECONDS = 2.0
+# The second one is 3.10's.
+ENDING_THREADS = ("asyncio-waitpid-", "waitpid-")
 
 
 def take() -> Snapshot:
@@ -45,7 +47,7 @@ def take() -> Snapshot:
     gc.collect()
     for thread in threading.enumerate():
         # It tells the loop of a child's end, and ends after that.
-        if thread.name.startswith("asyncio-waitpid-"):
+        if thread.name.startswith(ENDING_THREADS):
             thread.join(ENDING_SECONDS)
     return Snapshot(
         descriptors=open_descriptors(),
