@@ -89,6 +89,8 @@ pub struct Readiness<B> {
     buffer: ReceiveBuffer,
     /// The same for datagrams, once one is to be received.
     batch: Option<Batch>,
+    /// Memory for small buffers that are sent together.
+    joined: Vec<u8>,
     /// Resources that the backend does not watch because they are always ready.
     unpolled: Vec<Id>,
     /// Datagrams that wait for room at their peer.
@@ -127,6 +129,7 @@ impl<B: Backend> Readiness<B> {
             round: Round::default(),
             buffer: ReceiveBuffer::new(),
             batch: None,
+            joined: Vec::new(),
             unpolled: Vec::new(),
             rooms: Rooms::default(),
             hears_bell: false,
@@ -453,7 +456,7 @@ impl<B: Backend> Readiness<B> {
         if !stream.is_full() {
             match stream
                 .channel()
-                .and_then(|channel| transfer::send(channel, bufs))
+                .and_then(|channel| transfer::send(channel, bufs, &mut self.joined))
             {
                 Ok(sent) => {
                     stream.set_full(sent.short);

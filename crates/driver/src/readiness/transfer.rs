@@ -6,10 +6,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::task::Poll;
 
 use oxlip_core::op::MAX_BUFFERS;
-use rustix::io::{Errno, retry_on_intr, write as write_one, writev};
+use rustix::io::{Errno, retry_on_intr, write, writev};
 use rustix::net::{
     SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, acceptfrom_with, ipproto,
-    send as send_one, sendmsg, sockopt,
+    send as socket_send, sendmsg, sockopt,
 };
 
 use super::resource::Channel;
@@ -21,58 +21,74 @@ pub(super) struct SendOutcome {
     pub(super) short: bool,
 }
 
-/// One `send(2)`, or `sendmsg(2)` for several buffers. `SIGPIPE` is never raised by a socket; into
-/// a pipe it is one `write(2)` or `writev(2)`, which raises it if the program does not ignore it.
+/// Several buffers with at most so many bytes are copied into one: `sendmsg(2)` costs 0.15 µs more than `send(2)`, and
+/// copying 4 KiB less than half of that. With 8 KiB there is nothing left to gain.
+const COPY_AT_MOST: usize = 4096;
+
+/// One `send(2)`, or `sendmsg(2)` for several buffers with much in them. `SIGPIPE` is never raised by a socket; into
+/// a pipe it is one `write(2)` or `writev(2)`, which raises it if the program does not ignore it. `joined` is memory
+/// to copy buffers to.
 #[inline(always)]
-pub(super) fn send(channel: Channel<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendOutcome> {
-    let bufs = &bufs[..bufs.len().min(MAX_BUFFERS)];
-    let fd = match channel {
-        Channel::Socket(fd) => fd,
-        Channel::Pipe(fd) => return write(fd, bufs),
-    };
-    let (bytes, given) = match bufs {
-        [] => (0, 0),
-        [only] => (
-            retry_on_intr(|| send_one(fd, only, SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT)))?,
-            only.len(),
-        ),
-        several => {
-            let mut control = SendAncillaryBuffer::default();
-            let bytes = retry_on_intr(|| {
-                sendmsg(
-                    fd,
-                    several,
-                    &mut control,
-                    SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT),
-                )
-            })?;
-            (bytes, several.iter().map(|buf| buf.len()).sum())
+pub(super) fn send(
+    channel: Channel<'_>,
+    bufs: &[IoSlice<'_>],
+    joined: &mut Vec<u8>,
+) -> io::Result<SendOutcome> {
+    match bufs {
+        [only] => send_one(channel, only),
+        several => send_several(channel, &several[..several.len().min(MAX_BUFFERS)], joined),
+    }
+}
+
+fn send_several(
+    channel: Channel<'_>,
+    bufs: &[IoSlice<'_>],
+    joined: &mut Vec<u8>,
+) -> io::Result<SendOutcome> {
+    let given = bufs.iter().map(|buf| buf.len()).sum();
+    if given == 0 {
+        return Ok(SendOutcome {
+            bytes: 0,
+            short: false,
+        });
+    }
+    if given <= COPY_AT_MOST {
+        joined.clear();
+        for buf in bufs {
+            joined.extend_from_slice(buf);
         }
+        return send_one(channel, joined);
+    }
+    let bytes = match channel {
+        Channel::Socket(fd) => {
+            let mut control = SendAncillaryBuffer::default();
+            retry_on_intr(|| sendmsg(fd, bufs, &mut control, FLAGS))?
+        }
+        Channel::Pipe(fd) => retry_on_intr(|| writev(fd, bufs))?,
     };
     Ok(SendOutcome {
         bytes,
         short: bytes < given,
+    })
+}
+
+const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+#[inline(always)]
+fn send_one(channel: Channel<'_>, buf: &[u8]) -> io::Result<SendOutcome> {
+    let bytes = match channel {
+        Channel::Socket(fd) => retry_on_intr(|| socket_send(fd, buf, FLAGS))?,
+        Channel::Pipe(fd) => retry_on_intr(|| write(fd, buf))?,
+    };
+    Ok(SendOutcome {
+        bytes,
+        short: bytes < buf.len(),
     })
 }
 
 /// Whether it is a TCP socket.
 pub(super) fn is_tcp(socket: &OwnedFd) -> bool {
     matches!(sockopt::socket_protocol(socket), Ok(Some(ipproto::TCP)))
-}
-
-fn write(fd: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<SendOutcome> {
-    let (bytes, given) = match bufs {
-        [] => (0, 0),
-        [only] => (retry_on_intr(|| write_one(fd, only))?, only.len()),
-        several => (
-            retry_on_intr(|| writev(fd, several))?,
-            several.iter().map(|buf| buf.len()).sum(),
-        ),
-    };
-    Ok(SendOutcome {
-        bytes,
-        short: bytes < given,
-    })
 }
 
 /// `shutdown(2)` of the sending half. It is no error if the peer is already gone: there is nobody

@@ -53,13 +53,18 @@ fn what_is_written_is_read<W: OsWorld>() {
 fn several_buffers_leave_in_order<W: OsWorld>() {
     let mut world = W::new();
     let (reader, writer) = pipe(&mut world);
-    let bufs = [b"one ", &b"two "[..], b"three"].map(IoSlice::new);
-    let sent = world.ask(Op::Send {
-        id: writer,
-        bufs: &bufs,
-    });
-    assert_eq!(sent, Some(Seen::Sent(writer, Ok(13))));
-    assert_eq!(world.receive(reader, 13), b"one two three");
+    // Much is written from where it is, little is copied together first.
+    for length in [4, 16 * 1024] {
+        let middle = vec![b'2'; length];
+        let bufs = [b"one ", &middle[..], b"three"].map(IoSlice::new);
+        let sent = world.ask(Op::Send {
+            id: writer,
+            bufs: &bufs,
+        });
+        assert_eq!(sent, Some(Seen::Sent(writer, Ok(length + 9))));
+        let received = world.receive(reader, length + 9);
+        assert_eq!(received, [b"one ", &middle[..], b"three"].concat());
+    }
 }
 
 fn the_writers_leaving_is_the_end<W: OsWorld>() {

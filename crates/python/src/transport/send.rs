@@ -91,11 +91,14 @@ fn send_queued(
     let Some(second) = unsent.next() else {
         return submit_send(driver, id, &[first], soon);
     };
+    let second = IoSlice::new(second);
+    let Some(third) = unsent.next() else {
+        return submit_send(driver, id, &[first, second], soon);
+    };
     let mut slices = [IoSlice::new(&[]); MAX_BUFFERS];
-    slices[0] = first;
-    slices[1] = IoSlice::new(second);
-    let mut count = 2;
-    for (slot, bytes) in slices[2..].iter_mut().zip(unsent) {
+    slices[..3].copy_from_slice(&[first, second, IoSlice::new(third)]);
+    let mut count = 3;
+    for (slot, bytes) in slices[3..].iter_mut().zip(unsent) {
         *slot = IoSlice::new(bytes);
         count += 1;
     }
