@@ -621,9 +621,13 @@ def own_streams(
     writer: type[StreamWriter],
     protocol: type[asyncio.StreamReaderProtocol],
     stock_protocol: type[asyncio.StreamReaderProtocol],
+    stock_reader: type[asyncio.StreamReader] | None,
     /,
 ) -> None:
-    """Tells which classes stand on these two, and the protocols of streams, ours and asyncio's."""
+    """Tells which classes stand on these two, and the protocols of streams, ours and asyncio's.
+
+    asyncio's reader is given if its `feed_data()` is its own.
+    """
 
 def has_tasks() -> bool:
     """Whether this Python's tasks are known well enough for loops to make ours."""

@@ -174,11 +174,18 @@ def _is_asyncios(function: Any) -> bool:
     return code is not None and code.co_filename == asyncio.streams.__file__
 
 
-if all(
-    _is_asyncios(getattr(_Protocol, name))
-    for name in ("data_received", "_stream_reader", "_drain_helper")
-):
-    _native.own_streams(StreamReader, StreamWriter, StreamReaderProtocol, _Protocol)
+def _has_asyncios(cls: type[Any], *names: str) -> bool:
+    return all(_is_asyncios(getattr(cls, name)) for name in names)
+
+
+if _has_asyncios(_Protocol, "data_received", "_stream_reader", "_drain_helper"):
+    _native.own_streams(
+        StreamReader,
+        StreamWriter,
+        StreamReaderProtocol,
+        _Protocol,
+        _Reader if _has_asyncios(_Reader, "feed_data", "_wakeup_waiter") else None,
+    )
 
 
 async def open_connection(

@@ -145,6 +145,19 @@ pub(crate) fn bound_method<'a, 'py>(
     }
 }
 
+/// The dict of an object's own attributes (`__dict__`), which is made if they had been kept without one.
+///
+/// # Errors
+/// `AttributeError` if such objects have none; out of memory.
+#[inline]
+pub(crate) fn dict_of<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: a live object; the result is a new reference to a dict, or NULL with an error.
+    unsafe {
+        let dict = ffi::PyObject_GenericGetDict(object.as_ptr(), std::ptr::null_mut());
+        Ok(Bound::from_owned_ptr_or_err(object.py(), dict)?.cast_into_unchecked())
+    }
+}
+
 /// Whether the object itself, not its class, has an attribute of this name.
 ///
 /// # Errors

@@ -116,16 +116,17 @@ mod _native {
         super::ffi::adopt_methods(class_, base)
     }
 
-    /// Tells which classes stand on `StreamReader` and `StreamWriter`, and the protocols of streams.
+    /// Tells which classes stand on `StreamReader` and `StreamWriter`, the protocols of streams, and asyncio's reader.
     #[pyfunction]
-    #[pyo3(signature = (reader, writer, protocol, stock_protocol, /))]
+    #[pyo3(signature = (reader, writer, protocol, stock_protocol, stock_reader, /))]
     fn own_streams(
         reader: &Bound<'_, PyType>,
         writer: &Bound<'_, PyType>,
         protocol: &Bound<'_, PyType>,
         stock_protocol: &Bound<'_, PyType>,
+        stock_reader: Option<&Bound<'_, PyType>>,
     ) -> PyResult<()> {
-        super::streams::own(reader, writer, protocol, stock_protocol)
+        super::streams::own(reader, writer, protocol, stock_protocol, stock_reader)
     }
 
     /// As `asyncio.timeout()`: lets what is in the asynchronous context take so many seconds.

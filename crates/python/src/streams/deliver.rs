@@ -1,4 +1,4 @@
-//! From a transport to a stream's reader, bypassing the protocol between them.
+//! From a transport to a stream's reader, bypassing the protocol between them, and `feed_data()` of asyncio's reader.
 //!
 //! `StreamReaderProtocol.data_received()` only looks up its reader and feeds it. Where that method
 //! is asyncio's own, in the instance, its class and the class's bases, the same is done here. This
@@ -53,6 +53,12 @@ pub(crate) fn deliver(protocol: &Bound<'_, PyAny>, data: &Bound<'_, PyBytes>) ->
     let Some(reader) = reader else {
         return Ok(()); // Collected: nobody will read this.
     };
-    // By its name, asyncio's reader too: programs replace it in readers that live.
+    if let Some(stock) = CLASSES
+        .get(py)
+        .and_then(|classes| classes.stock_reader.as_ref())
+        && stock.feed(&reader, data)?
+    {
+        return Ok(());
+    }
     ffi::call_method(intern!(py, "feed_data"), [&reader, data.as_any()]).map(drop)
 }

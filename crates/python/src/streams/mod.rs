@@ -14,6 +14,8 @@ mod deliver;
 mod piece;
 mod reader;
 mod slots;
+mod stock_reader;
+mod waiter;
 mod writer;
 
 use pyo3::prelude::*;
@@ -25,6 +27,8 @@ pub(crate) use reader::StreamReader;
 pub(crate) use writer::StreamWriter;
 
 use crate::prompt::Deed;
+
+use self::stock_reader::StockReader;
 
 /// What of streams is mostly done at once.
 pub(crate) static DEEDS: [Deed; 1] = [writer::DRAIN];
@@ -39,12 +43,14 @@ struct Classes {
     /// `StreamReaderProtocol.data_received` and `._stream_reader`: asyncio's.
     data_received: Py<PyAny>,
     reader_property: Py<PyAny>,
+    /// None if its methods had been replaced before.
+    stock_reader: Option<StockReader>,
 }
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
 
 /// Tells which classes stand on [`StreamReader`] and [`StreamWriter`], and the protocols of streams:
-/// ours and asyncio's.
+/// ours and asyncio's, and asyncio's reader.
 ///
 /// # Errors
 /// `AttributeError` if it lacks what it has had since Python 3.8.
@@ -53,6 +59,7 @@ pub(crate) fn own(
     writer: &Bound<'_, PyType>,
     protocol: &Bound<'_, PyType>,
     stock_protocol: &Bound<'_, PyType>,
+    stock_reader: Option<&Bound<'_, PyType>>,
 ) -> PyResult<()> {
     let classes = Classes {
         reader: reader.clone().unbind(),
@@ -60,6 +67,7 @@ pub(crate) fn own(
         protocols: [stock_protocol.clone().unbind(), protocol.clone().unbind()],
         data_received: stock_protocol.getattr("data_received")?.unbind(),
         reader_property: stock_protocol.getattr("_stream_reader")?.unbind(),
+        stock_reader: stock_reader.map(StockReader::new).transpose()?,
     };
     // A second import (of a reloaded module) changes nothing.
     let _ = CLASSES.set(reader.py(), classes);

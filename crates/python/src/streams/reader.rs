@@ -12,11 +12,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyInt, PyNotImplemented, PyTuple};
 
 use super::slots::{Slot, look, put};
-use super::{CLASSES, bytes};
+use super::{CLASSES, bytes, waiter};
 use crate::counts::{Counted, Kind};
 use crate::fields::{Fields, has_fields, hold};
 use crate::loop_::fastcall;
-use crate::{ffi, names};
+use crate::names;
 
 type Any<'py> = Bound<'py, PyAny>;
 
@@ -474,14 +474,7 @@ impl StreamReader {
         let Some(waiter) = hold(slf).waiter.take() else {
             return Ok(());
         };
-        let waiter = waiter.into_bound(py);
-        let nothing = py.None().into_bound(py);
-        if let Some(woken) = crate::tasks::wake(&waiter, &nothing) {
-            woken?;
-        } else if !ffi::call_method(intern!(py, "cancelled"), [&waiter])?.is_truthy()? {
-            ffi::call_method(intern!(py, "set_result"), [&waiter, &nothing])?;
-        }
-        Ok(())
+        waiter::wake(&waiter.into_bound(py))
     }
 
     /// There is too much: pauses the transport, if it can be paused.
