@@ -93,10 +93,11 @@ impl StockReader {
                 return Ok(false);
             }
         }
-        // The look-ups have given the class a version, if it had none.
-        self.version
-            .store(ffi::type_version(class), Ordering::Relaxed);
-        Ok(true)
+        // The look-ups have given the class a version, if it had none. Without a GIL there is none, and the
+        // method is called.
+        let version = ffi::type_version(class);
+        self.version.store(version, Ordering::Relaxed);
+        Ok(version != 0)
     }
 }
 
