@@ -42,6 +42,8 @@ class NetworkCase:
     latency_goal: float | None = None
     rate_goal: float | None = None
     growth: Growth | None = None
+    # How many times as long as others its windows are: all connections are to have many turns.
+    longer: int = 1
     # Open files of server and load generator, each.
     files: int = 0
 
@@ -115,6 +117,7 @@ NETWORK = (
         "echo",
         echo(KIB, 1000),
         bare=True,
+        longer=2,
         peer_goal=1.08,
         bare_goal=1,
     ),
@@ -125,6 +128,7 @@ NETWORK = (
         echo(KIB, 10_000),
         bare=True,
         growth=Growth("echo-1k-10", 1.5),
+        longer=5,
         files=10_000,
     ),
     NetworkCase(
@@ -223,6 +227,7 @@ NETWORK = (
         # The pause outlasts the blocking: the latency is the time until the answer has left.
         (*echo(KIB, 1), "--pause", "0.004"),
         latency_goal=1,
+        longer=2,
     ),
     NetworkCase(
         "connect",

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cases import MemoryCase, NetworkCase
 from contestants import BARE, BENCHES, Contestant
@@ -25,16 +25,21 @@ CLIENT_CPU = 1
 START_SECONDS = 30.0
 END_SECONDS = 3.0
 END_TRIES = 3
-# What the load may take beyond warm-up and window: connecting, and noticing a dead server.
+# What the load may take beyond warm-up and window: noticing a dead server.
 LOAD_SECONDS = 30.0
 # More than a case of a program gives itself.
 PROGRAM_SECONDS = 40.0
 # Open files of a server or a load generator beside the connections of its case.
 SPARE_FILES = 100
 
+Client = subprocess.Popen[str]
+
 # "cost" is what the contestants are compared by, less is better: CPU µs per request, CPU ns per
 # operation, or bytes per connection. Network samples hold rates and latencies beside it.
 Sample = dict[str, float]
+
+
+T = TypeVar("T")
 
 
 class Failed(Exception):
@@ -48,8 +53,10 @@ class Bench:
     python: str
     # Where `load` and `bare_echo` are.
     binaries: Path
+    # Of each window, and how many a contestant has in a round.
     warm_up: float
     seconds: float
+    windows: int = 1
     # How a server is told to end. It has nothing to save, and a polite end costs uvicorn seconds.
     ending: signal.Signals = signal.SIGKILL
 
@@ -59,12 +66,50 @@ class Bench:
             return [str(self.binaries / "bare_echo")]
         return [self.python, str(BENCHES / "servers.py"), case, "--loop", contestant.name]
 
-    def network(self, contestant: Contestant, case: NetworkCase) -> Sample:
-        """CPU per request, requests per second and latencies of one server under one load."""
+    def network(
+        self, contestants: Sequence[Contestant], case: NetworkCase
+    ) -> dict[str, list[Sample] | Failed]:
+        """The windows of each contestant, by name: their servers run at once, loaded in turns."""
         enough_files(case.files)
+        found: dict[str, list[Sample] | Failed] = {}
+        clients: dict[str, Client] = {}
+        with ExitStack() as stack:
+            for contestant in contestants:
+                try:
+                    clients[contestant.name] = stack.enter_context(self.client(contestant, case))
+                except Failed as reason:
+                    found[contestant.name] = reason
+            windows: dict[str, list[Sample]] = {name: [] for name in clients}
+            for turn in range(self.windows):
+                for name in rotated(list(clients), turn):
+                    try:
+                        windows[name].append(self.window(clients[name]))
+                    except Failed as reason:
+                        found[name] = reason
+                        del clients[name]
+        return {name: samples for name, samples in windows.items() if name in clients} | found
+
+    @contextmanager
+    def client(self, contestant: Contestant, case: NetworkCase) -> Iterator[Client]:
+        """A load generator that is connected to a running server, and waits for its turns."""
         with self.started(contestant, case.server) as (pid, where):
-            options = ("--warm-up", str(self.warm_up), "--seconds", str(self.seconds))
-            report = self.load(*case.load, *options, *where, "--server-pid", str(pid))
+            warm_up, seconds = case.longer * self.warm_up, case.longer * self.seconds
+            options = ("--warm-up", str(warm_up), "--seconds", str(seconds), "--turns")
+            load = (str(self.binaries / "load"), *case.load, *options, *where)
+            command = pinned([*load, "--server-pid", str(pid)], CLIENT_CPU)
+            with child(command, None) as (process, _):
+                yield process
+
+    def window(self, client: Client) -> Sample:
+        """CPU per request, requests per second and latencies of one server for a moment."""
+        assert client.stdin is not None and client.stdout is not None
+        try:
+            client.stdin.write("\n")
+            client.stdin.flush()
+        except BrokenPipeError:
+            raise Failed("the load generator has ended") from None
+        limit = self.warm_up + self.seconds + LOAD_SECONDS
+        report = answer(client, limit, "the load generator said nothing")
         if report["errors"]:
             raise Failed(f"{report['errors']} errors, first: {report['first_error']}")
         requests = report["requests"]
@@ -124,14 +169,6 @@ class Bench:
                 where += ("--unix", facts["unix"])
             yield process.pid, where
 
-    def load(self, *args: str) -> dict[str, Any]:
-        """Runs the load generator to its end."""
-        command = pinned([str(self.binaries / "load"), *args], CLIENT_CPU)
-        report: dict[str, Any] = json.loads(
-            finish(command, None, self.warm_up + self.seconds + LOAD_SECONDS)
-        )
-        return report
-
     @contextmanager
     def idle(self, connections: int, *where: str) -> Iterator[None]:
         """Holds so many connections open."""
@@ -160,12 +197,7 @@ def child(
             text=True,
         )
         try:
-            assert process.stdout is not None
-            ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
-            line = process.stdout.readline() if ready else ""
-            if not line:
-                raise Failed("did not start")
-            yield process, json.loads(line)
+            yield process, answer(process, START_SECONDS, "did not start")
         except Failed as failure:
             complaints.seek(0)
             said = last_line(complaints.read())
@@ -176,12 +208,15 @@ def child(
             end(process, ending)
 
 
-def finish(command: list[str], contestant: Contestant | None, seconds: float) -> str:
-    """What the command prints; Failed if it does not end well within the time."""
-    done = run(command, contestant, seconds)
-    if done.returncode != 0:
-        raise Failed(complaint(done))
-    return done.stdout
+def answer(process: subprocess.Popen[str], seconds: float, otherwise: str) -> dict[str, Any]:
+    """The next line of JSON; Failed if it does not come in time."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], seconds)
+    line = process.stdout.readline() if ready else ""
+    if not line:
+        raise Failed(otherwise)
+    told: dict[str, Any] = json.loads(line)
+    return told
 
 
 def run(
@@ -226,6 +261,25 @@ def end(process: subprocess.Popen[str], ending: signal.Signals) -> None:
     process.kill()
     process.wait(END_SECONDS)
     raise Failed(f"did not end by {ending.name}")
+
+
+def least_disturbed(windows: Sequence[Sample]) -> Sample:
+    """The cheapest window, with the best rate and latencies of any.
+
+    What else a machine does adds to costs and latencies and takes from rates, now and then.
+    """
+    best = dict(min(windows, key=lambda window: window["cost"]))
+    best["rps"] = max(window["rps"] for window in windows)
+    for key in ("p50_us", "p99_us"):
+        best[key] = min(window[key] for window in windows)
+    return best
+
+
+def rotated(names: Sequence[T], turn: int) -> list[T]:
+    """The same in another order each turn, so that nobody always follows the same one."""
+    start = turn % max(1, len(names))
+    order = [*names[start:], *names[:start]]
+    return order[::-1] if turn % 2 else order
 
 
 def pinned(command: list[str], cpu: int) -> list[str]:

@@ -13,9 +13,10 @@ HEAD = """\
 Written by `make bench`. Each figure is the median of {rounds} rounds (memory: of one), in which
 the contestants took turns; in parentheses the cost of the better uvloop divided by this one's
 within the same round, so that **more is better** and the better uvloop has 1.00 (stock asyncio if
-there is none). The server ran on one CPU, the native load generator on another; the CPU time is the
-kernel's (`schedstat`, all threads of the server), read at both edges of a window of {seconds} s
-after {warm_up} s of warm-up.
+there is none). The servers ran on one CPU, the native load generators on another; the CPU time is
+the kernel's (`schedstat`, all threads of the server), read at both edges of windows of {seconds} s,
+each after {warm_up} s of warm-up. In a round the servers were loaded in turns, {windows} windows
+each, of which the cheapest counts.
 `benches/README.md` says more.
 """
 

@@ -44,12 +44,22 @@ class Results:
     missing: dict[str, str]
     # case → contestant → round; None where the measurement failed.
     samples: dict[str, dict[str, list[Sample | None]]] = field(default_factory=dict)
+    # case → contestant → successful round: the cost of each of its windows, where there were any.
+    windows: dict[str, dict[str, list[list[float]]]] = field(default_factory=dict)
     # case → contestant → the last reason.
     failures: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def add(self, case: str, contestant: str, sample: Sample | None) -> None:
-        """Notes the sample of the next round."""
+    def add(
+        self,
+        case: str,
+        contestant: str,
+        sample: Sample | None,
+        windows: list[float] | None = None,
+    ) -> None:
+        """Notes the sample of the next round, and the costs of the windows it was taken from."""
         self.samples.setdefault(case, {}).setdefault(contestant, []).append(sample)
+        if windows is not None:
+            self.windows.setdefault(case, {}).setdefault(contestant, []).append(windows)
 
     def fail(self, case: str, contestant: str, reason: str) -> None:
         """Notes that the next round gave none, and why."""
@@ -112,6 +122,7 @@ class Results:
             "failures": self.failures,
             "cases": [asdict(case) for section in SECTIONS for case in self.cases(section)],
             "samples": self.samples,
+            "windows": self.windows,
         }
 
 

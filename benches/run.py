@@ -14,20 +14,20 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import chart
 import report
 from cases import NETWORK, PIPES, SCHEDULING, Case, MemoryCase, NetworkCase, ProgramCase
-from contestants import BARE, DEFAULT, NAMES, Contestant, Missing, prepare, run_python
-from measure import Bench, Failed, Sample, say
+from contestants import BARE, DEFAULT, NAMES, Missing, prepare, run_python
+from measure import Bench, Failed, Sample, least_disturbed, rotated, say
 from results import SECTIONS, Results
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_SECONDS = 600
 ROUNDS = 3
+WINDOWS = 10
 # Whose results need no folder of their own.
 USUAL_PYTHON = "3.13"
 
@@ -60,10 +60,15 @@ def main() -> int:
     if not contestants:
         return 1
 
-    seconds = args.seconds or (0.4 if args.quick else 0.8)
-    warm_up = min(0.3, seconds / 2)
-    bench = Bench(args.python, binaries, warm_up, seconds)
-    settings = {"rounds": args.rounds, "seconds": seconds, "warm_up": warm_up}
+    warm_up = args.seconds / 4
+    windows = 4 if args.quick else WINDOWS
+    bench = Bench(args.python, binaries, warm_up, args.seconds, windows)
+    settings = {
+        "rounds": args.rounds,
+        "windows": windows,
+        "seconds": args.seconds,
+        "warm_up": warm_up,
+    }
     results = Results(facts, settings, contestants, missing)
     measure(bench, results, cases, args.rounds, 0.05 if args.quick else 0.1)
 
@@ -90,7 +95,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--loops", nargs="+", metavar="LOOP", choices=NAMES, help=", ".join(NAMES))
     parser.add_argument("--rounds", type=int, help=f"({ROUNDS}; quick: 1)")
-    parser.add_argument("--seconds", type=float, help="of one measurement (0.8; quick: 0.4)")
+    parser.add_argument("--seconds", type=float, default=0.1, help="of a window (0.1)")
     parser.add_argument("--quick", action="store_true", help="few cases, short: 3 minutes")
     parser.add_argument("--python", default=sys.executable, help="the interpreter measured")
     parser.add_argument("--client", type=Path, help="folder of load and bare_echo, already built")
@@ -133,10 +138,10 @@ def measure(
     """All the cases; the contestants take turns."""
     for case in cases:
         if isinstance(case, NetworkCase):
-            take_turns(results, case, rounds, partial(bench.network, case=case))
+            load(bench, results, case, rounds)
         elif isinstance(case, MemoryCase):
             # Slow, and the same to a percent whenever it is measured: once is enough.
-            take_turns(results, case, 1, partial(bench.memory, case=case))
+            weigh(bench, results, case)
     for group in (SCHEDULING, PIPES):
         some = [case for case in group if case in cases]
         if some:
@@ -168,26 +173,34 @@ def run_programs(
         progress(results, case)
 
 
-def take_turns(
-    results: Results, case: Case, rounds: int, sample: Callable[[Contestant], Sample]
-) -> None:
-    """One case: each round all contestants, in another order than before."""
-    with_bare = isinstance(case, NetworkCase) and case.bare
-    contestants = [c for c in results.contestants if with_bare or c.name != BARE]
+def load(bench: Bench, results: Results, case: NetworkCase, rounds: int) -> None:
+    """One case on the network: each round new servers, in another order than before."""
+    contestants = [c for c in results.contestants if case.bare or c.name != BARE]
     for turn in range(rounds):
-        for contestant in rotated(contestants, turn):
-            try:
-                results.add(case.name, contestant.name, sample(contestant))
-            except Failed as reason:
-                results.fail(case.name, contestant.name, str(reason))
+        found: Mapping[str, list[Sample] | Failed]
+        try:
+            found = bench.network(rotated(contestants, turn), case)
+        except Failed as reason:
+            found = dict.fromkeys([c.name for c in contestants], reason)
+        for name, windows in found.items():
+            if isinstance(windows, Failed):
+                results.fail(case.name, name, str(windows))
+            else:
+                costs = [window["cost"] for window in windows]
+                results.add(case.name, name, least_disturbed(windows), costs)
     progress(results, case)
 
 
-def rotated(contestants: Sequence[Contestant], turn: int) -> list[Contestant]:
-    """The same in another order each turn, so that nobody always follows the same one."""
-    start = turn % max(1, len(contestants))
-    order = [*contestants[start:], *contestants[:start]]
-    return order[::-1] if turn % 2 else order
+def weigh(bench: Bench, results: Results, case: MemoryCase) -> None:
+    """One case of memory, in one round."""
+    for contestant in results.contestants:
+        if contestant.name == BARE:
+            continue
+        try:
+            results.add(case.name, contestant.name, bench.memory(contestant, case))
+        except Failed as reason:
+            results.fail(case.name, contestant.name, str(reason))
+    progress(results, case)
 
 
 def progress(results: Results, case: Case) -> None:

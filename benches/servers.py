@@ -261,6 +261,8 @@ def uvicorn(parts: int) -> Case:
             log_level="warning",
             access_log=False,
             backlog=BACKLOG,
+            # Longer than the other contestants' turns take.
+            timeout_keep_alive=120,
         )
         server = Server(config)
         task = asyncio.ensure_future(server.serve(sockets=[sock]))

@@ -156,3 +156,44 @@ def test_a_case_fails_alone(load: Import, tmp_path: Path) -> None:
         "raises": "NotImplementedError: not in this loop",
         "is_stuck": "took too long",
     }
+
+
+CLIENT = """#!{python}
+import json, os, sys
+is_first = not os.path.exists({flag!r})
+open({flag!r}, "w").close()
+print(json.dumps(dict(connections=1)), flush=True)
+for number, line in enumerate(sys.stdin):
+    print(json.dumps(dict(
+        requests=10, seconds=0.1, rps=100.0, p50_us=5.0, p99_us=6.0,
+        server_cpu_ns=1000 * (number + 1), client_cpu_ns=1,
+        errors=int(is_first and number == 1), first_error="this one",
+    )), flush=True)
+"""
+
+
+def test_a_contestant_fails_alone(load: Import, tmp_path: Path) -> None:
+    client = tmp_path / "load"
+    client.write_text(CLIENT.format(python=sys.executable, flag=str(tmp_path / "flag")))
+    client.chmod(0o755)
+    bench = load("measure").Bench(sys.executable, tmp_path, 0.1, 0.1, windows=3)
+    contestants = [load("contestants").Contestant(name) for name in ("asyncio", "asyncio-again")]
+    found = bench.network(contestants, load("cases").NETWORK[0])
+    assert str(found["asyncio"]) == "1 errors, first: this one"
+    assert [window["cost"] for window in found["asyncio-again"]] == [0.1, 0.2, 0.3]
+
+
+def test_the_least_disturbed_window_counts(load: Import) -> None:
+    calm = {"cost": 5.0, "rps": 90.0, "p50_us": 11.0, "p99_us": 30.0, "server_busy": 0.9}
+    loud = {"cost": 9.0, "rps": 99.0, "p50_us": 10.0, "p99_us": 40.0, "server_busy": 0.8}
+    best = {"cost": 5.0, "rps": 99.0, "p50_us": 10.0, "p99_us": 30.0, "server_busy": 0.9}
+    assert load("measure").least_disturbed([loud, calm]) == best
+
+
+def test_turns_change_their_order(load: Import) -> None:
+    rotated = load("measure").rotated
+    assert [rotated("abc", turn) for turn in range(3)] == [
+        ["a", "b", "c"],
+        ["a", "c", "b"],
+        ["c", "a", "b"],
+    ]

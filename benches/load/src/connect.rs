@@ -12,9 +12,10 @@ use std::time::Instant;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-use crate::exchange::{EVENTS, empty_event, wait};
-use crate::meter::{Meter, Report};
+use crate::exchange::{EVENTS, SILENT, empty_event, wait};
+use crate::meter::Next;
 use crate::options::Options;
+use crate::windows::Windows;
 
 const BYTE: u8 = b'!';
 /// How many addresses of 127.0.1.0/24 the client has.
@@ -32,39 +33,50 @@ enum Step {
     Done,
 }
 
-/// Keeps `connections` short connections under way until the window is over.
-pub(crate) fn run(options: &Options) -> io::Result<Report> {
+/// Keeps `connections` short connections under way until the last window is over.
+pub(crate) fn run(options: &Options) -> io::Result<()> {
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
-    let mut visits = Vec::with_capacity(options.connections);
-    let mut meter = Meter::start(options)?;
+    let mut visits: Vec<Option<Visit>> = Vec::new();
+    visits.resize_with(options.connections, || None);
+    let mut windows = Windows::open(options)?;
     let mut events = [empty_event(); EVENTS];
     let mut sources = (1..=ADDRESSES).cycle();
     let mut source = || Ipv4Addr::new(127, 0, 1, sources.next().expect("endless") as u8);
-    for index in 0..options.connections {
-        visits.push(Visit::begin(source(), options.addr, &poll, index)?);
-    }
     loop {
-        let count = wait(&poll, &mut events)?;
-        if count == 0 {
-            meter.fail(&"the server has stopped answering");
-            break;
+        for (index, visit) in visits.iter_mut().enumerate() {
+            windows.meter.asked(1);
+            *visit = Some(Visit::begin(source(), options.addr, &poll, index)?);
         }
-        for event in &events[..count] {
-            let index = event.data.u64() as usize;
-            match visits[index].progress() {
-                Ok(Step::Wait) => continue,
-                Ok(Step::Done) => meter.record(visits[index].began.elapsed()),
-                Err(error) => meter.fail(&error),
+        let next = loop {
+            let count = wait(&poll, &mut events)?;
+            if count == 0 {
+                return windows.fail(&SILENT);
             }
-            // The old stream is closed by this, which also takes it out of the epoll set.
-            visits[index] = Visit::begin(source(), options.addr, &poll, index)?;
-        }
-        if !meter.advance(Instant::now())? {
-            return Ok(meter.report());
+            for event in &events[..count] {
+                let index = event.data.u64() as usize;
+                let slot = &mut visits[index];
+                let Some(visit) = slot else { continue };
+                match visit.progress() {
+                    Ok(Step::Wait) => continue,
+                    Ok(Step::Done) => windows.meter.record(visit.began.elapsed()),
+                    Err(error) => return windows.fail(&error),
+                }
+                // The old stream is closed by this, which also takes it out of the epoll set.
+                *slot = None;
+                if windows.meter.asks() {
+                    windows.meter.asked(1);
+                    *slot = Some(Visit::begin(source(), options.addr, &poll, index)?);
+                }
+            }
+            match windows.advance(Instant::now())? {
+                Next::GoOn => {}
+                next => break next,
+            }
+        };
+        if next == Next::End {
+            return Ok(());
         }
     }
-    meter.stop()?;
-    Ok(meter.report())
 }
 
 impl Visit {

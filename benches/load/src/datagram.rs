@@ -15,9 +15,10 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::UdpGsoSegment;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use crate::exchange::{EVENTS, empty_event, wait};
-use crate::meter::{Meter, Report};
+use crate::exchange::{EVENTS, SILENT, empty_event, wait};
+use crate::meter::{Meter, Next};
 use crate::options::Options;
+use crate::windows::Windows;
 
 /// In a flood, one answer is for so many.
 const ACKNOWLEDGED: usize = 64;
@@ -32,16 +33,16 @@ struct Sender {
 }
 
 /// Keeps `in_flight` datagrams outstanding on every socket, and expects each back.
-pub(crate) fn echo(options: &Options) -> io::Result<Report> {
+pub(crate) fn echo(options: &Options) -> io::Result<()> {
     run(options, 1)
 }
 
 /// The same, with an answer for every 64th only.
-pub(crate) fn flood(options: &Options) -> io::Result<Report> {
+pub(crate) fn flood(options: &Options) -> io::Result<()> {
     run(options, ACKNOWLEDGED)
 }
 
-fn run(options: &Options, per_answer: usize) -> io::Result<Report> {
+fn run(options: &Options, per_answer: usize) -> io::Result<()> {
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     let mut senders = Vec::with_capacity(options.connections);
     for index in 0..options.connections {
@@ -54,32 +55,34 @@ fn run(options: &Options, per_answer: usize) -> io::Result<Report> {
         )?;
         senders.push(sender);
     }
-    let mut meter = Meter::start(options)?;
+    let mut windows = Windows::open(options)?;
     let mut buffer = vec![0; 64 * 1024];
     let mut events = [empty_event(); EVENTS];
-    for sender in &mut senders {
-        sender.send(options.in_flight)?;
-    }
     loop {
-        let count = wait(&poll, &mut events)?;
-        if count == 0 {
-            meter.fail(&"the server has stopped answering");
-            break;
+        for sender in &mut senders {
+            windows.meter.asked(options.in_flight);
+            sender.send(options.in_flight)?;
         }
-        for event in &events[..count] {
-            let sender = &mut senders[event.data.u64() as usize];
-            if let Err(error) = sender.progress(per_answer, &mut buffer, &mut meter) {
-                meter.fail(&error);
-                meter.stop()?;
-                return Ok(meter.report());
+        let next = loop {
+            let count = wait(&poll, &mut events)?;
+            if count == 0 {
+                return windows.fail(&SILENT);
             }
-        }
-        if !meter.advance(Instant::now())? {
-            return Ok(meter.report());
+            for event in &events[..count] {
+                let sender = &mut senders[event.data.u64() as usize];
+                if let Err(error) = sender.progress(per_answer, &mut buffer, &mut windows.meter) {
+                    return windows.fail(&error);
+                }
+            }
+            match windows.advance(Instant::now())? {
+                Next::GoOn => {}
+                next => break next,
+            }
+        };
+        if next == Next::End {
+            return Ok(());
         }
     }
-    meter.stop()?;
-    Ok(meter.report())
 }
 
 impl Sender {
@@ -139,7 +142,10 @@ impl Sender {
                 let sent = sent.ok_or_else(|| io::Error::other("an answer too many"))?;
                 meter.record(now - sent);
             }
-            self.send(per_answer)?;
+            if meter.asks() {
+                meter.asked(per_answer);
+                self.send(per_answer)?;
+            }
         }
     }
 }

@@ -10,12 +10,16 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
 use crate::line::{Line, Opener, PATIENCE};
-use crate::meter::{Meter, Report};
+use crate::meter::{Meter, Next};
 use crate::options::Options;
 use crate::pattern::{Pattern, Replies};
+use crate::windows::Windows;
 
 /// As many events as one wait gives.
 pub(crate) const EVENTS: usize = 256;
+
+/// Said of a server that [`wait`] has waited for in vain.
+pub(crate) const SILENT: &str = "the server has stopped answering";
 
 const RECEIVE_BUFFER: usize = 256 * 1024;
 
@@ -34,12 +38,12 @@ struct Connection<R> {
     asked: VecDeque<Instant>,
 }
 
-/// Keeps `in_flight` requests outstanding on every connection until the window is over.
+/// Keeps `in_flight` requests outstanding on every connection until the last window is over.
 pub(crate) fn run<R: Replies>(
     options: &Options,
     pattern: &Pattern,
     replies: impl Fn(usize) -> R,
-) -> io::Result<Report> {
+) -> io::Result<()> {
     // Registered once for both directions, edge-triggered: no further epoll_ctl.
     let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -60,38 +64,38 @@ pub(crate) fn run<R: Replies>(
         connection.line.set_nonblocking()?;
         let number = EventData::new_u64(index as u64);
         epoll::add(&poll, &connection.line, number, interest)?;
-        connections.push(Some(connection));
+        connections.push(connection);
     }
 
-    let mut meter = Meter::start(options)?;
+    let mut windows = Windows::open(options)?;
     let mut events = [empty_event(); EVENTS];
-    let mut open = connections.len();
-    for slot in &mut connections {
-        let connection = slot.as_mut().expect("all were just opened");
-        connection.ask(pattern, options.in_flight, Instant::now())?;
-    }
-    while open > 0 {
-        let count = wait(&poll, &mut events)?;
-        if count == 0 {
-            meter.fail(&"the server has stopped answering");
-            break;
+    loop {
+        for connection in &mut connections {
+            windows.meter.asked(options.in_flight);
+            connection.ask(pattern, options.in_flight, Instant::now())?;
         }
-        for event in &events[..count] {
-            let slot = &mut connections[event.data.u64() as usize];
-            let Some(connection) = slot else { continue };
-            if let Err(error) = connection.progress(pattern, options.pause, &mut buffer, &mut meter)
-            {
-                meter.fail(&error);
-                *slot = None;
-                open -= 1;
+        let next = loop {
+            let count = wait(&poll, &mut events)?;
+            if count == 0 {
+                return windows.fail(&SILENT);
             }
-        }
-        if !meter.advance(Instant::now())? {
-            return Ok(meter.report());
+            for event in &events[..count] {
+                let connection = &mut connections[event.data.u64() as usize];
+                let meter = &mut windows.meter;
+                let progress = connection.progress(pattern, options.pause, &mut buffer, meter);
+                if let Err(error) = progress {
+                    return windows.fail(&error);
+                }
+            }
+            match windows.advance(Instant::now())? {
+                Next::GoOn => {}
+                next => break next,
+            }
+        };
+        if next == Next::End {
+            return Ok(());
         }
     }
-    meter.stop()?;
-    Ok(meter.report())
 }
 
 impl<R: Replies> Connection<R> {
@@ -142,7 +146,10 @@ impl<R: Replies> Connection<R> {
                 thread::sleep(pause);
                 now = Instant::now();
             }
-            self.ask(pattern, answered, now)?;
+            if meter.asks() {
+                meter.asked(answered);
+                self.ask(pattern, answered, now)?;
+            }
             if length < buffer.len() && self.line.is_emptied_by_short_reads() {
                 return Ok(());
             }

@@ -1,7 +1,7 @@
 //! The native load generator of the benchmarks.
 //!
 //! One thread, one epoll instance, nothing allocated per request: the client has to be much cheaper
-//! than any server it measures. It prints one line of JSON and ends; `--help` lists the modes.
+//! than any server it measures. It prints one line of JSON for each window; `--help` lists the modes.
 //! Replies are checked: their length wholly, their bytes at both ends of every receive.
 
 mod connect;
@@ -15,6 +15,7 @@ mod meter;
 mod options;
 mod pattern;
 mod server_cpu;
+mod windows;
 
 use std::io;
 use std::process::ExitCode;
@@ -43,24 +44,22 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> io::Result<()> {
     let depth = options.in_flight;
-    let report = match options.mode {
+    match options.mode {
         Mode::Echo => {
             let pattern = Pattern::stream(options.size, depth);
-            exchange::run(options, &pattern, |salt| Echoed::new(&pattern, salt))?
+            exchange::run(options, &pattern, |salt| Echoed::new(&pattern, salt))
         }
         Mode::Line => {
             let pattern = Pattern::lines(options.size, depth);
-            exchange::run(options, &pattern, |salt| Echoed::new(&pattern, salt))?
+            exchange::run(options, &pattern, |salt| Echoed::new(&pattern, salt))
         }
         Mode::Http => {
             let pattern = Pattern::http_get(options.addr, depth);
-            exchange::run(options, &pattern, |_| Responses::new(options.size))?
+            exchange::run(options, &pattern, |_| Responses::new(options.size))
         }
-        Mode::Connect => connect::run(options)?,
-        Mode::Udp => datagram::echo(options)?,
-        Mode::Flood => datagram::flood(options)?,
-        Mode::Idle => return idle::run(options),
-    };
-    println!("{}", report.to_json());
-    Ok(())
+        Mode::Connect => connect::run(options),
+        Mode::Udp => datagram::echo(options),
+        Mode::Flood => datagram::flood(options),
+        Mode::Idle => idle::run(options),
+    }
 }

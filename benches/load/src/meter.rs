@@ -1,11 +1,12 @@
-//! The measured window: warm-up, counting, end, and the report.
+//! One measured window: warm-up, counting, end, and the report.
 //!
-//! Counting starts and ends while requests are under way, so that the server is in the same state at
-//! both edges: what it had begun before the first edge makes up for what it has not finished at the
-//! last one.
+//! Counting starts and ends with the server at rest, every request answered, so that all the work of the counted
+//! requests is in the figure and nothing else. The kernel brings a thread's time up to date when it stops running, and
+//! otherwise only at its tick, every 4 ms with `CONFIG_HZ=250`.
 
 use std::fmt::Display;
 use std::io;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -14,10 +15,21 @@ use crate::histogram::Histogram;
 use crate::options::Options;
 use crate::server_cpu;
 
+/// In so much time after its last answer a server has gone to sleep.
+const REST: Duration = Duration::from_millis(1);
+
 enum Phase {
     WarmUp,
     Counting,
-    Over,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    GoOn,
+    /// The server is at rest: ask as many requests as are to be outstanding.
+    Begin,
+    End,
 }
 
 /// A point in time with the CPU time used up to it.
@@ -31,6 +43,9 @@ struct Edge {
 /// Counts requests within the measured window.
 pub(crate) struct Meter {
     phase: Phase,
+    /// False once the phase's time is up: what is outstanding is still waited for.
+    asks: bool,
+    outstanding: usize,
     warm_up: Duration,
     length: Duration,
     limit: u64,
@@ -49,6 +64,8 @@ impl Meter {
         let now = edge(options.server_pid)?;
         Ok(Meter {
             phase: Phase::WarmUp,
+            asks: true,
+            outstanding: 0,
             warm_up: options.warm_up,
             length: options.seconds,
             limit: options.requests,
@@ -62,9 +79,23 @@ impl Meter {
         })
     }
 
+    /// Whether an answer is to be followed by another request.
+    #[inline]
+    pub(crate) fn asks(&self) -> bool {
+        self.asks
+    }
+
+    /// So many requests were made.
+    #[inline]
+    pub(crate) fn asked(&mut self, count: usize) {
+        self.outstanding += count;
+    }
+
     /// One request was answered.
+    #[inline]
     pub(crate) fn record(&mut self, latency: Duration) {
         self.latencies.record(latency);
+        self.outstanding -= 1;
         self.requests += 1;
     }
 
@@ -74,33 +105,42 @@ impl Meter {
         self.first_error.get_or_insert_with(|| error.to_string());
     }
 
-    /// Moves on with the time; false once the window is over.
-    pub(crate) fn advance(&mut self, now: Instant) -> io::Result<bool> {
+    /// Moves on with the time.
+    pub(crate) fn advance(&mut self, now: Instant) -> io::Result<Next> {
         let elapsed = now - self.first.at;
+        let is_over = match self.phase {
+            Phase::WarmUp => elapsed >= self.warm_up,
+            Phase::Counting => elapsed >= self.length || self.requests >= self.limit,
+        };
+        self.asks &= !is_over;
+        if self.asks || self.outstanding > 0 {
+            return Ok(Next::GoOn);
+        }
+        thread::sleep(REST);
         match self.phase {
-            Phase::WarmUp if elapsed >= self.warm_up => {
+            Phase::WarmUp => {
                 self.phase = Phase::Counting;
+                self.asks = true;
                 self.latencies.clear();
                 self.requests = 0;
                 self.first = edge(self.server_pid)?;
+                Ok(Next::Begin)
             }
-            Phase::Counting if elapsed >= self.length || self.requests >= self.limit => {
+            Phase::Counting => {
                 self.stop()?;
+                Ok(Next::End)
             }
-            _ => {}
         }
-        Ok(!matches!(self.phase, Phase::Over))
     }
 
     /// Ends the window wherever it is.
     pub(crate) fn stop(&mut self) -> io::Result<()> {
-        self.phase = Phase::Over;
         self.last = edge(self.server_pid)?;
         Ok(())
     }
 
     /// What was counted.
-    pub(crate) fn report(self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         let elapsed = self.last.at - self.first.at;
         Report {
             requests: self.requests,
@@ -109,7 +149,7 @@ impl Meter {
             p99: self.latencies.quantile(0.99),
             max: self.latencies.max(),
             errors: self.errors,
-            first_error: self.first_error,
+            first_error: self.first_error.clone(),
             server_cpu: self
                 .last
                 .server_cpu
@@ -207,6 +247,7 @@ mod tests {
             warm_up: Duration::from_secs(1),
             seconds: Duration::from_secs(2),
             requests,
+            turns: false,
             server_pid: None,
         }
     }
@@ -215,25 +256,33 @@ mod tests {
     fn the_warm_up_is_forgotten_and_the_limit_ends_the_window() {
         let mut meter = Meter::start(&options(2)).expect("starts");
         let start = meter.first.at;
+        meter.asked(1);
         meter.record(Duration::from_secs(9));
-        assert!(meter.advance(start + Duration::from_secs(1)).expect("runs"));
+        let next = meter.advance(start + Duration::from_secs(1));
+        assert_eq!(next.expect("runs"), Next::Begin);
+        meter.asked(2);
         meter.record(Duration::from_micros(5));
         let soon = meter.first.at + Duration::from_millis(1);
-        assert!(meter.advance(soon).expect("runs"));
+        assert_eq!(meter.advance(soon).expect("runs"), Next::GoOn);
         meter.record(Duration::from_micros(6));
-        assert!(!meter.advance(soon).expect("runs"));
+        assert_eq!(meter.advance(soon).expect("runs"), Next::End);
         let report = meter.report();
         assert_eq!(report.requests, 2);
         assert_eq!(report.max, Duration::from_micros(6));
     }
 
     #[test]
-    fn the_time_ends_the_window() {
+    fn what_is_outstanding_is_waited_for() {
         let mut meter = Meter::start(&options(u64::MAX)).expect("starts");
-        let start = meter.first.at;
-        assert!(meter.advance(start + Duration::from_secs(1)).expect("runs"));
+        let late = meter.first.at + Duration::from_secs(1);
+        meter.asked(1);
+        assert_eq!(meter.advance(late).expect("runs"), Next::GoOn);
+        assert!(!meter.asks());
+        meter.record(Duration::from_micros(5));
+        assert_eq!(meter.advance(late).expect("runs"), Next::Begin);
+        assert!(meter.asks());
         let end = meter.first.at + Duration::from_secs(2);
-        assert!(!meter.advance(end).expect("runs"));
+        assert_eq!(meter.advance(end).expect("runs"), Next::End);
     }
 
     #[test]

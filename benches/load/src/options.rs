@@ -7,7 +7,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt};
 
 const HELP: &str = "\
-load MODE --port PORT [OPTIONS]      prints one line of JSON
+load MODE --port PORT [OPTIONS]      prints one line of JSON for each window
 
 modes
   echo      send --size bytes, expect them back
@@ -30,6 +30,7 @@ options
   --warm-up SECS    before counting begins (0.3)
   --seconds SECS    to count for (1)
   --requests N      stop earlier, after so many
+  --turns           open the connections and say so; then one window for each line of stdin
   --server-pid PID  report the CPU time that this process took meanwhile
 ";
 
@@ -60,6 +61,7 @@ pub(crate) struct Options {
     pub(crate) warm_up: Duration,
     pub(crate) seconds: Duration,
     pub(crate) requests: u64,
+    pub(crate) turns: bool,
     pub(crate) server_pid: Option<u32>,
 }
 
@@ -84,6 +86,7 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
         warm_up: Duration::from_millis(300),
         seconds: Duration::from_secs(1),
         requests: u64::MAX,
+        turns: false,
         server_pid: None,
     };
     while let Some(arg) = parser.next()? {
@@ -102,6 +105,7 @@ fn parse_from(mut parser: Parser) -> Result<Option<Options>, lexopt::Error> {
             Arg::Long("warm-up") => options.warm_up = parser.value()?.parse_with(seconds)?,
             Arg::Long("seconds") => options.seconds = parser.value()?.parse_with(seconds)?,
             Arg::Long("requests") => options.requests = parser.value()?.parse()?,
+            Arg::Long("turns") => options.turns = true,
             Arg::Long("server-pid") => options.server_pid = Some(parser.value()?.parse()?),
             Arg::Long("help") | Arg::Short('h') => {
                 print!("{HELP}");
