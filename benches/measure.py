@@ -32,6 +32,11 @@ PROGRAM_SECONDS = 40.0
 # Open files of a server or a load generator beside the connections of its case.
 SPARE_FILES = 100
 
+# So many windows are enough if of them so many have the same cost, up to this factor.
+FEWEST_WINDOWS = 6
+AGREEING = 3
+AGREEMENT = 1.03
+
 Client = subprocess.Popen[str]
 
 # "cost" is what the contestants are compared by, less is better: CPU µs per request, CPU ns per
@@ -53,7 +58,7 @@ class Bench:
     python: str
     # Where `load` and `bare_echo` are.
     binaries: Path
-    # Of each window, and how many a contestant has in a round.
+    # Of each window, and how many a contestant has in a round at the most.
     warm_up: float
     seconds: float
     windows: int = 1
@@ -81,6 +86,8 @@ class Bench:
                     found[contestant.name] = reason
             windows: dict[str, list[Sample]] = {name: [] for name in clients}
             for turn in range(self.windows):
+                if all(is_settled(samples) for name, samples in windows.items() if name in clients):
+                    break
                 for name in rotated(list(clients), turn):
                     try:
                         windows[name].append(self.window(clients[name]))
@@ -261,6 +268,12 @@ def end(process: subprocess.Popen[str], ending: signal.Signals) -> None:
     process.kill()
     process.wait(END_SECONDS)
     raise Failed(f"did not end by {ending.name}")
+
+
+def is_settled(windows: Sequence[Sample]) -> bool:
+    """Whether several windows agree on what is cheapest: others would not tell more."""
+    costs = sorted(window["cost"] for window in windows)
+    return len(costs) >= FEWEST_WINDOWS and costs[AGREEING - 1] <= AGREEMENT * costs[0]
 
 
 def least_disturbed(windows: Sequence[Sample]) -> Sample:

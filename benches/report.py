@@ -15,8 +15,8 @@ the contestants took turns; in parentheses the cost of the better uvloop divided
 within the same round, so that **more is better** and the better uvloop has 1.00 (stock asyncio if
 there is none). The servers ran on one CPU, the native load generators on another; the CPU time is
 the kernel's (`schedstat`, all threads of the server), read at both edges of windows of {seconds} s,
-each after {warm_up} s of warm-up. In a round the servers were loaded in turns, {windows} windows
-each, of which the cheapest counts.
+each after {warm_up} s of warm-up. In a round the servers were loaded in turns, up to {windows}
+windows each, of which the cheapest counts.
 `benches/README.md` says more.
 """
 

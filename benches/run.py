@@ -27,7 +27,7 @@ from results import SECTIONS, Results
 ROOT = Path(__file__).resolve().parent.parent
 BUILD_SECONDS = 600
 ROUNDS = 3
-WINDOWS = 10
+WINDOWS = 24
 # Whose results need no folder of their own.
 USUAL_PYTHON = "3.13"
 

@@ -190,6 +190,15 @@ def test_the_least_disturbed_window_counts(load: Import) -> None:
     assert load("measure").least_disturbed([loud, calm]) == best
 
 
+def test_windows_end_when_the_cheapest_agree(load: Import) -> None:
+    def is_settled(*costs: float) -> bool:
+        return bool(load("measure").is_settled([{"cost": cost} for cost in costs]))
+
+    assert is_settled(5.1, 9, 5, 9, 9, 5.15)
+    assert not is_settled(5.1, 9, 5, 9, 9, 5.16)
+    assert not is_settled(5, 5, 5, 5, 5)
+
+
 def test_turns_change_their_order(load: Import) -> None:
     rotated = load("measure").rotated
     assert [rotated("abc", turn) for turn in range(3)] == [
