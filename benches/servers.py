@@ -262,7 +262,7 @@ def uvicorn(parts: int) -> Case:
             access_log=False,
             backlog=BACKLOG,
             # Longer than the other contestants' turns take.
-            timeout_keep_alive=120,
+            timeout_keep_alive=300,
         )
         server = Server(config)
         task = asyncio.ensure_future(server.serve(sockets=[sock]))
@@ -368,7 +368,7 @@ def main() -> None:
     parser.add_argument("case", choices=CASES)
     parser.add_argument("--loop", default="asyncio", help="a loop's name in loops.py")
     parser.add_argument("--port", type=int, default=0, help="default: any free one")
-    parser.add_argument("--life", type=int, default=120, help="end after so many seconds")
+    parser.add_argument("--life", type=int, default=300, help="end after so many seconds")
     args = parser.parse_args()
 
     # The default action of SIGALRM ends the process, whatever the loop is doing.
