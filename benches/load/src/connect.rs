@@ -12,10 +12,9 @@ use std::time::Instant;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
-use crate::exchange::{EVENTS, SILENT, empty_event, wait};
-use crate::meter::Next;
+use crate::meter::Meter;
 use crate::options::Options;
-use crate::windows::Windows;
+use crate::windows::{self, Load};
 
 const BYTE: u8 = b'!';
 /// How many addresses of 127.0.1.0/24 the client has.
@@ -36,46 +35,53 @@ enum Step {
 /// Keeps `connections` short connections under way until the last window is over.
 pub(crate) fn run(options: &Options) -> io::Result<()> {
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
-    let mut visits: Vec<Option<Visit>> = Vec::new();
-    visits.resize_with(options.connections, || None);
-    let mut windows = Windows::open(options)?;
-    let mut events = [empty_event(); EVENTS];
-    let mut sources = (1..=ADDRESSES).cycle();
-    let mut source = || Ipv4Addr::new(127, 0, 1, sources.next().expect("endless") as u8);
-    loop {
-        for (index, visit) in visits.iter_mut().enumerate() {
-            windows.meter.asked(1);
-            *visit = Some(Visit::begin(source(), options.addr, &poll, index)?);
-        }
-        let next = loop {
-            let count = wait(&poll, &mut events)?;
-            if count == 0 {
-                return windows.fail(&SILENT);
-            }
-            for event in &events[..count] {
-                let index = event.data.u64() as usize;
-                let slot = &mut visits[index];
-                let Some(visit) = slot else { continue };
-                match visit.progress() {
-                    Ok(Step::Wait) => continue,
-                    Ok(Step::Done) => windows.meter.record(visit.began.elapsed()),
-                    Err(error) => return windows.fail(&error),
-                }
-                // The old stream is closed by this, which also takes it out of the epoll set.
-                *slot = None;
-                if windows.meter.asks() {
-                    windows.meter.asked(1);
-                    *slot = Some(Visit::begin(source(), options.addr, &poll, index)?);
-                }
-            }
-            match windows.advance(Instant::now())? {
-                Next::GoOn => {}
-                next => break next,
-            }
+    let mut visits = Visits {
+        to: options.addr,
+        poll: &poll,
+        begun: 0,
+        under_way: Vec::new(),
+    };
+    visits.under_way.resize_with(options.connections, || None);
+    windows::run(options, &poll, &mut visits)
+}
+
+struct Visits<'a> {
+    to: SocketAddr,
+    poll: &'a OwnedFd,
+    begun: usize,
+    under_way: Vec<Option<Visit>>,
+}
+
+impl Visits<'_> {
+    /// Begins one in the place of the last of this number, whose stream is closed by that, and so leaves the epoll set.
+    fn begin_one(&mut self, number: usize, meter: &mut Meter) -> io::Result<()> {
+        let source = Ipv4Addr::new(127, 0, 1, (1 + self.begun % ADDRESSES) as u8);
+        self.begun += 1;
+        meter.asked(1);
+        let visit = Visit::begin(source, self.to, self.poll, number)?;
+        self.under_way[number] = Some(visit);
+        Ok(())
+    }
+}
+
+impl Load for Visits<'_> {
+    fn begin(&mut self, meter: &mut Meter) -> io::Result<()> {
+        (0..self.under_way.len()).try_for_each(|number| self.begin_one(number, meter))
+    }
+
+    fn progress(&mut self, number: usize, meter: &mut Meter) -> io::Result<()> {
+        let Some(visit) = &mut self.under_way[number] else {
+            return Ok(());
         };
-        if next == Next::End {
+        if let Step::Wait = visit.progress()? {
             return Ok(());
         }
+        meter.record(visit.began.elapsed());
+        self.under_way[number] = None;
+        if meter.asks() {
+            self.begin_one(number, meter)?;
+        }
+        Ok(())
     }
 }
 

@@ -15,10 +15,9 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::UdpGsoSegment;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use crate::exchange::{EVENTS, SILENT, empty_event, wait};
-use crate::meter::{Meter, Next};
+use crate::meter::Meter;
 use crate::options::Options;
-use crate::windows::Windows;
+use crate::windows::{self, Load};
 
 /// In a flood, one answer is for so many.
 const ACKNOWLEDGED: usize = 64;
@@ -55,33 +54,34 @@ fn run(options: &Options, per_answer: usize) -> io::Result<()> {
         )?;
         senders.push(sender);
     }
-    let mut windows = Windows::open(options)?;
-    let mut buffer = vec![0; 64 * 1024];
-    let mut events = [empty_event(); EVENTS];
-    loop {
-        for sender in &mut senders {
-            windows.meter.asked(options.in_flight);
-            sender.send(options.in_flight)?;
+    let mut datagrams = Datagrams {
+        in_flight: options.in_flight,
+        per_answer,
+        buffer: vec![0; 64 * 1024],
+        senders,
+    };
+    windows::run(options, &poll, &mut datagrams)
+}
+
+struct Datagrams {
+    in_flight: usize,
+    per_answer: usize,
+    buffer: Vec<u8>,
+    senders: Vec<Sender>,
+}
+
+impl Load for Datagrams {
+    fn begin(&mut self, meter: &mut Meter) -> io::Result<()> {
+        for sender in &mut self.senders {
+            meter.asked(self.in_flight);
+            sender.send(self.in_flight)?;
         }
-        let next = loop {
-            let count = wait(&poll, &mut events)?;
-            if count == 0 {
-                return windows.fail(&SILENT);
-            }
-            for event in &events[..count] {
-                let sender = &mut senders[event.data.u64() as usize];
-                if let Err(error) = sender.progress(per_answer, &mut buffer, &mut windows.meter) {
-                    return windows.fail(&error);
-                }
-            }
-            match windows.advance(Instant::now())? {
-                Next::GoOn => {}
-                next => break next,
-            }
-        };
-        if next == Next::End {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    #[inline]
+    fn progress(&mut self, number: usize, meter: &mut Meter) -> io::Result<()> {
+        self.senders[number].progress(self.per_answer, &mut self.buffer, meter)
     }
 }
 

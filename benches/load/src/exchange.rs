@@ -5,21 +5,13 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::io::Errno;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
-use crate::line::{Line, Opener, PATIENCE};
-use crate::meter::{Meter, Next};
+use crate::line::{Line, Opener};
+use crate::meter::Meter;
 use crate::options::Options;
 use crate::pattern::{Pattern, Replies};
-use crate::windows::Windows;
-
-/// As many events as one wait gives.
-pub(crate) const EVENTS: usize = 256;
-
-/// Said of a server that [`wait`] has waited for in vain.
-pub(crate) const SILENT: &str = "the server has stopped answering";
+use crate::windows::{self, Load};
 
 const RECEIVE_BUFFER: usize = 256 * 1024;
 
@@ -67,34 +59,34 @@ pub(crate) fn run<R: Replies>(
         connections.push(connection);
     }
 
-    let mut windows = Windows::open(options)?;
-    let mut events = [empty_event(); EVENTS];
-    loop {
-        for connection in &mut connections {
-            windows.meter.asked(options.in_flight);
-            connection.ask(pattern, options.in_flight, Instant::now())?;
+    let mut exchanges = Exchanges {
+        options,
+        pattern,
+        buffer,
+        connections,
+    };
+    windows::run(options, &poll, &mut exchanges)
+}
+
+struct Exchanges<'a, R> {
+    options: &'a Options,
+    pattern: &'a Pattern,
+    buffer: Vec<u8>,
+    connections: Vec<Connection<R>>,
+}
+
+impl<R: Replies> Load for Exchanges<'_, R> {
+    fn begin(&mut self, meter: &mut Meter) -> io::Result<()> {
+        for connection in &mut self.connections {
+            meter.asked(self.options.in_flight);
+            connection.ask(self.pattern, self.options.in_flight, Instant::now())?;
         }
-        let next = loop {
-            let count = wait(&poll, &mut events)?;
-            if count == 0 {
-                return windows.fail(&SILENT);
-            }
-            for event in &events[..count] {
-                let connection = &mut connections[event.data.u64() as usize];
-                let meter = &mut windows.meter;
-                let progress = connection.progress(pattern, options.pause, &mut buffer, meter);
-                if let Err(error) = progress {
-                    return windows.fail(&error);
-                }
-            }
-            match windows.advance(Instant::now())? {
-                Next::GoOn => {}
-                next => break next,
-            }
-        };
-        if next == Next::End {
-            return Ok(());
-        }
+        Ok(())
+    }
+
+    #[inline]
+    fn progress(&mut self, number: usize, meter: &mut Meter) -> io::Result<()> {
+        self.connections[number].progress(self.pattern, self.options.pause, &mut self.buffer, meter)
     }
 }
 
@@ -177,26 +169,5 @@ impl<R: Replies> Connection<R> {
             }
         }
         Ok(())
-    }
-}
-
-/// Waits for events; 0 when the server's time is up.
-pub(crate) fn wait(
-    poll: &impl std::os::fd::AsFd,
-    events: &mut [Event; EVENTS],
-) -> io::Result<usize> {
-    let limit = Timespec::try_from(PATIENCE).expect("a few seconds");
-    loop {
-        match epoll::wait(poll, &mut events[..], Some(&limit)) {
-            Err(Errno::INTR) => {}
-            other => return Ok(other?),
-        }
-    }
-}
-
-pub(crate) fn empty_event() -> Event {
-    Event {
-        flags: EventFlags::empty(),
-        data: EventData::new_u64(0),
     }
 }
