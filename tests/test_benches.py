@@ -161,9 +161,11 @@ def test_a_case_fails_alone(load: Import, tmp_path: Path) -> None:
 CLIENT = """#!{python}
 import json, os, sys
 is_first = not os.path.exists({flag!r})
-open({flag!r}, "w").close()
+open({flag!r}, "a").close()
 print(json.dumps(dict(connections=1)), flush=True)
 for number, line in enumerate(sys.stdin):
+    if is_first:
+        open({flag!r}, "a").write(line)
     print(json.dumps(dict(
         requests=10, seconds=0.1, rps=100.0, p50_us=5.0, p99_us=6.0,
         server_cpu_ns=1000 * (number + 1), client_cpu_ns=1,
@@ -181,6 +183,7 @@ def test_a_contestant_fails_alone(load: Import, tmp_path: Path) -> None:
     found = bench.network(contestants, load("cases").NETWORK[0])
     assert str(found["asyncio"]) == "1 errors, first: this one"
     assert [window["cost"] for window in found["asyncio-again"]] == [0.1, 0.2, 0.3]
+    assert (tmp_path / "flag").read_text() == "\n\n", "one that has failed has no more windows"
 
 
 def test_the_least_disturbed_window_counts(load: Import) -> None:
